@@ -143,11 +143,39 @@ def rollback(folder: Path) -> Any:
     return content_of(place)
 
 
+def orders(folder: Path) -> Any:
+    """A desk's day: orders are proposed, approved, exported, filled and reconciled; or it goes on with that day."""
+    import json
+
+    from gatecast.files import sha256_of
+    from gatecast.live.blotter import Blotter
+    from gatecast.store import Store
+
+    place, file, now = folder / "store", folder / "orders.csv", "2001-12-28T23:00"
+    words = ("orders", str(place), "--positions", str(folder / "held.csv"), "--capital", "1000000", "--now", now)
+    made = json.loads(command(*words, "--json")["said"].splitlines()[-1])
+    command("approve", str(place), made["id"], "--by", "ann", "--now", now)
+    if not file.exists():
+        command(*words, "--out", str(file), *(["--again"] if made["status"] == "exported" else []))
+    rows = [
+        f"f{one['order_id']},{one['order_id']},{one['symbol']},{one['side']},{one['units']},{one['limit_price']},"
+        "2001-12-31T14:30+00:00"
+        for one in made["orders"]
+    ]
+    (folder / "fills.csv").write_text("\n".join(["fill_id,order_id,symbol,side,units,price,time", *rows, ""]))
+    command("fills", str(place), "--file", str(folder / "fills.csv"), "--now", "2001-12-31T15:00")
+    held = [f"{one['symbol']},{one['target_units']}" for one in made["orders"]]
+    (folder / "after.csv").write_text("\n".join(["# as_of: 2001-12-31", "# account: A1", "symbol,units", *held, ""]))
+    done = command("reconcile", str(place), "--positions", str(folder / "after.csv"), "--now", "2001-12-31T15:00")
+    kept = Blotter(Store.open(place))
+    return {"file": sha256_of(file.read_bytes()), "filled": kept.filled("A1"), "status": done["status"]}
+
+
 WRITINGS = {
     "save": save, "record": record, "run": run, "store": store,
-    "update": update, "retrain": retrain, "rollback": rollback,
+    "update": update, "retrain": retrain, "rollback": rollback, "orders": orders,
 }  # fmt: skip
-LIVE = ("update", "retrain", "rollback")
+LIVE = ("update", "retrain", "rollback", "orders")
 """Writings to a store that has models already."""
 
 
@@ -259,7 +287,9 @@ def prepare(examples: Path, folder: Path, writing: str) -> None:
     if writing == "store":
         return
     if writing in LIVE:
-        shutil.copytree(examples / f"live_{writing}", folder / "store")
+        shutil.copytree(examples / f"live_{'update' if writing == 'orders' else writing}", folder / "store")
+        told = "# as_of: 2001-12-28\n# account: A1\n# positions: 0\nsymbol,units\n"
+        (folder / "held.csv").write_text(told)
         shutil.copyfile(examples / "live_next.csv", folder / "next.csv")
         return
     shutil.copytree(examples / "data", folder / "data")

@@ -103,6 +103,14 @@ def make_examples(folder: Path) -> None:
     (folder / "borrow.csv").write_text(
         "symbol,date,available,rate,recall\nB1_0,2000-02-01,yes,0.02,no\nB1_1,2000-02-02,no,,\nB1_0,2000-03-01,,0.03,yes\n"
     )
+    (folder / "held.csv").write_text(
+        "# as_of: 2001-12-28\n# account: A1\n# currency: USD\n# positions: 2\nsymbol,units\nB1_0,100\nB1_1,-5.5\n"
+    )
+    (folder / "open.csv").write_text("order_id,symbol,side,remaining\na1,B1_0,buy,10\na2,B1_1,sell,3\n")
+    (folder / "fills.csv").write_text(
+        "fill_id,order_id,symbol,side,units,price,time\n"
+        "f1,a1,B1_0,buy,4,101.5,2001-12-31T14:30+00:00\nf2,a1,B1_0,buy,6,101.25,2001-12-31T14:31:00\n"
+    )
     (folder / "universe.csv").write_text("symbol,from,to\nB1_0,,2000-03-01\nB1_1,2000-02-01,\n")
     days = [f"2000-02-{day:02d}" for day in (1, 2, 3, 4, 7)]
     rows = [f"B1_0,{day},return,2,0.0{place}" for place, day in enumerate(days)]
@@ -318,6 +326,27 @@ def read_loans(path: str) -> Any:
     from gatecast.trading.terms import Loan, read_rows
 
     return {"rates": [row.rate for row in read_rows(path, Loan)]}
+
+
+def read_held(path: str) -> Any:
+    """The units of a file of positions."""
+    from gatecast.live.positions import read_positions
+
+    return {"units": list(read_positions(path).units.values())}
+
+
+def read_open(path: str) -> Any:
+    """What is left of each open order."""
+    from gatecast.live.positions import read_open_orders
+
+    return {"units": [units for _, units in read_open_orders(path).values()]}
+
+
+def read_filled(path: str) -> Any:
+    """The units of each fill."""
+    from gatecast.live.positions import read_fills
+
+    return {"units": [one.signed for one in read_fills(path)]}
 
 
 def read_settings(path: str) -> Any:
@@ -563,6 +592,12 @@ def sound_rates(good: Any, bad: Any, done: str) -> str:
     return "" if sound else "rates that are no numbers from 0 to 10"
 
 
+def sound_units(good: Any, bad: Any, done: str) -> str:
+    """Units that are finite numbers; a file without any is none that was read."""
+    sound = bad["units"] and all(map(_is_number, bad["units"]))
+    return "" if sound else "units that are no numbers, or nothing held by a file that says so nowhere"
+
+
 def sound_core(good: Any, bad: Any, done: str) -> str:
     weights = bad["weights"].values()
     sound = all(_is_number(weight) for weight in weights) and sum(map(abs, weights)) <= 1 + 1e-9
@@ -663,6 +698,9 @@ READERS = (
     Reader("weights", "bars", ("trading.core",), "weights.csv", read_core, sound_core, share=0.5),
     Reader("universe", "bars", ("market.universe",), "universe.csv", mark_bars, sound_marks, others=("bars.csv",)),
     Reader("loans", "bars", ("trading.terms",), "borrow.csv", read_loans, sound_rates, share=0.5),
+    Reader("positions", "bars", ("live.positions",), "held.csv", read_held, sound_units, share=0.5),
+    Reader("open orders", "bars", ("live.positions",), "open.csv", read_open, sound_units, share=0.5),
+    Reader("fills", "bars", ("live.positions",), "fills.csv", read_filled, sound_units, share=0.5),
     Reader("forecasts", "bars", ("evaluation.outside",), "outside.csv", judge_table, others=("bars.csv",), share=0.5),
     Reader("settings", "settings", ("experiment", "settings"), "settings.toml", read_settings, same_settings),
     Reader("all settings", "settings", ("experiment",), "all_settings.toml", read_settings, same_settings, share=2),

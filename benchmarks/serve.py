@@ -2,8 +2,8 @@
 
 Makes the store of `benchmarks/update.py` with one more close, starts the command on a free port and asks for a page, or
 a part of the API, at an even pace for so many seconds; each request begins at its own time, however long those before
-it take. Each path is asked for once before, which makes its parts. Printed are the time of that, the median, the 95th and 99th percentile and the largest time in milliseconds, the requests that failed, and the bytes of an
-answer.
+it take. Each path is asked for once before, which makes its parts. Printed are the time of that, the median, the 95th
+and 99th percentile and the largest time in milliseconds, the requests that failed, and the bytes of an answer.
 
 Run: `python benchmarks/serve.py FOLDER`, with `--rate 50`, `--seconds 20`, `--symbols 60`.
 """

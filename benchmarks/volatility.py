@@ -1,13 +1,15 @@
 """Forecasts of variance on any bars: the log-HAR, the linear blend, and the blend with the LSTM's correction.
 
     python benchmarks/volatility.py --bars FILE [--symbols-file FILE] [--proxy COLUMN] [--start DATE] [--end DATE]
+    python benchmarks/volatility.py --bars FILE --timezone UTC --stamp open --linear    bars within the day
 
 For each horizon three lines. `yardstick`: mean QLIKE of the log-HAR, one a symbol, refitted monthly on all that is
 known. `linear` and `final`: the mean over symbols of each one's ratio to it, in QLIKE and in the mean squared error of
 the log; Diebold-Mariano's t (HLN) of the daily mean loss against the log-HAR; the share of symbols that are better.
-`lstm`: what the correction adds to the linear blend. `beyond`: the share of final forecasts of which what came is more
-than a factor of e² away, and the ten that were furthest off. `--json` prints one line. A file may hold closes and a
-column of realised variances alone.
+`lstm`: what the correction adds to the linear blend; with `--linear` there is none. `beyond`: the share of the last of
+these forecasts of which what came is more than a factor of e² away, and the ten that were furthest off. `--json` prints
+one line. A file may hold closes and a column of realised variances alone. Models are those of a run: within the day
+they know the hour.
 """
 
 from __future__ import annotations
@@ -24,10 +26,9 @@ import polars as pl
 
 from gatecast.forecasting.combining.choice import Learning
 from gatecast.forecasting.combining.variance import correct_variance, correction_of, mix_variances
-from gatecast.forecasting.forecaster import Forecaster, Task
-from gatecast.forecasting.models.har import LinearVariance, LogHAR, SmoothHAR
-from gatecast.forecasting.models.naive import Naive
+from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.models.residual_lstm import ResidualLSTM
+from gatecast.forecasting.panel import EWMA_OF_RETURNS, PANEL
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market.bars import session_date
@@ -40,7 +41,6 @@ LEAST = 200  # forecasts of a symbol before it counts
 LINEAR = ("har_symbol", "har_class", "har_concentration", "har_smooth", "har")
 BASE = np.full(len(LINEAR), 1 / len(LINEAR))
 FAR = 2.0  # in logs, of a forecast from what came
-LINES = ("har", "linear", "final", "ewma")
 
 
 def read(given: argparse.Namespace) -> pl.DataFrame:
@@ -55,7 +55,8 @@ def read(given: argparse.Namespace) -> pl.DataFrame:
             frame = with_moving_closes(frame.rename({close: "close"}), given.proxy)
             source = frame.with_columns(open=pl.col("close"), high=pl.col("close"), low=pl.col("close"))
             print("closes alone: ranges and gaps are taken as 0", file=sys.stderr)
-    return read_bars(source, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end)
+    stamps = {name: value for name in ("timezone", "stamp") if (value := getattr(given, name))}
+    return read_bars(source, symbols_file=given.symbols_file, asset_class=given.asset_class, end=given.end, **stamps)
 
 
 def with_moving_closes(frame: pl.DataFrame, proxy: str) -> pl.DataFrame:
@@ -69,12 +70,6 @@ def with_moving_closes(frame: pl.DataFrame, proxy: str) -> pl.DataFrame:
     return frame.with_columns(close=close.over(symbol) if symbol else close)
 
 
-def linear_models() -> list[Forecaster]:
-    """The models of `LINEAR`."""
-    pooled = LinearVariance(pooled=True)
-    return [LogHAR(), LinearVariance(), pooled, pooled.replace(concentration=True), SmoothHAR()]
-
-
 def linear_blend(made: Forecasts) -> np.ndarray:
     """(samples,) the mixture of `LINEAR` as a run makes it."""
     members = {name: made.values[name]["volatility"] for name in LINEAR}
@@ -82,18 +77,18 @@ def linear_blend(made: Forecasts) -> np.ndarray:
 
 
 def forecasts_of(samples: Samples, horizon: int, seeds: int, jobs: int) -> dict[str, np.ndarray]:
-    """Line -> (samples,) variance forecast out of sample, monthly refits."""
-    network = ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds)
-    made = walk_forward(
-        [*linear_models(), Naive(rule="ewma"), network], samples, Schedule(minimum="1Y"), Task(jobs=jobs)
-    )
+    """Line -> (samples,) variance forecast out of sample, monthly refits; without `final` where `seeds` is 0."""
+    models = [PANEL[name].forecaster for name in (*LINEAR, EWMA_OF_RETURNS)]
+    if seeds:
+        models.append(ResidualLSTM(lookback=samples.lookback, horizon=horizon, seeds=seeds))
+    made = walk_forward(models, samples, Schedule(minimum="1Y"), Task(jobs=jobs))
     values = {name: heads["volatility"] for name, heads in made.values.items()}
     linear = linear_blend(made)
-    correction = correction_of(values["residual_lstm"], values["har_symbol"], values["har_class"])
-    return {
-        "har": values["har"], "ewma": values["ewma"], "linear": linear,
-        "final": correct_variance(made, linear, correction, np.full(len(samples), np.nan)),
-    }  # fmt: skip
+    found = {"har": values["har"], "ewma": values[EWMA_OF_RETURNS], "linear": linear}
+    if seeds:
+        correction = correction_of(values["residual_lstm"], values["har_symbol"], values["har_class"])
+        found["final"] = correct_variance(made, linear, correction, np.full(len(samples), np.nan))
+    return found
 
 
 def losses(bars: pl.DataFrame, proxy: str, horizon: int, first: np.datetime64, seeds: int, jobs: int) -> pl.DataFrame:
@@ -115,7 +110,7 @@ def losses(bars: pl.DataFrame, proxy: str, horizon: int, first: np.datetime64, s
         for line, forecast in made.items():
             ratio = (answer - np.log(forecast))[good]
             columns |= {f"{line}_qlike": np.exp(ratio) - ratio - 1, f"{line}_log": ratio**2}
-        columns |= {"forecast": np.log(made["final"][good]), "came": answer[good]}
+        columns |= {"forecast": np.log(made["final" if seeds else "linear"][good]), "came": answer[good]}
         parts.append(pl.DataFrame(columns))
     return pl.concat(parts)
 
@@ -135,23 +130,22 @@ def compared(table: pl.DataFrame, line: str, against: str, horizon: int) -> dict
 
 
 def measure(table: pl.DataFrame, horizon: int) -> dict[str, Any]:
-    """The three lines of a horizon, the exponential average beside them, and what the LSTM adds to the linear blend."""
+    """The lines of a horizon, the exponential average beside them, and what the LSTM adds to the linear blend."""
     enough = (
         table.group_by("symbol").agg(pl.len(), pl.col("har_qlike", "har_log").mean()).filter(pl.col("len") >= LEAST)
     )
-    own = compared(table, "final", "linear", horizon)
-    linear = compared(table, "linear", "har", horizon)
-    return {
+    lines: dict[str, Any] = {
         "yardstick": {"qlike": enough["har_qlike"].mean(), "log_mse": enough["har_log"].mean(), "symbols": len(enough)},
-        "linear": linear,
-        "final": compared(table, "final", "har", horizon),
-        "lstm": {
+        "linear": (linear := compared(table, "linear", "har", horizon)),
+    }  # fmt: skip
+    if "final_qlike" in table.columns:
+        own = compared(table, "final", "linear", horizon)
+        lines["final"] = compared(table, "final", "har", horizon)
+        lines["lstm"] = {
             "qlike": own["qlike"] / linear["qlike"], "log_mse": own["log_mse"] / linear["log_mse"],
             "dm_t": own["dm_t"], "dm_t_log": own["dm_t_log"],
-        },
-        "ewma": compared(table, "ewma", "har", horizon),
-        "beyond": beyond(table),
-    }  # fmt: skip
+        }  # fmt: skip
+    return lines | {"ewma": compared(table, "ewma", "har", horizon), "beyond": beyond(table)}
 
 
 def beyond(table: pl.DataFrame) -> dict[str, Any]:
@@ -174,6 +168,9 @@ def main() -> None:
     parser.add_argument("--end", help="last session that is read")
     parser.add_argument("--horizons", type=int, nargs="+", default=HORIZONS, help="bars ahead")
     parser.add_argument("--seeds", type=int, default=ResidualLSTM().seeds)
+    parser.add_argument("--linear", action="store_true", help="without the LSTM")
+    parser.add_argument("--timezone", help="of the stamps, where the file does not say")
+    parser.add_argument("--stamp", choices=("open", "close"), help="what a bar is stamped with")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -182,7 +179,7 @@ def main() -> None:
     answer: dict[str, Any] = {"horizons": {}, "proxy": given.proxy}
     for horizon in given.horizons:
         began = time.monotonic()
-        table = losses(bars, given.proxy, horizon, first, given.seeds, given.jobs)
+        table = losses(bars, given.proxy, horizon, first, 0 if given.linear else given.seeds, given.jobs)
         found = answer["horizons"][str(horizon)] = measure(table, horizon)
         years = table.group_by(year=pl.col("day").dt.year()).agg(pl.col("symbol").n_unique()).sort("year")
         answer["symbols_by_year"] = dict(years.iter_rows())

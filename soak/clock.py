@@ -6,29 +6,41 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
 
 from gatecast.experiment import Experiment
-from gatecast.live import retrain, update
+from gatecast.live import health, retrain, update
+from gatecast.live.book import holdings_of
+from gatecast.live.retrain import due_closes
 from gatecast.market.sessions import Calendar, calendar_of
 from gatecast.store import Store
 from soak.cases import Case
 
 MARKETS = {"XNYS": "equity", "XLON": "equity", "XASX": "equity", "24/7": "crypto"}
 """Calendar -> asset class."""
-FIRST, BEGIN, END = datetime(2018, 6, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+FIRST, BEGIN, END = (
+    datetime(2018, 11, 1, tzinfo=UTC),
+    datetime(2020, 1, 1, tzinfo=UTC),
+    datetime(2025, 1, 1, tzinfo=UTC),
+)
 """Bars begin; the clock begins to tick, before a leap day; it ends."""
 ASLEEP = (
     (datetime(2020, 3, 31, tzinfo=UTC), timedelta(days=3)),
     (datetime(2020, 7, 20, tzinfo=UTC), timedelta(days=80)),
 )
 """When the machine sleeps, and how long: over the first session of a month, and over three of them."""
-AROUND = 1
-"""Sessions before and after the turn of a month at which the store is updated; between them bars come at once."""
+CLOSELY = 12
+"""In one month of so many the store is updated at each of `DAYS` sessions, and its book and health are looked at."""
+DAYS = 4
+HOLDS = datetime(2021, 1, 1, tzinfo=UTC)
+"""Until then the strategies hold positions; what they have held is judged anew at each refit, which lasts."""
+HOUR = timedelta(hours=1)
 
 
 def bars_of(calendar: Calendar, kind: str, seed: int) -> pl.DataFrame:
@@ -39,58 +51,120 @@ def bars_of(calendar: Calendar, kind: str, seed: int) -> pl.DataFrame:
     start = np.r_[100.0, close[:-1]]
     return pl.DataFrame(
         {
-            "symbol": "A", "time": sessions["close"], "open": start, "high": np.maximum(start, close) * 1.002,
-            "low": np.minimum(start, close) / 1.002, "close": close,
+            "symbol": "A", "asset_class": kind, "time": sessions["close"], "open": start,
+            "high": np.maximum(start, close) * 1.002, "low": np.minimum(start, close) / 1.002, "close": close,
             "volume": 1e6 * np.exp(0.3 * rng.standard_normal(len(sessions))),
         }
     )  # fmt: skip
 
 
-def turns(calendar: Calendar, end: datetime) -> list[datetime]:
-    """Moments an hour after the closes of the sessions around each turn of a month, at which the machine is awake."""
-    sessions = calendar.between(BEGIN, end)
-    month = sessions["session"].dt.month_start()
-    last = (month != month.shift(-1)).fill_null(True)
-    near = last.clone()
-    for step in range(1, AROUND):
-        near = near | last.shift(-step, fill_value=False)
-    for step in range(1, AROUND + 1):
-        near = near | last.shift(step, fill_value=False)
-    moments = [close + timedelta(hours=1) for close in sessions.filter(near)["close"].to_list()]
-    return [one for one in moments if not any(begin <= one < begin + length for begin, length in ASLEEP)]
+class Clock:
+    """The clock of one exchange, and a store that is looked after by it."""
+
+    def __init__(self, name: str, work: Path, seed: int) -> None:
+        self.kind, self.calendar = MARKETS[name], calendar_of(name, END)
+        self.folder = work / name.replace("/", "-")
+        self.folder.mkdir(parents=True)
+        (self.folder / "symbols.csv").write_text(f"symbol,asset_class,calendar\nA,{self.kind},{name}\n")
+        self.store, self.bars = self.folder / "store", bars_of(self.calendar, self.kind, seed)
+        self.experiment = Experiment(
+            features=("ret_log_1",), lookback=10, horizon=1, models=("ridge", "logistic"),
+            signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
+            selection={"evidence": 1.0, "minimum_days": 20}, book={"core": {"kind": "none"}},
+        )  # fmt: skip
+        self.come, self.missed, self.wrong = FIRST, list[str](), list[str]()
+        self.sold, self._opened = False, cast("Store | None", None)
+
+    @property
+    def opened(self) -> Store | None:
+        """The store as it is now, read once after each change; None before there is one."""
+        if self._opened is None and self.store.exists():
+            self._opened = Store.open(self.store)
+        return self._opened
+
+    def bring(self, now: datetime) -> None:
+        """The bars since the last time."""
+        new = self.bars.filter(pl.col("time") > self.come, pl.col("time") <= now).drop("asset_class")
+        new.with_columns(pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%SZ")).write_csv(self.folder / "new.csv")
+        update(
+            self.store, self.folder / "new.csv", now=now, experiment=self.experiment, stamp="close",
+            asset_class=self.kind, symbols_file=self.folder / "symbols.csv",
+        )  # fmt: skip
+        self.come, self._opened = now, None
+
+    def train(self, now: datetime) -> None:
+        """A refit where one is due; after the first year with settings by which nothing is held."""
+        holds = now < HOLDS
+        settings = None if holds or self.sold else self.experiment.replace(selection={"evidence": 0.0})
+        done = retrain(self.store, now=now, settings=settings)
+        self.sold = not holds
+        self.missed += [one.split()[1][:10] for one in done.missed]
+        self._opened = None
+        self.expect(done.model is not None, now, f"a refit was due and not made: {done.message}")
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether one is due by the bars up to now, whether or not they have come: as retrain and health ask."""
+        if self.opened is None or not self.opened.state.models:
+            return True
+        return bool(due_closes(self.opened, self.experiment.schedule, self.bars.filter(pl.col("time") <= now)))
+
+    def expect(self, holds: bool, now: datetime, said: str) -> None:
+        """Notes what does not hold."""
+        if not holds:
+            self.wrong.append(f"{now:%Y-%m-%d}: {said}")
+
+    def look(self, now: datetime) -> None:
+        """Nothing is due, all is well, the book goes on from session to session, and a second refit changes nothing."""
+        self.expect(retrain(self.store, now=now).model is None, now, "a second refit was made")
+        told = health(self.store, now=now)
+        worse = [one.sentence for one in told.checks if one.level != "ok" and one.name not in ("drift", "heartbeat")]
+        self.expect(not worse, now, f"health: {worse}")
+        held = holdings_of(Store.open(self.store)).sort("session")
+        rows = held.tail(DAYS).rows(named=True)
+        self.expect(rows[-1]["time"] == self.bars.filter(pl.col("time") <= now)["time"].max(), now, "the book is old")
+        for before, after in pairwise(rows):
+            carried = before["units"] + before["trade"] == after["units"] or after["time"] is None
+            self.expect(
+                carried, now, f"{before['units']} units and a trade of {before['trade']} became {after['units']}"
+            )
+
+    def run(self, end: datetime) -> None:
+        """One session after the other: at each it is asked whether a refit is due, at some bars come."""
+        closely = 0
+        for number, (day, close) in enumerate(self.calendar.between(BEGIN, end).select("session", "close").iter_rows()):
+            now = close + HOUR
+            if any(begin <= now < begin + length for begin, length in ASLEEP):
+                continue
+            trained = self.opened is not None and bool(self.opened.state.models)
+            last = self.opened.state.models[-1].cutoffs[self.kind] if self.opened and trained else ""
+            due = self.is_due(now)
+            self.expect(due == (f"{day:%Y-%m}" > last[:7]), now, f"a refit is {'' if due else 'not '}due after {last}")
+            if due:
+                self.bring(now)
+                self.train(now)
+                closely = DAYS if (day.month - 1) % CLOSELY == 1 or not number else 0
+            elif closely:
+                self.bring(now)
+                closely -= 1
+                if not closely:
+                    self.look(now)
 
 
 def clock_of(name: str, work: Path, seed: int, end: datetime) -> Case:
     """Years at one exchange: the months in which its store was trained, and those that were missed."""
-    calendar = calendar_of(name, END)
-    bars = bars_of(calendar, MARKETS[name], seed)
-    folder = work / name.replace("/", "-")
-    folder.mkdir(parents=True)
-    (folder / "symbols.csv").write_text(f"symbol,asset_class,calendar\nA,{MARKETS[name]},{name}\n")
-    experiment = Experiment(
-        features=("ret_log_1",), lookback=10, models=("ridge", "logistic"),
-        signals={"model": "ridge", "confirmed_by": "ridge"},
-        schedule={"train": "1Y", "minimum": "1Y"}, book={"core": {"kind": "none"}},
-    )  # fmt: skip
-    trained: list[str] = []
-    missed: list[str] = []
-    come: datetime = FIRST
-    for now in turns(calendar, end):
-        new = bars.filter(pl.col("time") > come, pl.col("time") <= now)
-        new.with_columns(pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%SZ")).write_csv(folder / "new.csv")
-        update(
-            folder / "store", folder / "new.csv", now=now, experiment=experiment, stamp="close",
-            asset_class=MARKETS[name], symbols_file=folder / "symbols.csv",
-        )  # fmt: skip
-        come = now
-        done = retrain(folder / "store", now=now)
-        while done.verdicts:  # a model was made: the next time nothing is due
-            missed += [one.split()[1][:10] for one in done.missed]
-            trained.append(Store.open(folder / "store").state.models[-1].cutoffs[MARKETS[name]])
-            done = retrain(folder / "store", now=now)
-    faults = [one.sentence for one in Store.open(folder / "store").check()]
-    said = f"{name}: {len(trained)} months trained, {len(missed)} missed"
-    return Case("clock", said, wrong(calendar, trained, missed, end) or "; ".join(faults[:3]))
+    clock = Clock(name, work, seed)
+    clock.run(end)
+    store = Store.open(clock.store)
+    trained = [one.cutoffs[clock.kind] for one in store.state.models]
+    faults = [one.sentence for one in store.check()]
+    held = holdings_of(store)
+    found = [*clock.wrong, *wrong(clock.calendar, trained, clock.missed, end), *faults]
+    if not (held["units"] != 0).any():
+        found.append("the book never held anything")
+    said = (
+        f"{name}: {len(trained)} months trained, {len(clock.missed)} missed, {held['session'].n_unique()} of the book"
+    )
+    return Case("clock", said, "; ".join(found[:3]))
 
 
 def clock(work: Path, seed: int, share: float, jobs: int = 2) -> Iterator[Case]:
@@ -101,14 +175,20 @@ def clock(work: Path, seed: int, share: float, jobs: int = 2) -> Iterator[Case]:
         yield from pool.map(partial(clock_of, work=work, seed=seed, end=end), names)
 
 
-def wrong(calendar: Calendar, trained: list[str], missed: list[str], end: datetime) -> str:
-    """What does not fit: each month after the first model's is trained once, at its first session that was met."""
-    months = [one[:7] for one in trained]
-    sessions = calendar.between(BEGIN, end)["session"]
-    expected = [f"{month:%Y-%m}" for month in sessions.dt.month_start().unique().sort()]
-    if months != sorted(set(months)):
-        return f"months are trained twice or out of order: {months}"
-    both = sorted([*months[1:], *(one[:7] for one in missed)])
-    if both != [one for one in expected if one > months[0]]:
-        return f"trained {months}, missed {missed}, but there were {expected}"
-    return ""
+def wrong(calendar: Calendar, trained: list[str], missed: list[str], end: datetime) -> list[str]:
+    """What does not fit: each month is trained once, at the close of the first session of it at which the machine was
+    awake; of months that passed while it slept the first sessions are listed."""
+    asleep = pl.any_horizontal(
+        (pl.col("close") + HOUR).is_between(begin, begin + length, closed="left") for begin, length in ASLEEP
+    )
+    sessions = calendar.between(BEGIN, end).with_columns(month=pl.col("session").dt.month_start())
+    first = sessions.filter(~asleep).group_by("month").agg(pl.col("close").min()).sort("month")
+    expected = first["close"].dt.strftime("%Y-%m-%dT%H:%M").to_list()
+    slept = sessions.filter(~pl.col("month").is_in(first["month"].implode()))
+    listed = slept.group_by("month").agg(pl.col("close").min()).sort("month")["close"].dt.strftime("%Y-%m-%d").to_list()
+    found = []
+    if [one[:16] for one in trained] != expected:
+        found.append(f"trained at {trained}, expected {expected}")
+    if missed != listed:
+        found.append(f"missed {missed}, expected {listed}")
+    return found

@@ -54,7 +54,7 @@ def names_imported(path: Path) -> set[str]:
 
 def test_disturbed_writing_loses_nothing_and_blocks_nothing(examples: Path, tmp_path: Path) -> None:
     ways = {"save": (KILL, "EIO", SHORT), "record": WAYS, "run": (KILL, "ENOSPC"), "store": (KILL, "EIO")}
-    ways |= {"update": (KILL, "ENOSPC"), "retrain": (KILL, "EACCES"), "rollback": (KILL,)}
+    ways |= {"update": (KILL, "ENOSPC"), "retrain": (KILL, "EACCES"), "rollback": (KILL,), "orders": (KILL,)}
     assert ways.keys() == WRITINGS.keys()
     ended = crash(examples, tmp_path, seed=102, share=0.004, ways=ways, jobs=1)
     assert {(one.writing, one.how) for one in ended} == {(name, how) for name, own in ways.items() for how in own}

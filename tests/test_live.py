@@ -425,7 +425,8 @@ def test_nothing_is_awaited_of_a_symbol_that_misses_sessions() -> None:
     times, symbol = bars["time"].unique().sort(), str(bars["symbol"][0])
     gone = times[list(range(200, 500, 40))].append(times[520:521])
     holes = bars.filter((pl.col("symbol") != symbol) | ~pl.col("time").is_in(gone.implode()))
-    newer, known = holes.filter(pl.col("time") <= times[525]), pl.col("time") <= times[510]
+    newer, known = holes.filter(pl.col("time") <= times[522]), pl.col("time") <= times[510]
     assert len(with_awaited(holes.filter(known), newer)[1]) == 0
     assert with_awaited(bars.filter(known), newer)[1].rows() == [(symbol, times[place]) for place in [520]]
     assert len(with_awaited(bars.filter(known), newer, [symbol])[1]) == 0
+    assert len(with_awaited(bars.filter(known), holes.filter(pl.col("time") <= times[523]))[1]) == 0

@@ -45,6 +45,7 @@ from gatecast.samples.windows import Samples, Sampling
 from gatecast.settings import LARGEST_SEED, Settings, read_toml, shared, shared_settings, without_moved
 from gatecast.trading.book import Book
 from gatecast.trading.costs import Costs
+from gatecast.trading.orders import OrderSettings
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
@@ -158,6 +159,8 @@ class Experiment(Settings):
     """Which strategy is in force, and how evidence reaches the money."""
     book: Book = Book()
     """What the book holds, how large it is, and what it pays."""
+    orders: OrderSettings = OrderSettings()
+    """What orders of a store's book may not exceed, and how they are placed."""
     costs: Costs = Costs()
     """Costs of trading in basis points; left out: those of the asset class."""
     tuning: Tuning | None = None

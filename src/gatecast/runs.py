@@ -496,7 +496,7 @@ def later_of(chain: Chain, costs: Costs, tilts: Tilts, records: Mapping[str, Rec
 
 def configuration(experiment: Experiment) -> str:
     """Hash of the settings that make a trial. Names of data and the hold-out are not part of it."""
-    left_out = ("name", "bars", "control", "holdout", "too_good")  # allowing an outcome changes no forecast
+    left_out = ("name", "bars", "control", "holdout", "too_good", "orders")  # none of them changes a forecast
     settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
     settings["resample"] = experiment.bars.resample
     if not experiment.drift.acts:

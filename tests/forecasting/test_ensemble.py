@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from made_up import made_up, with_answers, with_values
 from scipy.optimize import minimize
@@ -19,7 +20,7 @@ from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.variance import correct_variance
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts
-from gatecast.samples.windows import Samples
+from gatecast.samples.windows import Samples, make_samples
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 MEMBERS = ("lstm", "forest", "logistic")
@@ -322,8 +323,15 @@ def test_the_expected_simple_return_has_half_the_variance(forecasts: Forecasts) 
     assert np.expm1(0.01 + 0.2**2 / 2) == pytest.approx(np.expm1(draws).mean(), abs=1e-3)
 
 
-def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(samples: Samples) -> None:
-    """All mixtures in thirds, by past loss (later days, longer records count more) and distance to the first."""
+@pytest.mark.parametrize(("horizon", "needed"), [(1, 100), (3, 300), (5, 500)])
+def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(
+    market: pl.DataFrame, horizon: int, needed: int
+) -> None:
+    """All mixtures in thirds, by past loss (later days, longer records count more) and distance to the first.
+
+    From a hundred answers on that do not overlap.
+    """
+    samples = make_samples(market, ("ret_log_1", "x"), horizon=horizon)["index"]
     forecasts = made_up(samples, seed=6, skill={"lstm": 0.5})
     chosen = Ensemble().combine(forecasts).values["ensemble"]["volatility"]
     names = ("har_smooth", "lstm", "constant", "har")
@@ -339,7 +347,7 @@ def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(samples:
         rows, _ = record_of(forecasts, number, "volatility")
         days, day = np.unique(samples.sessions[rows], return_inverse=True)
         weights = first
-        if len(days) >= 500:
+        if len(days) >= needed:
             age = 0.5 ** ((len(days) - 1 - np.arange(len(days))) / 500)
             losses = []
             for one in grid:
@@ -347,8 +355,8 @@ def test_the_variance_in_force_weighs_mixtures_by_what_they_lost_so_far(samples:
                 loss = np.bincount(day, np.exp(ratio) - ratio - 1) / np.bincount(day)
                 losses.append(age @ loss / age.sum())
             worse = np.array(losses) / min(losses) - 1
-            trust = min(1, len(days) / 2500)
-            share = np.exp(-worse * trust * age.sum() / samples.horizon_sessions - np.abs(grid - first).sum(1) / 2)
+            trust = min(1, len(days) / 2500) if horizon > 1 else 1
+            share = np.exp(-worse * trust * age.sum() / horizon - np.abs(grid - first).sum(1) / 2)
             weights = (share / share.sum()) @ grid
         learned.append(weights)
         np.testing.assert_allclose(chosen[fold.test], np.exp(logs[fold.test] @ weights), rtol=1e-12)

@@ -474,18 +474,18 @@ def test_a_session_without_a_trade_is_no_bar_though_its_row_comes_alone(
     assert stored.filter(pl.col("symbol") == FIRST)["time"].max().date() == LAST  # type: ignore[union-attr]
 
 
-def test_a_row_is_awaited_until_a_window_has_passed(
+def test_a_row_is_awaited_for_three_sessions_and_then_a_window_steps_over_it(
     feed: Command, history: pl.DataFrame, store: Path, gatecast: Command
 ) -> None:
     """The same file again, the next days and a refit say the same as the first."""
     later = history.filter(~of(NEXT))
     days = history["date"].unique().sort()
-    days = days.filter(days > date.fromisoformat(NEXT))[:10].to_list()
+    days = days.filter(days > date.fromisoformat(NEXT))[:4].to_list()
     assert feed(span(later, NEXT, NEXT), evening(NEXT)).row()["gate"] == "no bar"
     for place, day in enumerate(map(str, days)):
         for clock in ("23:00", "23:10"):
             answer = feed(span(later, day, day), evening(day, clock))
-            awaited = place < 9
+            awaited = place < 2
             assert ("awaited" in answer.row()["flags"], answer.row()["gate"] == "no forecast") == (awaited, awaited)
             assert bool(answer.json["wrote"]) == (clock == "23:00")
         if place == 1:

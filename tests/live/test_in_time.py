@@ -55,17 +55,28 @@ def test_a_bar_that_comes_after_the_open_is_late(
     assert done.json["bars"]["late"] == 2
 
 
-def test_live_stays_batch_where_one_bar_is_missing(
+def test_live_stays_batch_where_one_bar_is_missing_for_ever_or_comes_after_three_sessions(
     store: Path, given: Feed, gatecast: Callable[..., Answer], bars: pl.DataFrame, closes: list[datetime], month: int
 ) -> None:
-    for number in (month - 3, month - 2, month - 1):
-        rows = bars.filter(pl.col("time") == closes[number])
-        if number == month - 3:
-            rows = rows.filter(pl.col("symbol") != "B1_1")
+    """It is awaited for two sessions after its own, then a window steps over it; when it comes it is read."""
+
+    def kinds_at(number: int, rows: pl.DataFrame) -> tuple[set[str], str]:
         done = given(rows, closes[number] + HOUR)
-        if number == month - 2:
-            assert "awaited" in {problem["kind"] for problem in done.json["data_problems"]}
-    found = gatecast("parity", store, "--now", (closes[month - 1] + HOUR).isoformat())
+        assert done.status == 0
+        gates = {row["symbol"]: row["gate"] for row in done.json["decisions"]}
+        return {problem["kind"] for problem in done.json["data_problems"]}, gates["B1_1"]
+
+    gone = (pl.col("symbol") == "B1_1") & (pl.col("time") == closes[month - 3])
+    for number in range(month - 3, month + 2):
+        kinds, gate = kinds_at(number, bars.filter(~gone, pl.col("time") == closes[number]))
+        assert ("awaited" in kinds) == (number in (month - 2, month - 1))
+        expected = (
+            {"no bar"} if number == month - 3 else {"no forecast"} if number < month else {"open", "signal", "flat"}
+        )
+        assert gate in expected
+    late = bars.filter(gone | (pl.col("time") == closes[month + 2]))
+    assert kinds_at(month + 2, late)[1] in {"open", "signal", "flat"}
+    found = gatecast("parity", store, "--now", (closes[month + 2] + HOUR).isoformat())
     assert found.status == 0, found.out + found.err
 
 

@@ -122,7 +122,7 @@ def test_the_gap_in_variance_is_one_for_the_oracle_and_gated_on_twenty_paths() -
     def path(ensemble: float, rows: slice) -> dict[str, float]:
         a, b, h = x[rows], y[rows], x[rows] ** 2
         sums = {"n": len(a), "x": a.sum(), "y": b.sum(), "xx": a @ a, "xy": a @ b}
-        sums |= {"h": h.sum(), "hh": h @ h, "hy": h @ b}
+        sums |= {"h": h.sum(), "hh": h @ h, "hy": h @ b, "xh": a @ h}
         return {"constant": 0.2, "ensemble": ensemble, "har": 0.2, "ewma": 0.0, "ridge": 0.1, "lstm": 0.3, **sums}
 
     pieces = [slice(200 * k, 200 * k + 200) for k in range(20)]
@@ -131,6 +131,14 @@ def test_the_gap_in_variance_is_one_for_the_oracle_and_gated_on_twenty_paths() -
     assert slope.measured == pytest.approx(np.polyfit(x, y, 1)[0])
     assert slope.optimum == pytest.approx(np.polyfit(x**2, y, 1)[0])
     assert slope.passed is True
+    rows = np.arange(len(x)) // 200  # a path
+    slopes = {
+        name: (np.polyfit(x, of, 1)[0], [np.polyfit(x[rows != one], of[rows != one], 1)[0] for one in range(20)])
+        for name, of in (("y", y), ("h", x**2))
+    }
+    error = {name: np.sqrt(19 * np.var(without)) for name, (_, without) in slopes.items()}
+    assert f"standard error {error['y']:.3f};" in slope.note
+    assert slope.note.endswith(f"{slopes['h'][0]:.3f} ± {error['h']:.3f}")
     shares = {name: lines[name].measured for name in ("har", "ewma", "ridge", "lstm")}
     assert shares == pytest.approx({"har": 0.0, "ewma": 1.0, "ridge": 0.5, "lstm": -0.5})
     for loss, held in ((0.0099, True), (0.0101, False)):

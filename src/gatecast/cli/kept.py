@@ -176,7 +176,7 @@ def rollback(
 def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
     """Show what to hold of every symbol, and why it is not what was held before; and the alarms that are on.
 
-    Causes: new bars, the refit, other settings, the age of the model.
+    Causes: new bars, a refit or a rollback, other settings, the age of the model, no forecast.
     """
     from gatecast.live import today as what_today
 
@@ -206,8 +206,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     show_rows(columns, rows, console, narrow=narrow)
     say(HELD_WORDS)
     for row in found.rows:
-        own = row["why"] if "held_why" not in row or row.get("weight") is None else ""
-        told = " ".join(filter(None, [row.get("held_why"), own]))
+        told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
+        told = told or row["why"]
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     if found.book:
         console.print(found.book.sentence, markup=False, soft_wrap=True)

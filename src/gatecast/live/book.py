@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from gatecast.files import jsonable
-from gatecast.market.bars import session_of
+from gatecast.market.bars import session_date, session_of
+from gatecast.market.sessions import feed_age, orders_until
+from gatecast.store.desks import bytes_of_desk
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
+from gatecast.trading.desk import micros_of, moment_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gatecast.chain import Chain
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
+    from gatecast.trading.desk import Desk
+    from gatecast.trading.orders import OrderSettings
 
 CAUSES = {
     "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "a cap",
-    "band": "what is not traded", "halt": "a session without a trade",
+    "band": "what is not traded", "halt": "its price while it could not be traded",
 }  # fmt: skip
 """Part of a change of a holding -> what it is due to."""
 
@@ -39,6 +46,35 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
     kept = [one for one in carried if not again or one.day < newest]
     settled = bool(kept) and kept[-1].day < newest
     return carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
+
+
+def desk_bytes(course: Course, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes | None:
+    """What orders of a course's newest session are made of, with what calendars say: the next open of each name that
+    has a bar in it, and how old the price of each is.
+
+    `calendars`: symbol -> calendar, where it is not that of its class.
+    """
+    desk = course.desk
+    if desk is None:
+        return None
+    until = chain.bars.select("symbol", "time", until=orders_until(chain.bars, calendars))
+    until = until.filter(session_date(pl.col("time")) == desk.day).group_by("symbol").agg(pl.col("until").max())
+    opens, traded = dict(until.iter_rows()), desk.view.tradable.tolist()
+    cut_offs = micros_of([opens.get(name) if there else None for name, there in zip(desk.names, traded, strict=True)])
+    return bytes_of_desk(replace(desk, until=cut_offs, age=ages_of(desk, calendars)), orders)
+
+
+def ages_of(desk: Desk, calendars: Mapping[str, str]) -> NDArray[np.int64]:
+    """(names,) sessions that have closed since the newest bar of each; 0 for a name without one."""
+    newest = {
+        name: (kind, moment_of(bar))
+        for name, kind, bar in zip(desk.names, desk.view.classes, desk.bars.tolist(), strict=True) if bar
+    }  # fmt: skip
+    schema: dict[str, Any] = {"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")}
+    bars = pl.DataFrame([(name, *one) for name, one in newest.items()], schema=schema, orient="row")
+    found = feed_age(bars, moment_of(int(desk.bars.max(initial=0))), calendars, grace=timedelta())
+    behind = dict(found.select("symbol", "sessions_behind").iter_rows())
+    return np.array([behind.get(name, 0) for name in desk.names], np.int64)
 
 
 def figures_of(course: Course, settings: Book) -> dict[str, Any]:
@@ -61,12 +97,13 @@ class HeldNow:
     """What the book holds at its newest session.
 
     `figures`: of the whole, see `store.schema.BookOfRecord`. `rows`: symbol -> row of `trading.book.holdings_of`;
-    `before`: the same of the session before.
+    `before`: the same of the session before; `traded`: of the newest session before in which it could be traded.
     """
 
     figures: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    traded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: the figures, and `holdings`, a row a symbol."""
@@ -98,32 +135,49 @@ def book_now(store: Store) -> HeldNow | None:
     if newest is None:
         return None
     record = next(store.journal.records(since=newest.record))
-    sessions = list(_two_newest(store))
-    rows = [{row["symbol"]: row for row in one.iter_rows(named=True)} for one in sessions]
-    return HeldNow(record.body["book"], rows[0] if rows else {}, rows[1] if len(rows) > 1 else {})
+    sessions = _newest_sessions(store)
+    rows, before = ({row["symbol"]: row for row in next(sessions, [])} for _ in range(2))
+    traded = {symbol: row for symbol, row in before.items() if not _waits(row)}
+    while len(traded) < len(before) and (table := next(sessions, None)):
+        traded = {row["symbol"]: row for row in table if row["symbol"] in before and not _waits(row)} | traded
+    return HeldNow(record.body["book"], rows, before, traded)
 
 
-def _two_newest(store: Store) -> Iterator[pl.DataFrame]:
-    """What the book held at its newest session and at the one before."""
-    seen = set[Any]()
-    for one in reversed(store.state.issued):
-        table = store.holdings_of(one.book) if one.book else pl.DataFrame(schema=HOLDINGS)
+def _newest_sessions(store: Store) -> Iterator[list[dict[str, Any]]]:
+    """What the book held at each session, the newest first: of one that was decided again the newest."""
+    said = [one for one in reversed(store.state.issued) if one.book]
+    last: Any = None
+    for one in said[:LOOKED_AT]:
+        table = store.holdings_of(one.book or "")
         for session in table["session"].unique().sort(descending=True):
-            if session not in seen and (not seen or session < min(seen)):
-                seen.add(session)
-                yield table.filter(pl.col("session") == session)
-            if len(seen) == 2:
-                return
+            if last is None or session < last:
+                last = session
+                yield table.filter(pl.col("session") == session).to_dicts()
+
+
+LOOKED_AT = 60
+"""Latest records of the book in which a session is looked for: a halt is no longer."""
+
+
+def models_of_book(store: Store) -> tuple[int | None, int | None]:
+    """The models that decided what the book holds at the session before its newest one, and at that."""
+    said = [one for one in store.state.issued if one.book]
+    before = next((one.model for one in reversed(said) if one.session < said[-1].session), None)
+    return before, said[-1].model if said else None
 
 
 def holdings_of(store: Store, before: int | None = None) -> pl.DataFrame:
     """All that the book of a store held, as it counted before a record (None: as it counts): of a session that was
     decided again the newest."""
+    return holdings_by_record(store, before).drop("record")
+
+
+def holdings_by_record(store: Store, before: int | None = None) -> pl.DataFrame:
+    """The same with the number of the `record` that decided."""
     said = [one for one in store.state.issued if before is None or one.record < before]
-    tables = [store.holdings_of(one.book) for one in said if one.book]
-    every = [one.with_columns(_record=number) for number, one in enumerate(tables)]
-    found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "_record": pl.Int32}), *every], how="vertical_relaxed")
-    return found.filter(pl.col("_record") == pl.col("_record").max().over("session")).drop("_record")
+    tables = [store.holdings_of(one.book).with_columns(record=pl.lit(one.record, pl.Int64)) for one in said if one.book]
+    found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "record": pl.Int64}), *tables], how="vertical_relaxed")
+    return found.filter(pl.col("record") == pl.col("record").max().over("session"))
 
 
 def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
@@ -141,18 +195,26 @@ def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:
     """Cause of `CAUSES` -> its part of the change of what is held of a symbol since the session before.
 
     The parts add up to the change: of the core's part by its scale and by its own weights, of the tilt, of what caps
-    cut off, and of how far what is held lies from its target; all of it is of a halt where one of the two had no trade.
+    cut off, and of how far what is held lies from its target, since the session in which it could last be traded; and
+    what prices have made of it while it could not.
     """
-    both = [rows.get(symbol, {}) for rows in (now.before, now.rows)]
-    old, new = map(_parts, both)
-    if any(row.get("gate") == "halt" for row in both):
-        return {"halt": float(both[1].get("held") or 0.0) - float(both[0].get("held") or 0.0)}
+    before, after = (rows.get(symbol, {}) for rows in (now.before, now.rows))
+    if _waits(after):
+        return {"halt": float(after.get("held") or 0.0) - float(before.get("held") or 0.0)}
+    traded = now.traded.get(symbol, {}) if _waits(before) else before
+    old, new = _parts(traded), _parts(after)
     scale = new["core"] / new["share"] if new["share"] else old["core"] / old["share"] if old["share"] else 0.0
     by_weights = (new["share"] - old["share"]) * scale
     return {
         "volatility": new["core"] - old["core"] - by_weights, "core": by_weights,
         **{name: new[name] - old[name] for name in ("tilt", "cap", "band")},
+        "halt": float(traded.get("held") or 0.0) - float(before.get("held") or 0.0),
     }  # fmt: skip
+
+
+def _waits(row: Mapping[str, Any]) -> bool:
+    """Whether a symbol could not be traded at a session: its bar was not there in time."""
+    return bool(row) and row["time"] is None
 
 
 def _parts(row: Mapping[str, Any]) -> dict[str, float]:
@@ -165,15 +227,24 @@ def _parts(row: Mapping[str, Any]) -> dict[str, float]:
 def change_in_words(now: HeldNow, symbol: str) -> str:
     """Why the book holds another share of a symbol than at the session before, in a sentence.
 
-    >>> was, is_now = {"core": 0.2, "share": 0.5, "target": 0.2, "held": 0.2}, {"core": 0.1, "share": 0.5}
-    >>> change_in_words(HeldNow({}, {"A": {**is_now, "target": 0.1, "held": 0.12}}, {"A": was}), "A")
+    >>> close = {"time": datetime(2024, 1, 2)}
+    >>> was = {**close, "core": 0.2, "share": 0.5, "target": 0.2, "held": 0.2}
+    >>> is_now = {**close, "core": 0.1, "share": 0.5, "target": 0.1, "held": 0.12}
+    >>> change_in_words(HeldNow({}, {"A": is_now}, {"A": was}), "A")
     'held from +20.0% to +12.0%: forecast volatility -10.0%, what is not traded +2.0%.'
     """
+    row = now.rows.get(symbol, {})
     before, after = (float(rows.get(symbol, {}).get("held") or 0.0) for rows in (now.before, now.rows))
+    if _waits(row):
+        order = float(row.get("trade") or 0.0)
+        waits = f" Its order of {order:+,.6g} waits for its next bar." if order else ""
+        return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"nothing is held.{waits}"
     if not now.before:
         return f"held {after:+.1%}: the first session of the book." if after else "nothing is held."
     if abs(after - before) < LEAST_SAID:
-        return f"still {after:+.1%}." if after else "nothing is held."
+        target = float(row.get("target") or 0.0)
+        aimed = f", {target:+.1%} aimed at: within its band, or cut" if abs(target - after) >= LEAST_SAID else ""
+        return f"still {after:+.1%}{aimed}." if after or aimed else "nothing is held."
     parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
     said = ", ".join(f"{CAUSES[name]} {part:+.1%}" for name, part in parts.items())
     return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."

@@ -54,6 +54,8 @@ GATES = {
     OPEN: "a position is held",
 }
 """Gate -> why it closes, in the order in which they are asked."""
+WITHOUT_FORECAST = tuple(GATES)[: tuple(GATES).index("doubtful")]
+"""Gates that close where there is no forecast of the newest close."""
 SERVED_PERIODS = 3
 """Periods of the schedule after its last refit in which a model is served."""
 NOT_FORECAST = (

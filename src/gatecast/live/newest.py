@@ -27,7 +27,7 @@ from gatecast.forecasting.walkforward import Issued
 from gatecast.market.actions import read_actions, recorded_delistings, with_terms
 from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, PRICES, Finding, refuse_lacking, session_date, session_of, without_idle
-from gatecast.market.calendar import usual_spacing
+from gatecast.market.calendar import OLDEST_SESSIONS, usual_spacing
 from gatecast.market.classes import AssetClass, asset_class
 from gatecast.market.ends import Ended
 from gatecast.market.facts import facts_of
@@ -498,8 +498,9 @@ def say_awaited(bars: pl.DataFrame, awaited: pl.DataFrame) -> list[DataProblem]:
             many = f"{len(times)} bars, the first" if len(times) > 1 else "the bar"
             said = (
                 f"{name!r} lacks {many} of {times[0]:%Y-%m-%d %H:%M} UTC, when the others of its class traded. It may "
-                "come late, as to a later run: nothing is forecast or held of the symbol until it is there or so many "
-                "bars have followed as a window has. If there is none, make a new run, which accepts that."
+                "come late, as to a later run: nothing is forecast of the symbol until it is there, for "
+                f"{OLDEST_SESSIONS} sessions at most. Then it counts as a session without a trade, over which the "
+                "window steps."
             )
             found.append(DataProblem("awaited", (str(name),), said))
     return found

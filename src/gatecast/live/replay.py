@@ -14,7 +14,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.audits.tables import up_to
 from gatecast.chain import Refit, make_chain
-from gatecast.live.book import holdings_of
+from gatecast.live.book import holdings_by_record, holdings_of
 from gatecast.live.gates import GATES
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.live.parity import (
@@ -30,7 +30,7 @@ from gatecast.live.parity import (
     stages_of_issued,
     with_book,
 )
-from gatecast.live.spans import KEYS, Span, counting, firsts, spans_of
+from gatecast.live.spans import KEYS, Span, compared, spans_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
 from gatecast.market.reading import as_utc
@@ -188,7 +188,7 @@ def parity(
             stage: one.made(table, issued.since) for stage, table in stages_of(without_doubtful(one.run, chain)).items()
         }
         batch["bar"] = one.issued(batch["bar"])
-        said["size"] = with_book(said["size"], one.held(holdings_of(opened, one.before), issued.since))
+        said["size"] = with_book(said["size"], one.held(holdings_by_record(opened, one.before), issued.since))
         for stage in TOLD:  # decisions are issued of the newest close of an update alone
             batch[stage] = batch[stage].join(said[stage], on=KEYS, how="semi")
         for tables in (said, batch):  # nothing is held by a model that is too old
@@ -227,11 +227,11 @@ class _Issued:
 
 
 def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
-    """The newest `last` closes that a store issued after a class's first model was there; 0 where there is none."""
+    """The newest `last` closes that a store issued once a class's first model was there; 0 where there is none."""
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     experiment = serve(store, refuse_unserved(store)).run.experiment
     pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon)
-    issued = counting(pieces).filter(~pl.col("record").is_in(firsts(store, pieces)))
+    issued = compared(store, pieces)
     newest = issued.group_by("time").agg(pl.col("record").max()).sort("time").tail(last)
     if newest.is_empty():
         return _Issued(0, moment, (), {}, {})

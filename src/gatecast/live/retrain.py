@@ -22,6 +22,7 @@ from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment, merge
 from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.live.gates import with_gate
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import say_awaited, told_of
 from gatecast.live.update import Issued, issue_chain, with_awaited_of
@@ -32,10 +33,12 @@ from gatecast.market.sessions import orders_until
 from gatecast.market.sources import Reading
 from gatecast.runs import judged, without_doubtful
 from gatecast.settings import read_toml, to_toml
-from gatecast.store.state import SETTINGS
+from gatecast.store.pieces import pieces_by_record, read_pieces
+from gatecast.store.state import ISSUED, SETTINGS
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
+    from gatecast.live.kept import PiecesByRecord
     from gatecast.store.state import Model
 
 
@@ -115,7 +118,7 @@ def retrain(
     return done
 
 
-CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "costs")
+CHANGEABLE = ("name", "too_good", "signals", "strategies", "strategy", "selection", "book", "orders", "costs")
 """Sections of the settings that a store may change: what decides and judges, not what forecasts are made with."""
 
 
@@ -169,7 +172,8 @@ def _refit(
             nothing, due=due,
             message="the newest bar's fill has passed: a refit is made at the next bar's close, before its fill.",
         )  # fmt: skip
-    before = serve(store, model, before=open_closes) if model is not None else None
+    pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record) if model else {}
+    before = serve(store, model, before=open_closes, pieces=pieces) if model is not None else None
     past = before.past if before else None
     misfit = misfit_of(store, before) if before else ""
     moments = {name: [np.datetime64(text)] for name, text in asked.items()}
@@ -208,7 +212,11 @@ def _refit(
     issued = Issued(number)
     if open_closes:
         newest = store.state.models[-1]
-        made = _newest_with(store, newest, bars, now) if len(awaited) else (serve(store, newest), chain, awaited)
+        every = {**pieces, number: read_pieces(store.artefacts, parts[ISSUED], experiment.horizon)}
+        if len(awaited):
+            made = _newest_with(store, newest, bars, every)
+        else:
+            made = serve(store, newest, pieces=every), chain, awaited
         issued = _issue_again(store, *made, now, open_closes)
     store.append("accepted", {"model": number, "reason": reason}, now)  # last: until then the refit is due
     count = sum(len(one.forecasts.folds) for one in chain.classes.values())
@@ -346,9 +354,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
                 "older models: it cannot be brought back. Restore them from a copy of the store."
             )
         bars = opened.bars.for_chain(moment)
-        told = {}
-        for model in (serving, old):
-            told[model.record] = _newest_with(opened, model, bars, moment)
+        pieces = pieces_by_record(opened.artefacts, state, opened.experiment.horizon)
+        told = {model.record: _newest_with(opened, model, bars, pieces) for model in (serving, old)}
         if misfit := misfit_of(opened, told[old.record][0]):
             raise StoreError(misfit)
         if untraded := untraded_closes(bars, moment, opened.state.calendars):
@@ -363,21 +370,21 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
 
 
 def _newest_with(
-    store: Store, model: Model, bars: pl.DataFrame, now: datetime
+    store: Store, model: Model, bars: pl.DataFrame, pieces: PiecesByRecord
 ) -> tuple[Served, Chain, pl.DataFrame]:  # fmt: skip
     """A model, the chain with which it forecasts the newest closes, whatever was issued there, and the symbol and time
-    of rows that may still come."""
+    of rows that may still come. `pieces`: all that the store has issued."""
     newest = dict(bars.group_by("asset_class").agg(pl.col("time").max()).iter_rows())
-    served = serve(store, model, before=newest)
+    served = serve(store, model, before=newest, pieces=pieces)
     bars, awaited = with_awaited_of(served.run.experiment, bars, store.actions, store.state.calendars)
     experiment = served.run.experiment.replace(bars=bars)
     return served, make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never"), awaited
 
 
 def newest_of(served: Served, chain: Chain, awaited: pl.DataFrame | None = None) -> dict[str, dict[str, Any]]:
-    """Symbol -> its row of `told_of`."""
+    """Symbol -> its row of `told_of`, with the gate that decided."""
     told = told_of(served.run, served.past, without_doubtful(served.run, chain), (), awaited)
-    return {row["symbol"]: row for row in told.rows}
+    return {row["symbol"]: with_gate(row, served.run, served.number) for row in told.rows}
 
 
 def _changes(

@@ -20,7 +20,7 @@ import polars as pl
 from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.update import with_awaited_of
-from gatecast.market.bars import session_date, session_of
+from gatecast.market.bars import session_of
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import moment_of
 
@@ -46,7 +46,7 @@ class Span:
     what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued before, with
     the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`: asset class
     -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was too old.
-    `before`: the number of the record at which the next span begins.
+    `before`: the number of the record at which the next span begins; `first`: of its first.
     """
 
     said: pl.DataFrame
@@ -58,15 +58,19 @@ class Span:
     refits: Mapping[str, Sequence[np.datetime64]]
     old: pl.DataFrame
     before: int | None
+    first: int
 
     def issued(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a table with symbol and time that were said here."""
         return table.join(self.said, on=KEYS, how="semi", maintain_order="left")
 
     def held(self, holdings: pl.DataFrame, since: datetime) -> pl.DataFrame:
-        """What the book held at the sessions that were said here, from `since` on, of every symbol."""
-        sessions = self.said.select(session=session_date(pl.col("time")))["session"].unique()
-        own = holdings.filter(pl.col("time") >= since, pl.col("session").is_in(sessions.implode()))
+        """What the book held at the sessions that were decided here, from `since` on, of what was said here.
+
+        `holdings`: see `book.holdings_by_record`. A forecast may come later than its session: of a symbol that lacked a
+        row, once its windows step over that.
+        """
+        own = holdings.filter(pl.col("time") >= since, pl.col("record") >= self.first)
         return own.join(self.others, on=KEYS, how="anti", maintain_order="left")
 
     def made(self, table: pl.DataFrame, since: datetime) -> pl.DataFrame:
@@ -89,7 +93,7 @@ def counting(pieces: Pieces) -> pl.DataFrame:
 
 
 def firsts(store: Store, pieces: Pieces) -> list[int]:
-    """Numbers of the refits that were the first of a class: what they issued is its history."""
+    """Numbers of the refits that were the first of a class: but for its newest close they issued its history."""
     found = []
     for one in store.state.models:
         before = pieces.get(one.goes_on or 0, {})
@@ -98,16 +102,28 @@ def firsts(store: Store, pieces: Pieces) -> list[int]:
     return found
 
 
+def compared(store: Store, pieces: Pieces) -> pl.DataFrame:
+    """What of `counting` a chain can say again: all but the history of each class."""
+    counts = counting(pieces)
+    for number in firsts(store, pieces):
+        newest = [piece.issued.time == piece.issued.time.max() for piece in pieces[number].values()]
+        each = zip(pieces[number].values(), newest, strict=True)
+        kept = pl.concat([issued_keys(piece.issued).filter(pl.Series(own)) for piece, own in each])
+        history = counts.filter(record=number).join(kept, on=KEYS, how="anti")
+        counts = counts.join(history, on=[*KEYS, "record"], how="anti", maintain_order="left")
+    return counts
+
+
 def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> list[Span]:
     """The spans of what a store has issued of the closes from `since` on, in the order of the journal.
 
     `now`: up to when bars count as known. Raises `StoreError` where the store cannot be read.
     """
-    counts, first = counting(pieces), firsts(store, pieces)
+    counts, again = counting(pieces), compared(store, pieces)
     models = {one.record: one for one in store.state.models}
     by_model = {number: models[number] for number in pieces if number in models}
     by_model |= {one.record: models[one.model] for one in store.state.issued if one.model in models}
-    wanted = counts.filter(pl.col("time") >= since, ~pl.col("record").is_in(first))["record"].unique().sort().to_list()
+    wanted = again.filter(pl.col("time") >= since)["record"].unique().sort().to_list()
     told = _Told(store, counts)
     groups: list[list[int]] = []
     for before, number in pairwise([0, *wanted]):
@@ -118,24 +134,27 @@ def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> li
             groups.append([number])
     with store.bars.read_once():
         return [
-            _span(store, one, by_model[one[-1]], counts, since, now, pieces, told, after[0] if after else None)
+            _span(store, one, by_model[one[-1]], again, since, now, pieces, told, after[0] if after else None)
             for one, after in zip_longest(groups, groups[1:])
         ]
 
 
 def _span(
-    store: Store, records: Sequence[int], model: Model, counts: pl.DataFrame, since: datetime, now: datetime,
+    store: Store, records: Sequence[int], model: Model, again: pl.DataFrame, since: datetime, now: datetime,
     pieces: Pieces, told: _Told, before: int | None,
 ) -> Span:  # fmt: skip
+    """`again`: see `compared`. Of the first refit of a class the fits are taken as they are: only what they say is
+    made again."""
     first, last = records[0], records[-1]
     base, refits = model, dict[str, list[np.datetime64]]()
-    if first == model.record:
+    is_first = first in firsts(store, pieces)
+    if first == model.record and not is_first:
         base = next(one for one in store.state.models if one.record == model.goes_on)
         for name, piece in pieces[first].items():
             done = pieces[base.record][name].issued.cutoffs[-1]
             refits[name] = [one for one in piece.issued.cutoffs if one > done]
-    own = counts.filter(pl.col("record").is_in(list(records)))
-    earlier = _without(pieces, first, own)
+    own = again.filter(pl.col("record").is_in(list(records)))
+    earlier = _without(pieces, first + is_first, own)
     run, past = serve(store, model, pieces=pieces).run, serve(store, base, pieces=earlier).past
     anew = book_begins(store, session_of(cast(datetime, own["time"].min())))
     past = replace(past, carried=partial(carried_before, store, first), begins=anew, settled=True)
@@ -149,10 +168,19 @@ def _span(
         awaited = bars.join(begins, on="symbol").filter(pl.col("time") > pl.col("_begins")).select(KEYS)
     else:
         bars = full
-    others = pl.concat([counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
+    others = pl.concat([told.counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
     said = own.filter(pl.col("time") >= since).select(KEYS)
     return Span(
-        said, others, run, past, bars, history.actions, refits, told.old.join(said, on=KEYS, how="semi"), before
+        said,
+        others,
+        run,
+        past,
+        bars,
+        history.actions,
+        refits,
+        told.old.join(said, on=KEYS, how="semi"),
+        before,
+        first,
     )
 
 
@@ -182,6 +210,7 @@ class _Told:
     """
 
     def __init__(self, store: Store, counts: pl.DataFrame) -> None:
+        self.counts = counts
         self.records = {one.number: one for one in store.journal.records()}
         self.now = {number: one.now for number, one in self.records.items()}
         decided = counts.group_by("record").agg(pl.col("time").max()).sort("record")

@@ -1,14 +1,15 @@
 """What to hold today, and why it is not what was held yesterday: `gatecast today`.
 
 Each cause is measured by making decisions again with one thing as it was: the model before on today's bars (the rest
-of the change is the refit's), the new model with the settings before (the rest is that of the thresholds). Where
-nothing is held as the model is too old, the decision is made again as if it were not, and the rest is due to its age.
+of the change is the refit's, or the rollback's), the new model with the settings before (the rest is that of the
+settings). Where nothing is held as the model is too old, the decision is made again as if it were not, and the rest is
+due to its age. Where a gate closes before there is a forecast, the change is the gate's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +19,14 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import make_chain
-from gatecast.live.book import HeldNow, book_now, change_in_words, of_symbol, why_changed
-from gatecast.live.gates import DOUBTFUL_BAR, GATES
+from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
+from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
+from gatecast.live.spans import AWAITED
+from gatecast.live.update import with_awaited_of
+from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
@@ -32,16 +36,23 @@ if TYPE_CHECKING:
     from gatecast.store.state import Model
 
     Rows = Mapping[str, Mapping[str, Any]]
+    Parts = Mapping[str, float]
 
-WAITS = ("no bar", "no trade", DOUBTFUL_BAR)
-"""Gates of a symbol that has no price of the newest session to trade at."""
+WAITS = (DOUBTFUL_BAR, "no bar", "no trade", "late")
+"""Gates of a symbol that has no price of the newest session to trade at: what is held of it stays."""
 SHOWN = 5e-4
 """Change of a weight that is worth a word."""
+MUCH = 0.05
+"""Change of a weight by which one decision takes the place of another, as long as the gate is the same."""
 SAME = 1e-12
 """Weights that differ by no more are the same."""
 NEEDED = ("asset_class", "strategy", "gate")
 """Texts that each decision has."""
-CAUSES = {"data": "new bars", "refit": "the refit", "threshold": "other settings", "age": "the model's age"}
+CAUSES = {
+    "data": "new bars", "refit": "the refit", "rollback": "the rollback", "threshold": "other settings",
+    "age": "the model's age", "gate": "no forecast", "model": "new bars and the other model together",
+}  # fmt: skip
+"""Cause of a change -> how it is called. `model`: the model before was pruned, so that the two cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,12 @@ class Today:
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
     `book`: what the book holds; None without one. `rows`: the columns of the newest decision, and what the book holds
-    of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_why` in words;
-    `before` (weight, book, signal, strategy, gate and time of the one
-    before, None where there is none), `change` of the weight, and `because`: cause (data, refit, threshold, age) -> its
-    part of the change; `why` in words. `alarms`: of drift that are on, see `forecasting.drift.Alarm`.
+    of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
+    its part of the same change, where another model decided, `held_why` in words;
+    `before` (weight, book, signal, strategy, gate and time of the newest one of a close at which the symbol could be
+    traded, None where there is none), `change` of the weight (None where it cannot be traded now), and `because`: cause
+    (see `CAUSES`) -> its part of the change; `replaced`: what another model had decided at the same close, None where
+    none had; `why` in words. `alarms`: of drift that are on, see `forecasting.drift.Alarm`.
     """
 
     store: Path
@@ -86,19 +99,20 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
 
 def today_of(opened: Store, moment: datetime) -> Today:
     """As `today`, of a store that is open, after the newest record that it has read."""
-    newest, before = _two_newest(opened)
-    if not newest:
+    said = _Said.of(opened)
+    if not said.newest:
         return Today(opened.folder, moment, opened.state.serving, [])
-    causes = _causes(opened, newest, before, moment)
-    book = book_now(opened)
+    again = _Again(opened, said.newest, moment)
+    causes, book = _causes(again, said), book_now(opened)
+    held_by = _held_by(again, book)
     rows = [
-        {**_row(row, before.get(symbol), causes.get(symbol, {})), **_of_book(book, symbol)}
-        for symbol, row in sorted(newest.items())
+        {**said.row(symbol, causes.get(symbol, {})), **_of_book(book, symbol, held_by.get(symbol, {}))}
+        for symbol in sorted(said.newest)
     ]
-    undecided = sorted(opened.state.symbols.keys() - newest.keys())
+    undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, newest, moment), book,
+        _behind(opened, said.newest, moment), book,
     )  # fmt: skip
 
 
@@ -121,71 +135,171 @@ def _behind(store: Store, newest: Rows, now: datetime) -> str:
     )
 
 
-def _two_newest(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Symbol -> its newest decision, and that of the close before, each with `model`, from the latest records."""
-    newest: dict[str, dict[str, Any]] = {}
-    before: dict[str, dict[str, Any]] = {}
-    known = len(store.state.symbols)
-    for one in reversed(store.state.issued):
-        for row in store.decisions_of(one.decisions, NEEDED).iter_rows(named=True):
-            row = {**row, "model": one.model}
-            if row["symbol"] not in newest:
-                newest[row["symbol"]] = row
-            elif row["symbol"] not in before and row["time"] < newest[row["symbol"]]["time"]:
-                before[row["symbol"]] = row
-        if len(newest) >= known and len(before) >= known:
-            break
-    return newest, before
+@dataclass(frozen=True)
+class _Said:
+    """Symbol -> its newest decision; that of the newest close before at which it could be traded; and what another
+    model had decided at the newest close before that decision was made again. Each with the number of its `model`."""
+
+    newest: Rows
+    before: Rows
+    replaced: Rows
+
+    @classmethod
+    def of(cls, store: Store) -> _Said:
+        """From the latest records of a store."""
+        newest: dict[str, dict[str, Any]] = {}
+        before: dict[str, dict[str, Any]] = {}
+        replaced: dict[str, dict[str, Any]] = {}
+        known = len(store.state.symbols)
+        for one in reversed(store.state.issued):
+            for row in store.decisions_of(one.decisions, NEEDED).iter_rows(named=True):
+                symbol, row = row["symbol"], {**row, "model": one.model}
+                last = newest.setdefault(symbol, row)
+                if row["time"] == last["time"] and row["model"] != last["model"]:
+                    replaced.setdefault(symbol, row)
+                if row["time"] < last["time"] and row["gate"] not in WAITS:
+                    before.setdefault(symbol, row)
+            if len(newest) >= known and len(before) >= known:
+                break
+        return cls(newest, before, replaced)
+
+    def row(self, symbol: str, causes: Parts) -> dict[str, Any]:
+        """The newest decision of a symbol beside the one before, and why it changed."""
+        row, before, replaced = (one.get(symbol) for one in (self.newest, self.before, self.replaced))
+        assert row is not None
+        kept = ("time", "weight", "book", "signal", "strategy", "gate", "model")
+        was, other = (one and {name: one.get(name) for name in kept} for one in (before, replaced))
+        why = " ".join(filter(None, [_in_words(row, before, causes), _instead_of(row, replaced)]))
+        return {
+            **row, "before": was, "replaced": other, "change": _change(row, before), "because": dict(causes),
+            "why": why, "gate_sentence": GATES.get(row["gate"], ""),
+        }  # fmt: skip
 
 
-def _causes(store: Store, newest: Rows, before: Rows, now: datetime) -> dict[str, dict[str, float]]:
+def _change(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> float | None:
+    """Of the weight; None where there is nothing to compare, or no price of the newest session to trade at."""
+    return None if before is None or row["gate"] in WAITS else _weight(row) - _weight(before)
+
+
+# ── causes, each measured ─────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Remade:
+    """Decisions that were made again: symbol -> its row, and the share of the book that it would have."""
+
+    rows: Rows
+    held: Mapping[str, float]
+
+
+class _Again:
+    """Makes the decisions of the newest closes again, by the fits of one model and the settings of another."""
+
+    def __init__(self, store: Store, newest: Rows, now: datetime) -> None:
+        self.store, self.now = store, now
+        self.closes: dict[str, datetime] = {}
+        for row in newest.values():
+            name, time = row["asset_class"], row["time"]
+            self.closes[name] = max(self.closes.get(name, time), time)
+        self._made: dict[tuple[int, int], _Remade] = {}
+
+    def can(self, number: int | None) -> bool:
+        """Whether a model is there with all its files."""
+        model = self.store.state.model(number)
+        return model is not None and all(map(self.store.artefacts.has, model.parts.values()))
+
+    def by(self, fits: int, settings: int) -> _Remade:
+        """What the store would have said; whatever was issued at these closes."""
+        if (fits, settings) not in self._made:
+            self._made[fits, settings] = self.made(self.closes, fits, settings)
+        return self._made[fits, settings]
+
+    def made(self, closes: Mapping[str, datetime], fits: int, settings: int) -> _Remade:
+        """The same of the newest rows up to these closes."""
+        store = self.store
+        bars = store.bars.for_chain(self.now).filter(pl.col("time") <= max(closes.values()))
+        served, other = (serve(store, self._model(number), before=closes) for number in (fits, settings))
+        bars, awaited = with_awaited_of(other.run.experiment, bars, store.actions, store.state.calendars)
+        experiment = other.run.experiment.replace(bars=bars)
+        served = replace(served, run=replace(served.run, experiment=experiment))
+        chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
+        held = course_of(served.past.carried(), chain, again=True).holdings
+        newest = held.filter(pl.col("session") == pl.col("session").max())
+        return _Remade(newest_of(served, chain, awaited), dict(newest.select("symbol", "held").iter_rows()))
+
+    def same_settings(self, old: int, new: int) -> bool:
+        """Whether two models have the same settings, but for the bars."""
+        ours, theirs = (serve(self.store, self._model(number)).run.experiment for number in (old, new))
+        return bool(ours == theirs.replace(bars=ours.bars))
+
+    def steps(self, old: int, new: int) -> tuple[_Remade, _Remade]:
+        """The model before on today's bars, and the new one with the settings of before."""
+        return self.by(old, old), self.by(new, old)
+
+    def named(self, old: int, new: int, parts: Sequence[float]) -> dict[str, float]:
+        """Parts of a change (bars, fits, the rest) -> cause -> part; the rest is the settings' where they differ."""
+        bars, fits, rest = parts
+        named = {"data": bars, "rollback" if new < old else "refit": fits}
+        named["data" if self.same_settings(old, new) else "threshold"] = rest
+        if "threshold" not in named:
+            named["data"] = bars + rest
+        return {name: part for name, part in named.items() if abs(part) > SAME}
+
+    def _model(self, number: int) -> Model:
+        found = self.store.state.model(number)
+        assert found is not None
+        return found
+
+
+def _causes(again: _Again, said: _Said) -> dict[str, dict[str, float]]:
     """Symbol -> cause -> its part of the change of the weight, of those whose weight changed."""
-    changed = {
-        symbol for symbol, row in newest.items()
-        if symbol in before and abs(_weight(row) - _weight(before[symbol])) > SAME
-    }  # fmt: skip
-    if not changed:
-        return {}
     found: dict[str, dict[str, float]] = {}
-    bars = store.bars.for_chain(now)
-    for old, new in sorted({(before[one]["model"], newest[one]["model"]) for one in changed}):
-        own = [one for one in changed if (before[one]["model"], newest[one]["model"]) == (old, new)]
-        if store.state.model(old) is None or store.state.model(new) is None:
-            found |= {one: {"data": _weight(newest[one]) - _weight(before[one])} for one in own}
+    for symbol, row in said.newest.items():
+        before = said.before.get(symbol)
+        change = _change(row, before) or 0.0
+        if before is None or abs(change) <= SAME:
             continue
-        closes = {newest[one]["asset_class"]: newest[one]["time"] for one in own}
-        was = _ageless(store, bars, {one: before[one] for one in own}, old)
-        now_is = _ageless(store, bars, {one: newest[one] for one in own}, new)
-        data, refit = (now_is, now_is) if old == new else [_with(store, bars, fits, old, closes) for fits in (old, new)]
-        for one in own:
-            steps = (was[one], data.get(one, {}), refit.get(one, {}), now_is[one])
-            parts = [_weight(later) - _weight(earlier) for earlier, later in pairwise(steps)]
-            parts.append(_weight(newest[one]) - _weight(now_is[one]) + _weight(was[one]) - _weight(before[one]))
-            found[one] = {name: part for name, part in zip(CAUSES, parts, strict=True) if abs(part) > SAME}
+        old, new = before["model"], row["model"]
+        if {row["gate"], before["gate"]} & {*WITHOUT_FORECAST} - {OLD_MODEL}:
+            found[symbol] = {"gate": change}
+        elif old != new and not (again.can(old) and again.can(new)):
+            found[symbol] = {"model": change}
+        else:
+            found[symbol] = _parts(again, row, before)
     return found
 
 
-def _ageless(store: Store, bars: pl.DataFrame, rows: Rows, model: int) -> Rows:
-    """The same decisions of a model; those that its age decided made again as if it were young."""
-    old = {symbol: row for symbol, row in rows.items() if row["gate"] == OLD_MODEL}
-    if not old:
-        return rows
-    closes = {row["asset_class"]: row["time"] for row in old.values()}
-    made = _with(store, bars.filter(pl.col("time") <= max(closes.values())), model, model, closes)
-    return {**rows, **{symbol: made.get(symbol, {}) for symbol in old}}
+def _parts(again: _Again, row: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, float]:
+    """Cause -> its part of the change of a symbol's weight between two decisions."""
+    symbol, old, new = row["symbol"], before["model"], row["model"]
+    was, now_is = _ageless(again, before), _ageless(again, row)
+    age = _weight(row) - now_is + was - _weight(before)
+    aged = {"age": age} if abs(age) > SAME else {}
+    if old == new:
+        return {"data": now_is - was, **aged} if abs(now_is - was) > SAME else aged
+    bars, fits = (_weight(one.rows.get(symbol, {})) for one in again.steps(old, new))
+    parts = [later - earlier for earlier, later in pairwise((was, bars, fits, now_is))]
+    return {**again.named(old, new, parts), **aged}
 
 
-def _with(store: Store, bars: pl.DataFrame, fits: int, settings: int, closes: Mapping[str, datetime]) -> Rows:
-    """The newest rows by the fits of one model and the settings of another, whatever was issued at these closes."""
-    served = serve(store, _model(store, fits), before=closes)
-    experiment = serve(store, _model(store, settings), before=closes).run.experiment.replace(bars=bars)
-    chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
-    return newest_of(served, chain)
+def _ageless(again: _Again, row: Mapping[str, Any]) -> float:
+    """The weight of a decision; of one that the model's age decided that which it would have if it were young."""
+    if row["gate"] != OLD_MODEL or not again.can(row["model"]):
+        return _weight(row)
+    made = again.made({row["asset_class"]: row["time"]}, row["model"], row["model"])
+    return _weight(made.rows.get(row["symbol"], {}))
 
 
-def _model(store: Store, number: int) -> Model:
-    found = store.state.model(number)
-    assert found is not None
+def _held_by(again: _Again, book: HeldNow | None) -> dict[str, dict[str, float]]:
+    """Symbol -> cause -> its part of the change of what the book holds, where another model decided than before."""
+    old, new = models_of_book(again.store)
+    if book is None or old is None or new is None or old == new or not (again.can(old) and again.can(new)):
+        return {}
+    found = {}
+    for symbol, row in book.rows.items():
+        held = [again_held.held.get(symbol, 0.0) for again_held in again.steps(old, new)]
+        steps = (float(book.before.get(symbol, {}).get("held") or 0.0), *held, float(row["held"]))
+        found[symbol] = again.named(old, new, [later - earlier for earlier, later in pairwise(steps)])
     return found
 
 
@@ -193,40 +307,52 @@ def _weight(row: Mapping[str, Any]) -> float:
     return float(row.get("weight") or 0.0)
 
 
-def _row(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> dict[str, Any]:
-    kept = ("time", "weight", "book", "signal", "strategy", "gate", "model")
-    change = None if before is None else _weight(row) - _weight(before)
-    return {
-        **row, "before": None if before is None else {name: before.get(name) for name in kept}, "change": change,
-        "because": dict(causes), "why": _in_words(row, before, causes), "gate_sentence": GATES.get(row["gate"], ""),
-    }  # fmt: skip
+# ── in words ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_book(book: HeldNow | None, symbol: str) -> dict[str, Any]:
+def _of_book(book: HeldNow | None, symbol: str, held_by: Parts) -> dict[str, Any]:
     """What the book holds of a symbol, what it held the session before, and why that is not the same."""
     if book is None:
         return of_symbol(None, symbol)
     before = book.before.get(symbol, {}).get("held")
+    others = [f"{CAUSES[name]} {part:+.1%}" for name, part in held_by.items() if abs(part) >= SHOWN and name != "data"]
+    why = change_in_words(book, symbol) + (f" Of this, {', '.join(others)}." if others else "")
     return {
         **of_symbol(book, symbol), "held_before": before, "held_because": why_changed(book, symbol),
-        "held_why": change_in_words(book, symbol),
+        "held_by": dict(held_by), "held_why": why,
     }  # fmt: skip
 
 
-def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Mapping[str, float]) -> str:
+def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Parts) -> str:
     """Why the position is what it is beside the one before; of a bar that waits `reason` says how it is resolved."""
+    gate, weight = GATES.get(row["gate"], row["gate"]), _weight(row)
+    if row["gate"] == "no forecast" and AWAITED in str(row.get("flags") or "").split(", "):
+        gate = f"a bar that it lacks may still come, which is awaited for {OLDEST_SESSIONS} sessions"
     if row["gate"] == DOUBTFUL_BAR:
         return "waits: its newest bar looks like a split (`gatecast actions list`). What is held stays."
-    if row.get("weight") is None:
-        stays = " What is held stays: it cannot be traded on." if row["gate"] in WAITS else ""
-        return f"no decision: {GATES.get(row['gate'], row['gate'])}.{stays}"
+    if row["gate"] in WAITS:
+        return f"no decision: {gate}. What is held stays: it cannot be traded on."
+    if row["gate"] in WITHOUT_FORECAST:
+        was = "" if before is None or abs(_weight(before)) < SHOWN else f", {_weight(before):+.3f} before"
+        aged = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if row["gate"] == OLD_MODEL)
+        return f"no decision: {gate}. The strategies hold nothing of it{was}{f': {aged}' if aged else ''}."
     if before is None:
         return "the first decision."
-    if before.get("weight") is None:
-        return f"{_weight(row):+.3f} after a close without a decision."
-    if abs(_weight(row) - _weight(before)) < SHOWN:
-        return "unchanged." if row["gate"] == before["gate"] else f"still nothing held: {GATES.get(row['gate'], '')}."
-    parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items())
-    moved = f"from {_weight(before):+.3f} to {_weight(row):+.3f}"
+    if before["gate"] in WITHOUT_FORECAST and before["gate"] != OLD_MODEL:
+        return f"the strategies' weight is {weight:+.3f} after a close without a forecast."
+    if abs(weight - _weight(before)) < SHOWN:
+        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still hold nothing of it: {gate}."
+    parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
+    closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
-    return f"{moved}: {parts}.{switch}" if parts else f"{moved}.{switch}"
+    return f"the strategies' weight goes from {_weight(before):+.3f} to {weight:+.3f}: {parts}.{closed}{switch}"
+
+
+def _instead_of(row: Mapping[str, Any], replaced: Mapping[str, Any] | None) -> str:
+    """Says that a refit or a rollback took away what was decided at the same close; "" where it is much the same."""
+    if replaced is None or (row["gate"] == replaced["gate"] and abs(_weight(row) - _weight(replaced)) < MUCH):
+        return ""
+    return (
+        f"At this close model {replaced['model']} had decided {_weight(replaced):+.3f}; model {row['model']}, in force "
+        f"since, decides {_weight(row):+.3f} in its place."
+    )

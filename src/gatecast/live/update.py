@@ -22,7 +22,7 @@ from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import changed_waits, say_waiting, without_waiting
-from gatecast.live.book import HeldNow, book_now, course_of, figures_of, of_symbol
+from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -543,12 +543,14 @@ def issue_chain(
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
         more = _alarms_at(chain, experiment.drift)
-        holdings, carried = None, None
+        holdings, carried, desk = None, None, None
         if course.steps:
             holdings, carried = course.holdings, bytes_of_carried(course.carried[-1])
+            desk = desk_bytes(course, chain, experiment.orders, store.state.calendars)
             more["book"] = figures_of(course, experiment.book)
         store.issue(
-            table, now, model=served.number, pieces=content, more=more, holdings=holdings, carried=carried
+            table, now, model=served.number, pieces=content, more=more, holdings=holdings, carried=carried,
+            desk=desk,
         )  # fmt: skip
     now_held = book_now(store)
     rows = [{**row, **of_symbol(now_held, row["symbol"])} for row in rows]

@@ -1,7 +1,9 @@
 """Rows that may still come: sessions in which a class traded and a symbol that hardly ever misses one has no bar.
 
 Such a row is late, or there is none. Who decides at the newest close cannot know which, so that the row counts as one
-that is not known yet: what a later run does that has it.
+that is not known yet: what a later run does that has it. That lasts for three sessions, its own among them: an older
+row no window may end at either. Then it counts as none: a session without a trade, over which a window steps, as in a
+history that lacks it.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ def with_awaited(
     """The bars with a row for each one that may still come, and the symbol and time of these.
 
     A row is awaited of a symbol at a close after its last known bar, at which at least half of the other symbols of
-    its class have a bar and it has none, if it goes on in the same segment or the close is one of the three latest of
-    its class. It is known after all others, and repeats the row before it: nothing reads it.
+    its class have a bar and it has none, if it is of one of the three latest sessions of its class. It is known
+    after all others, and repeats the row before it: nothing reads it.
 
     Parameters
     ----------
     known: Bars frame of before, which shows who misses closes: of more than 1 in 100 nothing is awaited. A number
         stands for the bars of each symbol up to the first of so many newest ones, its window: then the bars alone
-        decide, and a row is awaited as long as it would be inside.
+        decide.
     bars: the same rows and newer ones. ended: symbols of which nothing is awaited. days: symbol -> the sessions of its
         exchange, where they are not those of all: none is awaited on another day.
 
@@ -85,7 +87,8 @@ def _of_class(known: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     since = punctual["_last"].min()
     later = bars.filter(pl.col("time") > since) if since is not None else bars.clear()
     closes = later.group_by("time").agg(_traded=pl.len()).sort("time")
-    latest = closes.tail(OLDEST_SESSIONS).select(_latest=pl.col("time").min())
+    newest = session_date(pl.col("time")).rank("dense", descending=True) <= OLDEST_SESSIONS
+    latest = closes.filter(newest).select(_latest=pl.col("time").min())
     others = bars["symbol"].n_unique() - 1
     absent = (
         span.join(closes, how="cross")
@@ -93,14 +96,8 @@ def _of_class(known: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("time") > pl.col("_last"), pl.col("_traded") >= max(others / 2, 1))
         .join(bars.select("symbol", "time"), on=["symbol", "time"], how="anti")
     )
-    piece = bars.select("symbol", "time", _before="segment", _after="segment").sort("time")
-    absent = absent.sort("time").join_asof(
-        piece.drop("_after"), on="time", by="symbol", strategy="backward", check_sortedness=False
-    )
-    absent = absent.join_asof(piece.drop("_before"), on="time", by="symbol", strategy="forward", check_sortedness=False)
-    inside = (pl.col("_before") == pl.col("_after")).fill_null(False)
-    newest = (pl.col("time") > pl.col("_newest")) & (pl.col("_newest") >= pl.col("_latest"))
-    return absent.filter(inside | newest).select("symbol", "time")
+    goes_on = pl.col("_newest") >= pl.col("_latest")  # a symbol that stopped before is none that is late
+    return absent.filter(pl.col("time") >= pl.col("_latest"), goes_on).select("symbol", "time")
 
 
 def _missed(known: pl.DataFrame) -> pl.DataFrame:

@@ -34,6 +34,16 @@ def about(record: Record) -> str:
             return f"{_counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
         case "lost":
             return f"{_counted(body['count'], 'record')} before it, whose files never came to the disk"
+        case "proposed" | "approved" | "exported":
+            again = ", once more" if body.get("again") else ""
+            return f"orders {body['id']} of {body['account']} by {body['by']}{again}"
+        case "fills":
+            return f"{body['new']} new, {body['seen']} there already, of {body['account']}"
+        case "reconciled":
+            breaks = f": {_counted(len(body['breaks']), 'difference')}" if body["breaks"] else ""
+            return f"{body['account']}{breaks}"
+        case "halted" | "released":
+            return f"by {body['by']}: {body['reason']}"
         case "issued":
             return "by no model" if body.get("model") is None else f"by model {body['model']}"
         case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -60,6 +60,7 @@ Moment = Annotated[
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Number = float | None
+Units = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Schema(BaseModel):
@@ -431,6 +432,86 @@ class CarriedTable(Schema):
     due: list[Moment]
     month: Annotated[int, Field(ge=-1, le=10**6)]
     flat_left: Count
+
+
+class DeskTable(Schema):
+    """What the arrays of a desk cannot say, see `store.desks`."""
+
+    names: list[Name]
+    classes: list[Name]
+    currencies: list[Name]
+    session: Moment
+    flat_left: Count
+    stress: bool
+    size: dict[Name, Any]
+    money: dict[Name, Any]
+    orders: dict[Name, Any]
+
+
+class OrderRow(Schema):
+    """An order, see `trading.orders.Order`."""
+
+    order_id: Name
+    symbol: Name
+    side: Literal["buy", "sell"]
+    units: Units
+    limit_price: Units
+    until: Moment
+    held: Units
+    open_units: Units
+    target_units: Units
+    value: Units
+    cost: Units
+    reason: Text = ""
+
+
+class BreachRow(Schema):
+    """A limit that orders exceed, see `trading.orders.Breach`."""
+
+    name: Name
+    symbol: Name
+    soft: bool
+    sentence: Text
+
+
+class OrdersFile(Schema):
+    """Orders of a session, and what they were made of, see `live.orders`."""
+
+    account: Name
+    session: Moment
+    currency: Name
+    capital: Units
+    as_of: Moment
+    positions: dict[Name, Units]
+    open: dict[Name, Any]
+    orders: list[OrderRow]
+    breaches: list[BreachRow] = []
+    halt: Count | None = None
+
+
+class FillRow(Schema):
+    """A fill, see `live.positions.Fill`."""
+
+    fill_id: Name
+    order_id: Name
+    symbol: Name
+    side: Literal["buy", "sell"]
+    units: Units
+    price: Units
+    time: Moment
+
+
+class FillsFile(Schema):
+    """Fills that came at once."""
+
+    fills: list[FillRow]
+
+
+class PositionsFile(Schema):
+    """What an account held at a moment."""
+
+    units: dict[Name, Units]
+    as_of: Moment
 
 
 class BookOfRecord(Schema):

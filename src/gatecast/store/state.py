@@ -113,6 +113,7 @@ class IssuedParts(Schema):
     pieces: Artefact | None = None
     book: Artefact | None = None
     carried: Artefact | None = None
+    desk: Artefact | None = None
 
 
 class NewIssued(Schema):
@@ -221,11 +222,117 @@ class Lost(Schema):
     last: Sha256
 
 
+class OfOrders(Schema):
+    """Something that happened to the orders `id` of an account; `by`: who did it."""
+
+    id: Name
+    account: Name
+    by: Name
+
+
+class OrdersPart(Schema):
+    """The artefact of orders: what they were made of and what they are."""
+
+    orders: Artefact
+
+
+class Proposed(OfOrders):
+    """Orders of a session were proposed; `halt`: the record of the halt for which they close what is held."""
+
+    parts: OrdersPart
+    session: Moment
+    halt: Count | None = None
+
+
+class Override(Schema):
+    """A soft limit that orders may exceed, why, and up to which moment."""
+
+    limit: Name
+    reason: Text
+    until: Moment
+
+
+class Approved(OfOrders):
+    """Orders were approved."""
+
+    overrides: list[Override] = Field(default_factory=list)
+
+
+class Exported(OfOrders):
+    """The file of orders with this hash is written from here on; `again`: once more."""
+
+    session: Moment
+    sha256: Sha256
+    format: Name
+    halt: Count | None = None
+    again: bool = False
+
+
+class FillsPart(Schema):
+    """The artefact of fills."""
+
+    fills: Artefact
+
+
+class Filled(Schema):
+    """Fills of an account came: new ones, and such as were there."""
+
+    parts: FillsPart
+    account: Name
+    by: Name
+    new: Count
+    seen: Count
+
+
+class Break(Schema):
+    """A holding that is not what was expected; `reason`: None while nobody has explained it."""
+
+    symbol: Name
+    expected: float
+    found: float
+    reason: Text | None = None
+
+
+class PositionsPart(Schema):
+    """The artefact of positions."""
+
+    positions: Artefact
+
+
+class Reconciled(Schema):
+    """Positions of an account were compared with what was expected."""
+
+    parts: PositionsPart
+    account: Name
+    by: Name
+    breaks: list[Break] = Field(default_factory=list)
+
+
+class Halted(Schema):
+    """From here on no orders are exported; `flatten`: but those that close what is held."""
+
+    by: Name
+    reason: Text
+    flatten: bool = False
+
+
+class Released(Schema):
+    """Orders are exported again."""
+
+    by: Name
+    reason: Text
+
+
+ORDERS: dict[str, type[Schema]] = {
+    "proposed": Proposed, "approved": Approved, "exported": Exported, "fills": Filled, "reconciled": Reconciled,
+    "halted": Halted, "released": Released,
+}  # fmt: skip
+"""Kinds of records of what happened to orders."""
 KINDS: dict[str, type[Schema]] = {
     "created": Created, "settings": NewSettings, "bars": NewBars, "actions": NewActions, "tables": NewTables,
     "issued": NewIssued, "refit": Refit, "accepted": OfModel, "refused": OfModel, "rollback": Rollback,
     "missed": Missed, "alarm": Alarm, SNAPSHOT: Snapshot, "pruned": Pruned, "upgraded": Upgraded,
-    "lost": Lost, "clock": ClockWasAhead,
+    "lost": Lost, "clock": ClockWasAhead, **ORDERS,
 }  # fmt: skip
 """Kind of a record -> what its body must have; more may be there."""
 
@@ -237,7 +344,7 @@ class Issued(Schema):
     """What was issued at once: the number of its record, when, and its artefacts.
 
     `book`: what the book holds, `carried`: what it goes on from, after `session`, of which it has seen bars up to the
-    close `until`; None and empty where no session of the book was decided.
+    close `until`; `desk`: what orders of it are made of. None and empty where no session of the book was decided.
     """
 
     record: Count
@@ -248,6 +355,7 @@ class Issued(Schema):
     model: Count | None = None
     book: Artefact | None = None
     carried: Artefact | None = None
+    desk: Artefact | None = None
     session: Moment | Literal[""] = ""
     until: Moment | Literal[""] = ""
 
@@ -290,6 +398,7 @@ class State(Schema):
     missed: refits that were due and not made; alarms: the newest.
     clocks: the records by which the clock had been ahead before them.
     waits: bars that wait until somebody says what they are, and those that did.
+    orders: what happened to orders, the oldest first: body, kind, number and moment of each record of `ORDERS`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -314,6 +423,7 @@ class State(Schema):
     alarms: tuple[dict[str, Any], ...] = ()
     clocks: tuple[Clock, ...] = ()
     waits: tuple[Wait, ...] = ()
+    orders: tuple[dict[str, Any], ...] = ()
 
     @property
     def waiting(self) -> dict[str, Wait]:
@@ -432,7 +542,8 @@ def _issued(state: State, record: Record) -> dict[str, Any]:
     one = Issued(
         record=record.number, now=text_of(record.now), decisions=parts["decisions"], forecasts=parts.get("forecasts"),
         pieces=parts.get("pieces"), model=record.body.get("model"), book=parts.get("book"),
-        carried=parts.get("carried"), session=book.get("session", ""), until=book.get("close", ""),
+        carried=parts.get("carried"), desk=parts.get("desk"), session=book.get("session", ""),
+        until=book.get("close", ""),
     )  # fmt: skip
     return {"issued": (*state.issued, one)}
 
@@ -486,6 +597,11 @@ def _alarm(state: State, record: Record) -> dict[str, Any]:
     return {"alarms": (*state.alarms, one)[-MOST_ALARMS:]}
 
 
+def _orders(state: State, record: Record) -> dict[str, Any]:
+    one = {**record.body, "record": record.number, "now": text_of(record.now), "kind": record.kind}
+    return {"orders": (*state.orders, one)}
+
+
 def _clock(state: State, record: Record) -> dict[str, Any]:
     return {"clocks": (*state.clocks, Clock(record=record.number, now=text_of(record.now)))}
 
@@ -498,6 +614,6 @@ _CHANGES: dict[str, Callable[[State, Record], dict[str, Any]]] = {
     "created": _created, "settings": _settings, "bars": _bars, "actions": _actions, "tables": _tables,
     "issued": _issued, "refit": _refit,
     "accepted": _accepted, "refused": _refused, "rollback": _serving, "missed": _missed, "alarm": _alarm,
-    SNAPSHOT: _snapshot, "clock": _clock,
+    SNAPSHOT: _snapshot, "clock": _clock, **dict.fromkeys(ORDERS, _orders),
 }  # fmt: skip
 """Kind -> what it changes; a kind that is not here changes nothing but the place in the journal."""

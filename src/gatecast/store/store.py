@@ -44,6 +44,7 @@ from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.carried import carried_of
+from gatecast.store.desks import desk_of
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, actions_of, parquet, refuse_naive
 from gatecast.store.journal import FOLDER as JOURNAL
@@ -57,7 +58,10 @@ from gatecast.store.schema import (
     TIME,
     AlarmsOfClasses,
     Count,
+    FillsFile,
     Name,
+    OrdersFile,
+    PositionsFile,
     Provenance,
     Schema,
     Scores,
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
     from gatecast.trading.book import Carried
+    from gatecast.trading.desk import Desk
+    from gatecast.trading.orders import OrderSettings
 
 FORMAT, VERSION = "gatecast store", 1
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
@@ -90,6 +96,8 @@ KEPT_CARRIED = 60
 """Newest records of which `prune` leaves what the book goes on from."""
 SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
+DOCUMENTS: dict[str, type[Schema]] = {"orders": OrdersFile, "fills": FillsFile, "positions": PositionsFile}
+"""Role of an artefact of a record about orders -> what it must be."""
 UPGRADES: dict[int, Callable[[Path], None]] = {}
 """Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice."""
 
@@ -416,14 +424,15 @@ class Store:
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
         pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
-        holdings: pl.DataFrame | None = None, carried: bytes | None = None,
+        holdings: pl.DataFrame | None = None, carried: bytes | None = None, desk: bytes | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
         `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
         `holdings`, `carried`: what the book holds (`trading.book.holdings_of`) and what it goes on from
-        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`.
+        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`. `desk`: what
+        orders of its newest session are made of, see `desks.bytes_of_desk`.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
@@ -436,6 +445,8 @@ class Store:
             if holdings is not None and carried is not None:
                 parts["book"] = self.put(parquet(holdings), ".parquet")
                 parts["carried"] = self.put(carried, ".safetensors")
+            if desk is not None:
+                parts["desk"] = self.put(desk, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:
@@ -587,6 +598,20 @@ class Store:
             return carried_of(self.artefacts.get(name))
         except ValueError as error:
             raise self.artefacts.fault(name, str(error)) from None
+
+    def desk_of(self, name: str) -> tuple[Desk, OrderSettings]:
+        """What orders of a session are made of, and their limits. Raises `StoreError` for what is none."""
+        try:
+            return desk_of(self.artefacts.get(name))
+        except ValueError as error:
+            raise self.artefacts.fault(name, str(error)) from None
+
+    def document(self, name: str, schema: type[Schema]) -> Any:
+        """An artefact that is JSON of a schema. Raises `StoreError` for what is none."""
+        value = self.artefacts.json(name)
+        if fault := fault_of(schema, value):
+            raise self.artefacts.fault(name, fault)
+        return value
 
     def _forecasts_of(self, name: str) -> pl.DataFrame:
         return self.artefacts.table(name, TABLES["forecasts"])
@@ -745,6 +770,11 @@ class Store:
                 yield partial(self.holdings_of, one.book)
             if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
                 yield partial(self.carried_of, one.carried)
+            if one.desk:
+                yield partial(self.desk_of, one.desk)
+        for event in self.state.orders:
+            for role, part in (event.get("parts") or {}).items():
+                yield partial(self.document, part, DOCUMENTS[role])
         for model in self.state.models:
             if ISSUED in model.parts:
                 yield partial(self._pieces_of, model.parts[ISSUED])

@@ -32,6 +32,7 @@ from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest
+from gatecast.forecasting.models.garch import Garch
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.models.markov import MarkovModel, filter_states, fit_markov, predict_states
@@ -43,6 +44,7 @@ from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
 from gatecast.runs import judge_chain, risk_of
 from gatecast.samples.features import DEFAULT_FEATURES
+from gatecast.samples.features.catalogue import RECURSIVE_WARMUP
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
 from gatecast.trading.book import Book, lines_of, sessions_by
@@ -66,7 +68,8 @@ KINDS: dict[Kind, str] = {
     "statistic": "Statistic: share of simulated series on which a test rejects at 5 % though its null holds",
 }
 WALK_BARS = 2000
-WARMUP = 22 + 29  # bars before the first sample: a trailing volatility, then a window of 30
+WINDOW = 29  # bars that a window needs before its last one
+WARMUP = 22 + WINDOW  # bars before the first sample of features without a warm-up: those of a trailing volatility
 NULL_HEADS = {
     "a1": ("return", "direction", "volatility", "regime", "strategy"),
     "a2": ("return", "direction", "strategy"),  # its variance can be forecast
@@ -565,12 +568,14 @@ def variance(market: str, seed: int) -> Found:
     """Forecasts of the next bar's variance, from 2,500 bars, scored on 2,000: expected QLIKE above the oracle's.
 
     The expectation is taken given the true variance, so that the noise of squared returns is not in it; the sums are
-    those of the Mincer-Zarnowitz regression of squared returns on the ensemble and on the true variance, for the slopes
-    over all paths.
+    those of the Mincer-Zarnowitz regressions of squared returns on the ensemble and on the true variance, and of the
+    true variance on the ensemble, for the slopes over all paths. A refit is a year: GARCH is fitted at each, as in a
+    run, whose refits are monthly.
     """
-    bars = synthetic.MARKETS[market](4500 + WARMUP + 1, seed)
+    bars = synthetic.MARKETS[market](4500 + RECURSIVE_WARMUP + WINDOW + 1, seed)
     schedule = Schedule(train=2500, minimum=2500, refit=250)
-    experiment = Experiment(horizon=1, model={NETWORK: LSTM(seeds=1)}, schedule=schedule, seed=seed)
+    yearly = {Garch.kind: Garch(every=1), NETWORK: LSTM(seeds=1)}
+    experiment = Experiment(horizon=1, model=yearly, schedule=schedule, seed=seed)
     samples = make_samples(bars, horizon=1)["index"]
     forecasts = forecast_class(experiment, samples)
     rows = forecasts.rows[~np.isnat(samples.known_at[forecasts.rows])][-2000:]
@@ -583,8 +588,8 @@ def variance(market: str, seed: int) -> Found:
     x = forecasts.values["ensemble"]["volatility"][rows] * unit * 1e4
     y = samples.targets["return"].value[ends, 0] ** 2 * 1e4
     h = actual * 1e4
-    sums = {"n": len(x), "y": y.sum(), "x": x.sum(), "xx": x @ x, "xy": x @ y, "h": h.sum(), "hh": h @ h, "hy": h @ y}
-    return found | sums
+    sums = {"n": len(x), "x": x.sum(), "y": y.sum(), "h": h.sum(), "xx": x @ x, "hh": h @ h}
+    return found | sums | {"xy": x @ y, "xh": x @ h, "hy": h @ y}
 
 
 def _variance_lines(market: str, found: list[Found]) -> list[Line]:
@@ -597,9 +602,12 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     }
     own = (known["qlike_constant"] - known["qlike_ewma"]) / (known["qlike_constant"] - known["qlike"])
     lines[EWMA] = replace(lines[EWMA], note=f"{own:.3f} is its own known share")
-    slope, best = (_pooled_slope(found, of) for of in "xh")
+    slope, best = (_pooled_slope(found, of, "y") for of in "xh")
+    noise = _error_of(partial(_pooled_slope, of="x", on="y"), found)
+    of_truth = f"{_pooled_slope(found, 'x', 'h'):.3f} ± {_error_of(partial(_pooled_slope, of='x', on='h'), found):.3f}"
     lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, best, runs)
-    lines["slope"] = replace(lines["slope"], note="optimum: the slope of the true variance on these paths")
+    note = f"standard error {noise:.3f}; optimum: the true variance's; of the true variance itself on it {of_truth}"
+    lines["slope"] = replace(lines["slope"], note=note)
     if market in VARIANCE_GATES:
         least = VARIANCE_GATES[market]
         lines["ensemble"] = lines["ensemble"].gated(f">= {least:.2f}", shares["ensemble"] >= least, PATHS)
@@ -607,10 +615,16 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     return list(lines.values())
 
 
-def _pooled_slope(found: list[Found], of: str) -> float:
-    """The slope of a regression of `y` over all paths, from the sums of each."""
-    n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", of, "y", of * 2, of + "y"))
+def _pooled_slope(found: Sequence[Found], of: str, on: str) -> float:
+    """The slope of a regression of `on` upon `of` over all paths, from the sums of each."""
+    n, x, y, xx, xy = (sum(run[key] for run in found) for key in ("n", of, on, of * 2, of + on))
     return float((n * xy - x * y) / (n * xx - x * x))
+
+
+def _error_of(statistic: Callable[[Sequence[Found]], float], found: list[Found]) -> float:
+    """The standard error of what runs say together: the jackknife over them; NaN of one (Quenouille 1956)."""
+    without = [statistic(found[:one] + found[one + 1 :]) for one in range(len(found))] if len(found) > 1 else [np.nan]
+    return float(np.std(without) * (len(found) - 1) ** 0.5)
 
 
 # ── the size of the statistics ───────────────────────────────────────────────────────────────────

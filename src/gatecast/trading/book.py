@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +33,7 @@ from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import book_variance
+from gatecast.trading.desk import Desk, without_tables
 from gatecast.trading.grid import (
     INTEREST,
     LOANS,
@@ -709,7 +710,7 @@ def closes_of(
             split=sessions.split[place], volume=volume[place],
             deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
             evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
-            spike=place == len(sessions.days) - 1,
+            newest=place == len(sessions.days) - 1,
         )  # fmt: skip
 
 
@@ -804,11 +805,14 @@ class Course:
 
     `steps`: one a session that was decided; `names`: the symbols. `carried`: what the next session goes on from, and
     before it the same of the session before, from which the newest one is decided again where more of its bars come.
+    `desk`: the newest session as a desk reads it, None where none was decided; what a calendar says of it is not known
+    here.
     """
 
     steps: tuple[Step, ...]
     names: tuple[str, ...]
     carried: tuple[Carried, ...]
+    desk: Desk | None = field(default=None, repr=False)
 
     @cached_property
     def holdings(self) -> pl.DataFrame:
@@ -866,7 +870,22 @@ def carry_on(
         if left <= len(cores):
             last.append(Carried(line, cores[-left]))
         left -= 1
-    return Course(tuple(steps), names, tuple(last))
+    return Course(tuple(steps), names, tuple(last), _desk_of(steps[-1], line, sessions, deviations, settings))
+
+
+def _desk_of(step: Step, line: LineState, sessions: Sessions, deviations: FloatArray, settings: Book) -> Desk | None:
+    """What a desk needs of the newest session, but for what a calendar says; `line`: after it."""
+    if step.view is None or step.sizing is None:
+        return None
+    view = step.view if settings.size.spike_sizes else replace(step.view, spiked=None)  # else no trade depends on it
+    nothing = np.zeros(len(line.names), np.int64)
+    return Desk(
+        day=sessions.days[-1], view=view, sizing=step.sizing, instruments=sessions.instruments,
+        lent=sessions.lent[-1], recalled=sessions.recalled[-1], price=line.account.price,
+        bars=sessions.bars.max(axis=0), age=nothing, rate=line.account.rate, deviation=deviations[-1],
+        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=mean_of_last(sessions.grid.volume, MONTH)[-1],
+        until=nothing, size=settings.size, money=without_tables(settings.money),
+    )  # fmt: skip
 
 
 def _before(facts: Facts, day: date) -> date:

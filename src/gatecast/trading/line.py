@@ -107,7 +107,8 @@ class Close:
     deviations: standard deviation forecast of the next session's return, NaN where there is none.
     core, tilt, evidence: see `sizing.BookView`.
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
-    spike: whether the volatility with each class falling together is told.
+    newest: whether it is the newest session, of which the volatility with each class falling together is told, and
+        what sizing saw is kept.
     """
 
     session: Session
@@ -125,13 +126,19 @@ class Close:
     tilt: FloatArray
     evidence: FloatArray
     bars: IntArray
-    spike: bool = False
+    newest: bool = False
 
-    def least_units(self, held: FloatArray) -> FloatArray | None:
-        """(names,) units that no holding may be below from the next fill on, see `sizing.BookView`."""
-        if self.lent.all() and not self.recalled.any():
-            return None
-        return np.where(self.recalled, 0.0, np.where(self.lent, -np.inf, np.minimum(held, 0.0)))
+
+def least_units(held: FloatArray, lent: BoolArray, recalled: BoolArray) -> FloatArray | None:
+    """(names,) units that no holding may be below from the next fill on, see `sizing.BookView`; `lent`, `recalled`: see
+    `Close`.
+
+    >>> least_units(np.array([-5.0, 5.0]), np.array([False, True]), np.array([False, True])).tolist()
+    [-5.0, 0.0]
+    """
+    if lent.all() and not recalled.any():
+        return None
+    return np.where(recalled, 0.0, np.where(lent, -np.inf, np.minimum(held, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,8 @@ class Step:
     `volatility`: of the target, a year; `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
     `Close`. `earned`: the return without interest, `expected` the variance of it that was forecast of what was held
-    after the fill, without `level`, the multiplier of a volatility that was known the close before.
+    after the fill, without `level`, the multiplier of a volatility that was known the close before. `view`, `sizing`:
+    what the trades were made of, see `sizing.trades_of`; of the newest session alone, else None.
     """
 
     booked: Booked
@@ -166,6 +174,8 @@ class Step:
     expected: float
     level: float
     findings: tuple[Finding, ...] = ()
+    view: BookView | None = field(default=None, repr=False)
+    sizing: BookState | None = field(default=None, repr=False)
 
     @property
     def net(self) -> float:
@@ -307,26 +317,26 @@ class LineState:
         )  # fmt: skip
         if terms.rebalanced or not begun:
             wide = None
-            if size.spike_sizes or close.spike:  # else nobody reads it
+            if size.spike_sizes or close.newest:  # else nobody reads it
                 wide = np.full_like(correlation, np.nan)
                 own = correlation[np.ix_(which, which)]
                 wide[np.ix_(which, which)] = spiked(own, [terms.classes[one] for one in which])
             year, value = covariance_of(correlation, yearly), account.price * account.rate * instruments.multiplier
             has_margin = bool(instruments.margin.any())
-            sized = trades_of(
-                BookView(
-                    names=self.names, classes=terms.classes, core=wanted,
-                    tilt=np.where(close.deviations > 0, close.tilt, 0.0), evidence=close.evidence, covariance=year,
-                    equity=equity, held=np.where(value > 0, account.units + waiting, 0.0), price=value,
-                    lot=instruments.lot, volume=close.volume,
-                    margin=margin_shares(instruments, account.price) if has_margin else nothing,
-                    funded=instruments.funded, least=close.least_units(account.units + waiting),
-                    cost=instruments.commission + instruments.half_spread, tradable=close.listed & close.known,
-                    closing=~(close.listed & close.inside),
-                    spiked=None if wide is None else covariance_of(wide, yearly),
-                ),
-                sizing, size,
+            view = BookView(
+                names=self.names, classes=terms.classes, core=wanted,
+                tilt=np.where(close.deviations > 0, close.tilt, 0.0), evidence=close.evidence, covariance=year,
+                equity=equity, held=np.where(value > 0, account.units + waiting, 0.0), price=value,
+                lot=instruments.lot, volume=close.volume,
+                margin=margin_shares(instruments, account.price) if has_margin else nothing,
+                funded=instruments.funded, least=least_units(account.units + waiting, close.lent, close.recalled),
+                cost=instruments.commission + instruments.half_spread, tradable=close.listed & close.known,
+                closing=~(close.listed & close.inside),
+                spiked=None if wide is None else covariance_of(wide, yearly),
             )  # fmt: skip
+            sized = trades_of(view, sizing, size)
+            if close.newest:
+                step = replace(step, view=view, sizing=sizing)
             sizing, has = sized.state, sized.state.level * book_variance(sized.weights, year) ** 0.5
             step = replace(
                 step, trades=sized.trades + waiting, weights=sized.weights, target=sized.target, core=sized.core,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MIXTURE_STEPS = 3  # a member's weight in a mixture that is tried is a multiple of 1 / MIXTURE_STEPS
 SHARE_STEPS = 4  # a share of a correction that is tried is a multiple of 1 / SHARE_STEPS
 MEMORY_DAYS = 500  # a day of the record counts half after so many more
+FEWEST_ANSWERS = 100  # that do not overlap, before weights are learned, or MIN_RECORD_DAYS of record
 LARGEST_MIXTURE = 10  # members: the sets of weights that are tried grow with every one
 FULL_TRUST_DAYS = 2500  # length of a record whose losses count in full; of a shorter one less, where answers overlap
 FARTHEST = 1.0  # log of a variance over the members' median beyond which a member says no more
@@ -38,12 +39,13 @@ def mix_variances(
 ) -> FloatArray:  # fmt: skip
     """(samples,) weighted geometric means of forecasts of variance, weights learned at each refit from the past alone.
 
-    In: name -> (samples,) forecast, (members,) weights before there is a record, `mixed` (samples,) what stays as it
-    is before fold `since`. All weights in thirds, and `base`, are averaged; each counts by how near it is
-    to `base` and, exponentially, by its mean QLIKE over the days whose answers are known, later days counting more and
-    overlapping ones once; over more than one session all the less while the record is short. So weights never jump, and
-    stay near `base` until the record says otherwise. A member counts as `FARTHEST` from the members' median where it is
-    farther. NaN where a member that has a weight has no forecast.
+    In: name -> (samples,) forecast, (members,) weights before there is a record (`FEWEST_ANSWERS` that do not overlap,
+    or two years of days), `mixed` (samples,) what stays as it is before fold `since`. All weights in thirds, and
+    `base`, are averaged; each counts by how near it is to `base` and, exponentially, by its mean QLIKE over the days
+    whose answers are known, later days counting more and overlapping ones once; over more than one session all the less
+    while the record is short. So weights never jump, and stay near `base` until the record says otherwise. A member
+    counts as `FARTHEST` from the members' median where it is farther. NaN where a member that has a weight has no
+    forecast.
 
     References
     ----------
@@ -58,10 +60,10 @@ def mix_variances(
     def learned() -> list[FloatArray]:
         grid = np.vstack([base, _simplex(len(members), MIXTURE_STEPS)])
         distance = np.abs(grid - base).sum(1) / 2
-        found = []
+        found, sessions = [], forecasts.samples.horizon_sessions
         for _, loss in _past_losses(forecasts, logs_of(slice(None)), grid):
-            trust = min(1.0, len(loss) / FULL_TRUST_DAYS) if forecasts.samples.horizon_sessions > 1 else 1.0
-            enough = len(loss) >= MIN_RECORD_DAYS
+            trust = min(1.0, len(loss) / FULL_TRUST_DAYS) if sessions > 1 else 1.0
+            enough = len(loss) >= min(MIN_RECORD_DAYS, FEWEST_ANSWERS * sessions)
             found.append(_exponential_weights(forecasts, loss, distance, trust) @ grid if enough else base)
         return found
 

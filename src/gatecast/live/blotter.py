@@ -1,0 +1,237 @@
+"""The blotter of a store: what its journal says of orders, fills, positions and halts; and what an account should hold.
+
+Nothing here writes. All follows from the records, see `store.state.ORDERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import polars as pl
+
+from gatecast.errors import StoreError, did_you_mean
+from gatecast.live.positions import Fill, Positions
+from gatecast.market.actions import GOES
+from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
+from gatecast.store.store import Store
+from gatecast.trading.money import NEAR
+
+ROUNDING = 1e-9
+"""Difference of units, as a share of them, that is none."""
+FRACTION = 1.0
+"""Units by which a holding may differ after a ratio was applied to it: fractions are paid in cash."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """A holding that is not what was expected; `reason`: None while nobody has explained it."""
+
+    symbol: str
+    expected: float
+    found: float
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What an account held at a moment, from which on fills are counted."""
+
+    units: Mapping[str, float]
+    as_of: datetime
+
+
+@dataclass(frozen=True)
+class Blotter:
+    """What the journal of a store says of orders."""
+
+    store: Store
+
+    @property
+    def events(self) -> Sequence[Mapping[str, Any]]:
+        """All that happened, the oldest first; see `State.orders`."""
+        return self.store.state.orders
+
+    def of(self, kind: str, **fields: Any) -> list[Mapping[str, Any]]:
+        """The records of a kind whose fields have these values, the oldest first."""
+        return [
+            one for one in self.events
+            if one["kind"] == kind and all(one.get(name) == value for name, value in fields.items())
+        ]  # fmt: skip
+
+    @property
+    def halt(self) -> Mapping[str, Any] | None:
+        """The halt that is in force; None where there is none."""
+        last = next((one for one in reversed(self.events) if one["kind"] in ("halted", "released")), None)
+        return last if last is not None and last["kind"] == "halted" else None
+
+    @property
+    def unexplained(self) -> list[tuple[str, Break]]:
+        """Account and break of each that was seen when the account was last reconciled, and that nobody explained."""
+        newest = {one["account"]: one["breaks"] for one in self.of("reconciled")}
+        return [
+            (account, Break(one["symbol"], one["expected"], one["found"]))
+            for account, breaks in sorted(newest.items()) for one in breaks if not one.get("reason")
+        ]  # fmt: skip
+
+    def proposed(self, orders_id: str) -> Mapping[str, Any]:
+        """The record of orders that were proposed. Raises `StoreError` where they were not."""
+        found = self.of("proposed", id=orders_id)
+        if not found:
+            ids = [one["id"] for one in self.of("proposed")][-20:]
+            near = did_you_mean(orders_id, ids) if ids else "None were."
+            raise StoreError(f"{self.store.folder}: no orders {orders_id!r} were proposed. {near}")
+        return found[0]
+
+    def content(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """The orders of a record, and what they were made of. Raises `StoreError` where they cannot be read."""
+        found: dict[str, Any] = self.store.document(event["parts"]["orders"], OrdersFile)
+        return found
+
+    def exported(self, account: str | None = None) -> dict[str, tuple[str, Mapping[str, Any], datetime]]:
+        """Id of each order that was exported -> its account, the order, and when; `account`: None: of all."""
+        found = dict[str, tuple[str, Mapping[str, Any], datetime]]()
+        for event in self.of("exported"):
+            if account not in (None, event["account"]):
+                continue
+            for order in self.content(self.proposed(event["id"]))["orders"]:
+                moment = datetime.fromisoformat(event["now"])
+                found.setdefault(order["order_id"], (event["account"], order, moment))
+        return found
+
+    def fills(self, account: str, since: datetime | None = None) -> list[Fill]:
+        """All fills of an account that came after a moment, in the order in which they came.
+
+        Raises `StoreError` where they cannot be read.
+        """
+        rows = list[Fill]()
+        for event in self.of("fills", account=account):
+            if since is not None and datetime.fromisoformat(event["now"]) <= since:
+                continue
+            rows += map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])
+        return rows
+
+    def filled(self, account: str) -> dict[str, float]:
+        """Id of each order -> units that were filled of it, above 0."""
+        found = dict[str, float]()
+        for one in self.fills(account):
+            found[one.order_id] = found.get(one.order_id, 0.0) + one.units
+        return found
+
+    def baseline(self, account: str) -> Baseline | None:
+        """What an account last held for certain: at its newest export, or where it was reconciled without a break that
+        nobody explained. None before the first."""
+        for event in reversed(self.events):
+            if event.get("account") != account:
+                continue
+            if event["kind"] == "exported":
+                content = self.content(self.proposed(event["id"]))
+                return Baseline(content["positions"], datetime.fromisoformat(content["as_of"]))
+            if event["kind"] == "reconciled" and all(one.get("reason") for one in event["breaks"]):
+                kept = self.store.document(event["parts"]["positions"], PositionsFile)
+                return Baseline(kept["units"], datetime.fromisoformat(kept["as_of"]))
+        return None
+
+    def breaks(self, account: str, positions: Positions) -> list[Break]:
+        """Holdings that are not what the last ones, fills and actions since add up to; none before the first.
+
+        Those that were explained have the reason.
+        """
+        baseline = self.baseline(account)
+        if baseline is None or baseline.as_of >= positions.as_of:
+            return self._same(account, baseline, positions) if baseline is not None else []
+        wanted, rounded = expected(baseline, self.fills(account, baseline.as_of), self.store.actions, positions)
+        return self._differing(account, wanted, positions.units, rounded)
+
+    def _same(self, account: str, baseline: Baseline, positions: Positions) -> list[Break]:
+        """Breaks of positions of the moment from which fills are counted. Raises `StoreError` for older ones."""
+        if baseline.as_of > positions.as_of:
+            raise StoreError(
+                f"these positions are of {positions.as_of:%Y-%m-%d %H:%M} UTC, older than those of "
+                f"{baseline.as_of:%Y-%m-%d %H:%M} UTC that {account!r} gave before: give the newest ones."
+            )
+        return self._differing(account, baseline.units, positions.units, frozenset())
+
+    def _differing(
+        self, account: str, wanted: Mapping[str, float], found: Mapping[str, float], rounded: frozenset[str]
+    ) -> list[Break]:
+        said = {
+            (one["symbol"], one["expected"], one["found"]): one["reason"]
+            for event in self.of("reconciled", account=account) for one in event["breaks"] if one.get("reason")
+        }  # fmt: skip
+        breaks = []
+        for symbol in sorted({*wanted, *found}):
+            one, other = float(wanted.get(symbol, 0.0)), float(found.get(symbol, 0.0))
+            room = FRACTION if symbol in rounded else ROUNDING * max(1.0, abs(one))
+            if abs(one - other) > room:
+                breaks.append(Break(symbol, one, other, said.get((symbol, one, other))))
+        return breaks
+
+
+def expected(
+    baseline: Baseline, fills: Sequence[Fill], actions: pl.DataFrame, positions: Positions
+) -> tuple[dict[str, float], frozenset[str]]:  # fmt: skip
+    """Symbol -> units that an account should hold at the moment of new positions; and symbols that a ratio has rounded.
+
+    Fills after the baseline's moment count, and actions after its day up to `splits_until`, else the day of the new
+    positions: each at the beginning of its day.
+
+    >>> from gatecast.market.actions import no_actions
+    >>> evening, later = datetime(2024, 6, 28, 22, tzinfo=UTC), datetime(2024, 7, 1, 22, tzinfo=UTC)
+    >>> fill = Fill("f1", "a1", "SPY", "buy", 40.0, 545.2, datetime(2024, 7, 1, 13, 30, tzinfo=UTC))
+    >>> expected(Baseline({"SPY": 100.0}, evening), [fill], no_actions(), Positions({}, later, later.date()))[0]
+    {'SPY': 140.0}
+    """
+    until = positions.splits_until or positions.day
+    since = baseline.as_of.astimezone(UTC).date()
+    rows = without_merged(actions).filter(pl.col("date") > since, pl.col("date") <= until).to_dicts()
+    happened: list[tuple[datetime, int, Any]] = [(_begin(row["date"]), 0, row) for row in rows]
+    happened += [(one.time, 1, one) for one in fills if baseline.as_of < one.time <= positions.as_of]
+    units, rounded = dict(baseline.units), set[str]()
+    for _, _, one in sorted(happened, key=lambda event: event[:2]):
+        if isinstance(one, Fill):
+            units[one.symbol] = units.get(one.symbol, 0.0) + one.signed
+        else:
+            rounded |= _act(units, one)
+    return {symbol: held for symbol, held in units.items() if held != 0}, frozenset(rounded)
+
+
+def without_merged(actions: pl.DataFrame) -> pl.DataFrame:
+    """Actions without the delistings that mergers and changes of symbols were."""
+    gone = [
+        (pl.col("symbol") == symbol) & ((pl.col("date") - day).abs() <= timedelta(days=NEAR))
+        for symbol, day in actions.filter(pl.col("kind").is_in(GOES)).select("symbol", "date").iter_rows()
+    ]
+    return actions.filter(~((pl.col("kind") == "delisting") & pl.any_horizontal(pl.lit(False), *gone)))
+
+
+def _act(units: dict[str, float], action: Mapping[str, Any]) -> set[str]:
+    """What an action makes of the units that are held; the symbols whose units it changes."""
+    symbol, kind, into = action["symbol"], action["kind"], action.get("into")
+    held = units.get(symbol, 0.0)
+    if not held:
+        return set()
+    if kind == "split":
+        units[symbol] = held * action["value"]
+        return {symbol}
+    if kind == "delisting":
+        units.pop(symbol)
+        return {symbol}
+    if kind in (*GOES, "spin_off"):
+        ratio = (action.get("ratio") or 1.0) if kind == "merger" else action["value"]
+        if kind in GOES:
+            units.pop(symbol)
+        if into:
+            units[into] = units.get(into, 0.0) + held * ratio
+        return {symbol, into or symbol}
+    return set()
+
+
+def _begin(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,0 +1,206 @@
+"""Orders of a store are approved and exported: a file, written once. Each is a record in the journal.
+
+Nothing is ever sent to a market, see `gatecast.live.proposing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
+from gatecast.files import full_path, read, sha256_of, write_whole
+from gatecast.live.blotter import Blotter
+from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, with_status
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.reading import as_utc
+from gatecast.store.store import Store
+
+
+@checked
+def approve(
+    store: str | Path,
+    orders_id: str,
+    *,
+    by: str,
+    override: Sequence[str] = (),
+    reason: str | None = None,
+    until: datetime | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Orders:
+    """Approves orders that were proposed; the same again changes nothing.
+
+    `by`: who. `override`: soft limits that they may exceed, each with a `reason`, up to a moment (`until`). Raises
+    `SettingsError` where a soft limit is exceeded and not overridden, `StoreError` for orders that were not proposed.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        blotter = Blotter(opened)
+        event = blotter.proposed(orders_id)
+        content = blotter.content(event)
+        made = Orders(opened.folder, orders_id, content, "proposed")
+        before = blotter.of("approved", id=orders_id)
+        if before and not override:
+            return with_status(blotter, made, f"they are approved by {before[0]['by']} already: nothing has changed.")
+        refuse_unnamed(by)
+        refuse_halted(blotter, content)
+        exceeded = {one["name"]: one["sentence"] for one in content["breaches"]}
+        for name in override:
+            if name not in exceeded:
+                raise SettingsError(
+                    f"these orders do not exceed the limit {cut(name)!r}: {', '.join(sorted(exceeded)) or 'none'} can "
+                    "be overridden."
+                )
+        if override and (not reason or not reason.strip() or until is None):
+            raise SettingsError("an override needs --reason and --until: why, and up to which moment it holds.")
+        ends = None if until is None else as_utc(until, "until")
+        if override and ends is not None and ends <= moment:
+            raise SettingsError(f"until = {ends:%Y-%m-%d %H:%M} UTC has passed: give a later moment.")
+        if left := [sentence for name, sentence in exceeded.items() if name not in override]:
+            names = " ".join(f"--override {name}" for name in exceeded)
+            raise SettingsError(
+                f'{left[0]} They are not approved. It is overridden with {names} --reason "WHY" --until MOMENT.'
+            )
+        if any(datetime.fromisoformat(one["until"]) < moment for one in content["orders"]):
+            raise SettingsError(f"the open that orders {orders_id} are for has passed: make those of the next session.")
+        told = [{"limit": name, "reason": reason, "until": ends.isoformat()} for name in override if ends is not None]
+        body = {"id": orders_id, "account": event["account"], "by": by, "overrides": told}
+        opened.append("approved", body, moment)
+        return with_status(Blotter(opened), made)
+
+
+@checked
+def export(
+    store: str | Path,
+    orders_id: str,
+    out: str | Path,
+    *,
+    form: str = "csv",
+    again: bool = False,
+    by: str | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Orders:
+    """Writes the file of orders that were approved, once; `again`: the same file once more, which is journalled.
+
+    The record is written first. `form`: csv or json. Raises `StoreError` for orders of a session and account of which
+    a file was written before, and where it cannot be written; `SettingsError` for orders that are not approved.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    if form not in ("csv", "json"):
+        raise SettingsError(f"format is csv or json, not {cut(form)!r}. {did_you_mean(form, ['csv', 'json'])}")
+    place = full_path(out)
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        blotter = Blotter(opened)
+        event = blotter.proposed(orders_id)
+        content = blotter.content(event)
+        made = Orders(opened.folder, orders_id, content, "approved", wrote=place)
+        if place.is_relative_to(opened.folder):
+            raise SettingsError(f"{place} is in the store: give another place for the file.")
+        _refuse_unready(blotter, made, moment, again=again)
+        file = made.file("json" if form == "json" else "csv")
+        _refuse_taken(place, file)
+        body = {
+            "id": orders_id, "account": event["account"], "by": by or UNNAMED, "session": content["session"],
+            "sha256": sha256_of(file), "format": form, "halt": content["halt"], "again": again,
+        }  # fmt: skip
+        opened.append("exported", body, moment)
+        try:
+            write_whole(place, file)
+        except OSError as error:
+            raise StoreError(
+                f"{place} cannot be written: {error.strerror or error}. The export is journalled: give another place, "
+                "with --again."
+            ) from None
+        return with_status(Blotter(opened), made, f"written; {NEVER_SENT}.")
+
+
+def _refuse_taken(place: Path, file: bytes) -> None:
+    """Raises `SettingsError` where another file is in the place of one of orders."""
+    try:
+        taken = place.exists() and (not place.is_file() or read(place, at_most=len(file)) != file)
+    except OSError:  # a longer one, or one that cannot be read
+        taken = True
+    if taken:
+        raise SettingsError(f"{place} is there already and something else: give another name, so that nothing is lost.")
+
+
+def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:
+    """Raises where no file of orders may be written."""
+    content, name = made.content, made.orders_id
+    before = blotter.of("exported", account=content["account"], session=content["session"], halt=content["halt"])
+    same = [one for one in before if one["id"] == name]
+    if again and not same:
+        raise StoreError(f"orders {name} were never exported: leave --again out.")
+    if same and not again:
+        raise StoreError(
+            f"orders {name} were exported by {same[0]['by']} at {same[0]['now'][:16]} UTC already: sent twice they "
+            "would be done twice. `--again` writes the same file once more."
+        )
+    if again:
+        return
+    if before:
+        raise StoreError(
+            f"orders of {content['session']} for the account {content['account']!r} were exported already "
+            f"({before[0]['id']}, {before[0]['now'][:16]} UTC): a session has one file. Wait for the next session."
+        )
+    refuse_halted(blotter, content)
+    approved = blotter.of("approved", id=name)
+    if not approved:
+        raise SettingsError(
+            f"orders {name} are proposed and not approved: `gatecast approve {made.store} {name} --by WHO`, then the "
+            "same command again writes the file."
+        )
+    overrides = {one["limit"]: one for event in approved for one in event["overrides"]}
+    for one in content["breaches"]:
+        if one["name"] not in overrides or datetime.fromisoformat(overrides[one["name"]]["until"]) < now:
+            raise SettingsError(f"{one['sentence']} The override has expired: approve the orders again.")
+    if any(datetime.fromisoformat(one["until"]) < now for one in content["orders"]):
+        raise SettingsError(f"the open that orders {name} are for has passed: make those of the next session.")
+
+
+def refuse_halted(blotter: Blotter, content: Mapping[str, Any]) -> None:
+    """Raises `StoreError` while a halt is there, but for the orders that close what is held at it."""
+    halt = blotter.halt
+    if halt is not None and content["halt"] != (halt["record"] if halt.get("flatten") else None):
+        raise StoreError(f"{blotter.store.folder} is halted by {halt['by']} ({halt['reason']}): nothing is exported.")
+    if halt is not None and not halt.get("flatten"):
+        raise StoreError(f"{blotter.store.folder} is halted by {halt['by']} ({halt['reason']}): nothing is exported.")
+
+
+def refuse_unnamed(by: str) -> None:
+    """Raises `SettingsError` for an empty name."""
+    if not by.strip():
+        raise SettingsError("by is empty: say who it is.")
+
+
+def proposed_orders(store: Store) -> pl.DataFrame:
+    """The newest orders of the book's newest session: account, orders_id, status, order_id, symbol, side, units,
+    limit_price, value, cost and reason; without a row where none were proposed.
+    """
+    blotter = Blotter(store)
+    session = max((one.session[:10] for one in store.state.issued if one.session), default="")
+    newest = {one["account"]: one for one in blotter.of("proposed", session=session)}
+    rows = [
+        {
+            "account": account, "orders_id": event["id"],
+            "status": with_status(blotter, Orders(store.folder, event["id"], {}, "")).status,
+            **{name: row[name] for name in SHOWN},
+        }
+        for account, event in sorted(newest.items()) for row in blotter.content(event)["orders"]
+    ]  # fmt: skip
+    texts = dict.fromkeys(("account", "orders_id", "status", "order_id", "symbol", "side"), pl.String)
+    numbers = dict.fromkeys(("units", "limit_price", "value", "cost"), pl.Float64)
+    return pl.DataFrame(rows, schema={**texts, **numbers, "reason": pl.String})
+
+
+SHOWN = ("order_id", "symbol", "side", "units", "limit_price", "value", "cost", "reason")
+"""What of an order `proposed_orders` has."""

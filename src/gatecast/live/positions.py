@@ -1,0 +1,314 @@
+"""Files of a desk: what an account holds, its open orders, its fills, and symbols that may not be traded.
+
+A file is read whole or refused with the line: what cannot be read is never taken for nothing held.
+
+```
+# as_of: 2024-06-28
+# account: main
+# currency: USD
+symbol,units
+SPY,1200
+TLT,-300
+```
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown
+from gatecast.market.columns import MISSING
+from gatecast.market.reading import as_day
+from gatecast.market.spellings import snake
+from gatecast.market.tables import is_file, read_tables, shown_path
+
+ABOUT = ("as_of", "account", "currency", "splits_until", "positions")
+"""Lines `# name: value` above a table, or columns that say the same in each row."""
+MOST_UNITS = 1e15
+MOST_ROWS = 100_000
+MOST_LINES = 64
+"""Lines of a file in which those above the table may stand."""
+ALIKE = {"quantity": "units", "qty": "units", "position": "units", "ticker": "symbol", "id": "order_id"}
+"""Other names of columns."""
+DAY_ENDS = time(23, 59, 59, 999999)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What an account holds: symbol -> units, below 0 where it is short.
+
+    `as_of`: the moment, UTC; of a date its end. `day`: its date as it was written. `splits_until`: the last session
+    whose splits are in the units, None where the file does not say. `prices`, `values`: what the file says of them,
+    prices in the symbol's currency and values in the book's.
+    """
+
+    units: Mapping[str, float]
+    as_of: datetime
+    day: date
+    account: str = ""
+    currency: str = ""
+    splits_until: date | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: `units` by symbol, without zeros, and `as_of`."""
+        units = {symbol: units for symbol, units in sorted(self.units.items()) if units != 0}
+        return {"units": units, "as_of": self.as_of.isoformat()}
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A fill: units above 0, price in the symbol's currency, when (UTC)."""
+
+    fill_id: str
+    order_id: str
+    symbol: str
+    side: str
+    units: float
+    price: float
+    time: datetime
+
+    @property
+    def signed(self) -> float:
+        """Units, below 0 where they were sold."""
+        return self.units if self.side == "buy" else -self.units
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**self.__dict__, "time": self.time.isoformat()}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Fill:
+        """A row of `to_dict`. Raises `ValueError` or `KeyError` for what is none."""
+        texts = {name: str(row[name]) for name in ("fill_id", "order_id", "symbol", "side")}
+        return cls(
+            **texts, units=float(row["units"]), price=float(row["price"]), time=datetime.fromisoformat(row["time"])
+        )
+
+
+def read_positions(path: str | Path) -> Positions:
+    """What an account holds, of a CSV file with a header line and the columns symbol and units.
+
+    Further columns are price and value; above it stand lines `# as_of: 2024-06-28` (a date means its end, UTC),
+    account, currency, `# splits_until: DATE` (the last session whose splits are in the units) and `# positions: N`
+    (the number of rows, 0 for an account that holds nothing). Raises `BarsFileError` for a row that cannot be read.
+    """
+    rows = _Rows.of(path, ("symbol", "units"), ("price", "value", *ABOUT), "positions")
+    about = rows.about()
+    units, prices, values = dict[str, float](), dict[str, float](), dict[str, float]()
+    for row in rows:
+        symbol = rows.text(row, "symbol")
+        if symbol in units:
+            rows.refuse(row, "symbol", "the symbol has a row before", "Give one row a symbol, with all of its units.")
+        units[symbol] = rows.number(row, "units", lambda one: abs(one) <= MOST_UNITS, "a number of units")
+        for name, found in (("price", prices), ("value", values)):
+            if row.get(name):
+                found[symbol] = rows.number(row, name, lambda one: abs(one) <= MOST_UNITS, f"a {name}")
+    said = about.get("positions")
+    if said is None and not units:
+        advice = "For an account that holds nothing write `# positions: 0` above the table."
+        raise BarsFileError("there is no position in it.", file=path, advice=advice)
+    if said is not None and said != str(len(units)):
+        raise BarsFileError(
+            f"it says {cut(said)} positions and has {len(units)}.", file=path, advice="Give the whole file."
+        )
+    if "as_of" not in about:
+        raise BarsFileError(
+            "it does not say when it was so.", file=path, advice="Write a line such as `# as_of: 2024-06-28` above it."
+        )
+    as_of, day = _moment(about["as_of"], path, "as_of")
+    until = about.get("splits_until")
+    return Positions(
+        units, as_of, day, about.get("account", ""), about.get("currency", "").upper(),
+        None if until is None else _moment(until, path, "splits_until")[1], prices, values,
+    )  # fmt: skip
+
+
+def read_open_orders(path: str | Path) -> dict[str, tuple[str, float]]:
+    """Id of each open order -> its symbol and what is left of it, below 0 to sell: columns order_id, symbol, side and
+    remaining.
+
+    A file without a row is refused unless it has a line `# positions: 0`: then no order is open.
+    """
+    rows = _Rows.of(path, ("order_id", "symbol", "side", "remaining"), ("account", "positions"), "open orders")
+    found = dict[str, tuple[str, float]]()
+    for row in rows:
+        name = rows.text(row, "order_id")
+        if name in found:
+            rows.refuse(row, "order_id", "the order has a row before", "Give one row an order.")
+        left = rows.number(row, "remaining", lambda one: 0 <= one <= MOST_UNITS, "what is left, 0 or more units")
+        found[name] = rows.text(row, "symbol"), left if rows.side(row) == "buy" else -left
+    if not found and rows.about().get("positions") != "0":
+        advice = "Where no order is open leave the file out, or write `# positions: 0` above the table."
+        raise BarsFileError("there is no order in it.", file=path, advice=advice)
+    return found
+
+
+def read_fills(path: str | Path) -> list[Fill]:
+    """Fills, of a CSV file with the columns fill_id, order_id, symbol, side, units, price and time (UTC without zone).
+
+    A row that repeats one before it counts once. Raises `BarsFileError` for a row that cannot be read, and for two
+    fills of one id that differ.
+    """
+    names = ("fill_id", "order_id", "symbol", "side", "units", "price", "time")
+    rows, found = _Rows.of(path, names, ("account",), "fills"), dict[str, Fill]()
+    for row in rows:
+        moment = rows.text(row, "time")
+        if re.fullmatch(r"\d{4}-?\d\d-?\d\d", moment):
+            rows.refuse(
+                row, "time", "a date is no moment", "Give the time of the fill as well, such as 2024-07-01T13:30."
+            )
+        fill = Fill(
+            rows.text(row, "fill_id"), rows.text(row, "order_id"), rows.text(row, "symbol"), rows.side(row),
+            rows.number(row, "units", lambda one: 0 < one <= MOST_UNITS, "units above 0"),
+            rows.number(row, "price", lambda one: 0 < one <= MOST_UNITS, "a price above 0"),
+            _moment(moment, path, "time", row["_line"])[0],
+        )  # fmt: skip
+        if found.setdefault(fill.fill_id, fill) != fill:
+            rows.refuse(row, "fill_id", "a row before has this id and says something else", "Each fill has its own id.")
+    if not found:
+        raise BarsFileError("there is no fill in it.", file=path, advice="Give a file with fills, or none.")
+    return list(found.values())
+
+
+def read_restricted(path: str | Path) -> frozenset[str]:
+    """The symbols of a restricted list: a CSV file with a column symbol."""
+    rows = _Rows.of(path, ("symbol",), (), "a restricted list")
+    return frozenset(rows.text(row, "symbol") for row in rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a file as texts, by column, each with its `_line`; and what is said above them."""
+
+    path: Path
+    rows: list[dict[str, Any]]
+    above: Mapping[str, str]
+
+    @classmethod
+    def of(cls, path: str | Path, needed: tuple[str, ...], further: tuple[str, ...], holds: str) -> _Rows:
+        """Reads a file; raises `BarsFileError` where a column is missing."""
+        place = Path(path)
+        if not is_file(place):
+            raise BarsFileError(f"there is no such file with {holds}.", file=shown_path(path), advice="Check the path.")
+        if place.suffix.lower() not in (".csv", ".txt"):
+            raise BarsFileError(f"{holds} are read from CSV.", file=place, advice="Give a file that ends in .csv.")
+        above = _above(place)
+        table = read_tables(place, holds=holds)[0]
+        columns = dict[str, str]()
+        for name in table.frame.columns:
+            known = ALIKE.get(snake(name), snake(name))
+            if columns.setdefault(known, name) != name:
+                raise BarsFileError(f"two columns for {known}: {cut(columns[known])} and {cut(name)}.", file=path)
+        for name in needed:
+            if name not in columns:
+                advice = f"It needs the columns {', '.join(needed)}. {did_you_mean(name, table.frame.columns)}"
+                raise BarsFileError(f"no column {name}.", file=path, advice=advice)
+        if len(table.frame) > MOST_ROWS:
+            raise BarsFileError(f"{len(table.frame):,} rows; at most {MOST_ROWS:,} are read.", file=path)
+        own = {name: columns[name] for name in (*needed, *further) if name in columns}
+        texts = table.frame.select(
+            pl.col(given).cast(pl.String).str.strip_chars().alias(name) for name, given in own.items()
+        )
+        rows = [{**row, "_line": line} for line, row in enumerate(texts.iter_rows(named=True), table.first_line)]
+        return cls(place, [row for row in rows if any(row[name] for name in own)], above)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def about(self) -> dict[str, str]:
+        """What is said of all rows: above them, or in columns that say the same in each."""
+        found = dict(self.above)
+        for name in ABOUT:
+            for row in self.rows:
+                if (text := row.get(name)) and found.setdefault(name, text) != text:
+                    self.refuse(row, name, f"the file says {shown(found[name])} before", "Give one value for all rows.")
+        return found
+
+    def refuse(self, row: Mapping[str, Any], column: str, problem: str, advice: str) -> None:
+        """Raises `BarsFileError` with the place."""
+        raise BarsFileError(
+            f"{problem}.", file=self.path, line=row["_line"], column=column, value=row.get(column), advice=advice
+        )
+
+    def text(self, row: Mapping[str, Any], column: str) -> str:
+        """A cell that must not be empty."""
+        text = row[column] or ""
+        if text.lower() in MISSING:
+            self.refuse(row, column, "the cell is empty", "Fill it, or leave the row out.")
+        return str(text)
+
+    def side(self, row: Mapping[str, Any]) -> str:
+        """buy or sell."""
+        text = self.text(row, "side").lower()
+        if text not in ("buy", "sell"):
+            self.refuse(row, "side", "a side is buy or sell", "Correct it.")
+        return text
+
+    def number(self, row: Mapping[str, Any], column: str, fits: Callable[[float], bool], words: str) -> float:
+        """A cell that is a finite number which fits."""
+        text = self.text(row, column)
+        try:
+            number = float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else math.nan
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or not fits(number):
+            self.refuse(row, column, f"expected {words}", "Write a plain number, with a point for decimals.")
+        return number
+
+
+def _above(path: Path) -> dict[str, str]:
+    """The lines `# name: value` above a table."""
+    from gatecast.files import read
+    from gatecast.market.tables import most_bytes
+
+    try:
+        text = read(path, at_most=most_bytes()).decode("utf-8-sig", "replace")
+    except OSError as error:
+        raise BarsFileError(f"cannot be read ({error}).", file=path, advice="Check the file.") from None
+    found = dict[str, str]()
+    for number, line in enumerate(text.splitlines()[:MOST_LINES], 1):
+        if not line.startswith("#"):
+            if line.strip():
+                break
+            continue
+        name, colon, value = line.lstrip("# ").partition(":")
+        name = snake(name)
+        if not colon or name not in ABOUT:
+            continue
+        if not value.strip():
+            raise BarsFileError(
+                f"nothing is said of {name}.", file=path, line=number, advice="Give it, or no such line."
+            )
+        if found.setdefault(name, value.strip()) != value.strip():
+            raise BarsFileError(f"two lines say {name}.", file=path, line=number, advice="Give one.")
+    return found
+
+
+def _moment(text: str, path: str | Path, name: str, line: int | None = None) -> tuple[datetime, date]:
+    """A moment in UTC, of a date its end, and the date as it is written. Raises `BarsFileError` for what is none."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            day = as_day(date.fromisoformat(text))
+            return datetime.combine(day, DAY_ENDS, UTC), day
+        if not re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", text):
+            raise ValueError
+        moment = datetime.fromisoformat(text)
+        as_day(moment.date())
+    except (ValueError, SettingsError):
+        raise BarsFileError(
+            f"{name} is no moment: expected one such as 2024-06-28 or 2024-06-28T20:00+00:00.", file=path, line=line,
+            value=text, advice="Correct it.",
+        ) from None  # fmt: skip
+    day = moment.date()
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC), day

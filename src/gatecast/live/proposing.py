@@ -1,0 +1,412 @@
+"""Orders of a store's book are proposed: what an account holds and the targets of a session -> orders, journalled.
+
+Targets are the book's decision of a session that is stored; trades come from the function that the backtest uses. No
+model is fitted and no server is asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError, StoreError, cut
+from gatecast.files import sha256_of
+from gatecast.live.blotter import Blotter, Break
+from gatecast.live.positions import Positions, read_open_orders, read_positions, read_restricted
+from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import GOES, LEVELS
+from gatecast.market.reading import as_utc
+from gatecast.store.journal import canonical, moment_of
+from gatecast.store.store import Store
+from gatecast.trading.orders import GATES, ID_LENGTH, breaches, orders_of
+
+if TYPE_CHECKING:
+    from gatecast.store.state import Issued
+    from gatecast.trading.desk import Desk
+    from gatecast.trading.orders import OrderSettings
+
+Form = Literal["csv", "json"]
+MAIN = "main"
+"""Account of a store whose positions name none."""
+UNNAMED = "unnamed"
+"""Who did something and did not say who it was."""
+MOST_GROSS = 2.0
+"""Value of positions over what may be held, beyond which the capital is no capital of this account."""
+COLUMNS = (
+    "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "until",
+    "last_close", "held", "open_units", "target_units", "value", "commission", "spread", "impact", "cost", "cost_bps",
+    "gate", "reason",
+)  # fmt: skip
+"""Columns of a file of orders."""
+NEVER_SENT = "nothing was sent to a market"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders of a session.
+
+    `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
+    `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
+    written. `message`: what comes next.
+    """
+
+    store: Path
+    orders_id: str
+    content: Mapping[str, Any]
+    status: str
+    message: str = ""
+    wrote: Path | None = None
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """A row an order, see `trading.orders.Order`."""
+        rows: Sequence[Mapping[str, Any]] = self.content["orders"]
+        return rows
+
+    def file(self, form: Form = "csv") -> bytes:
+        """The orders as a file; the same orders give the same bytes."""
+        told = self.content
+        if form == "json":
+            whole = {"id": self.orders_id, **told}
+            return json.dumps(whole, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+        text = io.StringIO()
+        text.write(
+            f"# gatecast orders {self.orders_id}: account {told['account']}, session {told['session']}, "
+            f"{len(self.rows)} orders; {NEVER_SENT}\n"
+        )
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.rows:
+            writer.writerow([f"{one:.15g}" if isinstance(one := row[name], float) else one for name in COLUMNS])
+        return text.getvalue().encode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "id": self.orders_id, "status": self.status, "message": self.message,
+            "wrote": str(self.wrote) if self.wrote else None, **self.content,
+        }  # fmt: skip
+
+
+# ── proposing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@checked
+def propose(
+    store: str | Path,
+    positions: str | Path,
+    *,
+    capital: float,
+    open_orders: str | Path | None = None,
+    account: str | None = None,
+    as_of: date | None = None,
+    restricted: str | Path | None = None,
+    without: Sequence[str] = (),
+    by: str | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Orders:
+    """The orders that bring what an account holds to the book's targets of the newest session; they are journalled.
+
+    Parameters
+    ----------
+    positions: a file of what is held, see `live.positions.read_positions`. capital: money of the account in the book's
+        currency, of which the targets are shares. open_orders: a file of orders that are open, which count at what is
+        left of them. account: whose positions they must be. as_of: the newest session up to this day instead of the
+        newest of all; of an earlier one nothing is journalled. restricted: a file of symbols that may not be traded.
+        without: symbols that are not traded now. by: who asks. now: the moment (default: the clock).
+
+    The same again gives the same orders, with the same ids, and no further record. Raises `BarsFileError` for files
+    that cannot be read, `SettingsError` for positions that are not those of the session, a hard limit that is exceeded
+    and an open that has passed, `StoreError` while a halt or a break that nobody explained is there.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    if not 0 < capital <= 1e15:
+        raise SettingsError(f"capital = {capital:g}: expected the money of the account, above 0.")
+    held = read_positions(positions)
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        issued, is_past = _session(opened, as_of)
+        desk, settings = opened.desk_of(str(issued.desk))
+        named = read_restricted(restricted) if restricted is not None else frozenset()
+        open_now = read_open_orders(open_orders) if open_orders is not None else {}
+        owner = account_of(held, account)
+        blotter = Blotter(opened)
+        halt = None if is_past else blotter.halt
+        known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
+        inputs = _Inputs(held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known)
+        content = _content(opened, desk, settings, inputs)
+        made = Orders(opened.folder, _id_of(content), content, "computed")
+        if is_past:
+            return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
+        if not blotter.of("exported", id=made.orders_id):
+            _refuse_now(blotter, inputs, made, moment)
+        if not blotter.of("proposed", id=made.orders_id):
+            part = opened.put(canonical(content), ".json")
+            body = {
+                "id": made.orders_id, "account": owner, "by": by or UNNAMED, "session": str(desk.day),
+                "halt": content["halt"], "parts": {"orders": part},
+            }  # fmt: skip
+            opened.append("proposed", body, moment)
+        return with_status(Blotter(opened), made)
+
+
+def _id_of(content: Mapping[str, Any]) -> str:
+    """The id of orders: what they were made of, what is to be done, and the limits that they exceed."""
+    parts = [content[name] for name in ("account", "session", "capital", "as_of", "positions", "open", "halt")]
+    rows = [[one["order_id"], one["side"], one["units"], one["limit_price"]] for one in content["orders"]]
+    exceeded = [[one["name"], one["symbol"]] for one in content["breaches"]]
+    return sha256_of(canonical([*parts, rows, exceeded]))[:ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open."""
+
+    positions: Positions
+    open_orders: Mapping[str, tuple[str, float]]
+    account: str
+    capital: float
+    restricted: frozenset[str]
+    without: tuple[str, ...]
+    halt: Mapping[str, Any] | None
+    actions: pl.DataFrame
+
+
+def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
+    """The record of the newest session of the book up to a day, and whether there is a newer one.
+
+    Raises `StoreError` where there is none, and for one that has no desk.
+    """
+    issued = [one for one in store.state.issued if one.book and one.session]
+    if not issued:
+        raise StoreError(
+            f"{store.folder} has no book yet: `gatecast retrain {store.folder}` makes the model that decides on it."
+        )
+    newest = max(one.session[:10] for one in issued)
+    found = [one for one in issued if as_of is None or one.session[:10] <= str(as_of)]
+    if not found:
+        first = min(one.session[:10] for one in issued)
+        raise StoreError(f"{store.folder}: the book decided nothing up to {as_of}; its first session is {first}.")
+    last = max(found, key=lambda one: (one.session[:10], one.record))
+    if last.desk is None:
+        raise StoreError(
+            f"{store.folder}: the session {last.session[:10]} was decided by a version of gatecast that kept nothing "
+            "for orders. The next `gatecast update` does."
+        )
+    return last, last.session[:10] < newest
+
+
+def account_of(positions: Positions, asked: str | None) -> str:
+    """Whose positions they are. Raises `SettingsError` for those of another account."""
+    if asked and positions.account and asked != positions.account:
+        raise SettingsError(
+            f"the positions are of the account {cut(positions.account)!r}, orders were asked for {cut(asked)!r}: give "
+            "the positions of that account."
+        )
+    return asked or positions.account or MAIN
+
+
+def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs) -> dict[str, Any]:
+    """The orders and what they were made of. Raises `SettingsError` for positions that cannot be acted on."""
+    positions = inputs.positions
+    flatten = inputs.halt is not None and bool(inputs.halt.get("flatten"))
+    ahead = _refuse_other_moment(desk, inputs)
+    if positions.currency not in ("", desk.money.currency):
+        raise SettingsError(
+            f"the positions are in {positions.currency}, the book is in {desk.money.currency}: give them, and the "
+            f"capital, in {desk.money.currency}."
+        )
+    units = desk.of(positions.units, "positions")
+    for symbol in inputs.without:
+        desk.of({symbol: 0.0}, "without")
+    left = dict[str, float]()
+    for symbol, one in inputs.open_orders.values():
+        left[symbol] = left.get(symbol, 0.0) + one
+    open_units = desk.of(left, "open orders")
+    _refuse_odd_values(desk, settings, inputs, units, flatten=flatten)
+    without = {*inputs.without, *ahead}
+    sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
+    number = int(inputs.halt["record"]) if flatten and inputs.halt else None
+    purpose = "" if number is None else f"halt {number}"
+    orders = orders_of(desk, sized, units, open_units, inputs.account, settings, purpose=purpose)
+    found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted)
+    if flatten:
+        found = tuple(one for one in found if not one.soft or one.name == "restricted")
+    hard = [one for one in found if not one.soft]
+    if hard:
+        more = f" ({len(hard) - 1} more)" if len(hard) > 1 else ""
+        raise SettingsError(
+            f"{hard[0].sentence}{more} No orders are proposed: leave symbols out with --without SYMBOL, or change "
+            f"[orders] with `gatecast retrain {store.folder} --settings FILE`."
+        )
+    traded = {one.symbol for one in orders}
+    why_not = [f"{symbol!r}: {why}" for symbol, why in sorted(ahead.items())]
+    why_not += [
+        f"{symbol!r} is not traded: {GATES[gate]}."
+        for symbol, gate in zip(desk.names, sized.gate, strict=True) if gate and symbol not in {*traded, *ahead}
+    ]  # fmt: skip
+    return {
+        "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
+        "capital": inputs.capital, "as_of": positions.as_of.isoformat(), "positions": positions.to_dict()["units"],
+        "open": {name: list(one) for name, one in sorted(inputs.open_orders.items())},
+        "restricted": sorted(inputs.restricted), "without": sorted(without), "halt": number,
+        "volatility": float(sized.volatility), "value": sum(one.value for one in orders),
+        "cost": sum(one.cost for one in orders), "orders": [one.to_dict() for one in orders],
+        "breaches": [one.to_dict() for one in found], "notes": [one.sentence for one in sized.findings] + why_not,
+    }  # fmt: skip
+
+
+def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
+    """Symbol -> why it is not traded: its units change before the next fill.
+
+    Raises `SettingsError` for positions of before the session, or of after its next open, and for units that are not
+    those of its prices.
+    """
+    positions, day = inputs.positions, desk.day
+    until = desk.last_cut_off
+    said, ahead = positions.splits_until or positions.day, dict[str, str]()
+    named = {*positions.units, *(symbol for symbol, _ in inputs.open_orders.values())}
+    rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
+    for row in rows.iter_rows(named=True):
+        symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
+        if symbol not in named or (row["value"] == 1 and row["kind"] in LEVELS):
+            continue
+        what = f"{symbol!r} had a {kind} ({row['value']:g}) on {then}"
+        if said < then <= day or (then == positions.day == day and positions.splits_until is None):
+            raise SettingsError(
+                f"{what}, between the positions ({said}) and the prices ({day}): it is not known whether the units "
+                f"have it. Give positions that do, and say so above them: `# splits_until: {then}`."
+            )
+        if day < then <= said and positions.splits_until is not None:
+            raise SettingsError(
+                f"{what}, after the newest prices ({day}), and the units have it already: bring the bars of {then} "
+                "with `gatecast update` first."
+            )
+        if until is not None and day < then <= until.date():
+            ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: it is not traded today."
+    if positions.day < day:
+        raise SettingsError(
+            f"the positions are of {positions.day}, the book's session is {day}: give the positions after the close "
+            "of that session."
+        )
+    if until is not None and positions.as_of > until:
+        raise SettingsError(
+            f"the positions are of {positions.as_of:%Y-%m-%d %H:%M} UTC, after the next open of {day} "
+            f"({until:%Y-%m-%d %H:%M} UTC): bring the bars since with `gatecast update`, or give positions of before "
+            "it, with their time."
+        )
+    return ahead
+
+
+def _refuse_odd_values(
+    desk: Desk, settings: OrderSettings, inputs: _Inputs, units: Any, *, flatten: bool
+) -> None:  # fmt: skip
+    """Raises `SettingsError` for positions whose prices or values are not those of the store, or beyond the capital."""
+    positions = inputs.positions
+    for symbol, held in positions.units.items():
+        place = desk.names.index(symbol)
+        price, value = float(desk.price[place]), held * float(desk.view.price[place])
+        for told, own, what in (
+            (positions.prices.get(symbol), price, "price"), (positions.values.get(symbol), value, "value"),
+        ):  # fmt: skip
+            if told is None or (held == 0 and what == "price"):
+                continue
+            if not abs(told - own) <= settings.value_tolerance * abs(own):
+                raise SettingsError(
+                    f"{symbol!r}: the positions say a {what} of {told:,.6g}, the store's close of {desk.day} makes it "
+                    f"{own:,.6g}: look for a split, another unit or another symbol, then correct the positions."
+                )
+    gross = float(np.abs(np.where(units == 0, 0.0, units * desk.view.price)).sum())
+    most = MOST_GROSS * max(settings.gross or 0.0, desk.size.gross_cap) * inputs.capital
+    if gross > most and not flatten:
+        raise SettingsError(
+            f"the positions are worth {gross:,.0f} {desk.money.currency}, {gross / inputs.capital:.1f} times the "
+            f"capital of {inputs.capital:,.0f}: check --capital and the units."
+        )
+
+
+def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) -> None:
+    """Raises where orders of the newest session may not be proposed now: a halt, a break, an open that has passed."""
+    store, halt = blotter.store, inputs.halt
+    if now < moment_of(store.state.now):
+        raise SettingsError(
+            f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest record, {store.state.now[:16]} UTC: give a "
+            "later --now, or mend the computer's clock."
+        )
+    if halt is not None and not halt.get("flatten"):
+        raise StoreError(
+            f"{store.folder} is halted by {halt['by']} since {halt['now'][:16]} UTC ({halt['reason']}): no orders are "
+            f"made until `gatecast halt {store.folder} --release --by WHO --reason TEXT`."
+        )
+    refuse_to_come(inputs.positions, now)
+    _refuse_open_orders(blotter, inputs)
+    left = [one for one in blotter.breaks(inputs.account, inputs.positions) if one.reason is None]
+    if left and halt is None:
+        raise StoreError(
+            f"{_in_words(left)} Nobody has explained it: `gatecast reconcile {store.folder} --positions FILE` shows "
+            f'all, and `--explain {left[0].symbol} "REASON"` says why.'
+        )
+    passed = [one for one in made.rows if datetime.fromisoformat(one["until"]) < now]
+    if passed:
+        raise SettingsError(
+            f"the open that orders of {made.content['session']} are for has passed ({passed[0]['symbol']!r}: "
+            f"{passed[0]['until'][:16]} UTC): the prices are stale. Bring the bars since with `gatecast update`."
+        )
+
+
+def refuse_to_come(positions: Positions, now: datetime) -> None:
+    """Raises `SettingsError` for positions of a day that is to come."""
+    if positions.as_of > now and positions.day > now.date():
+        raise SettingsError(f"the positions are of {positions.day}, which is to come: correct `as_of`.")
+
+
+def _refuse_open_orders(blotter: Blotter, inputs: _Inputs) -> None:
+    """Raises `SettingsError` for open orders of gatecast's that say more than is left of them."""
+    exported, filled = blotter.exported(inputs.account), blotter.filled(inputs.account)
+    for name, (symbol, left) in inputs.open_orders.items():
+        if name not in exported:
+            continue
+        order = exported[name][1]
+        rest = order["units"] - filled.get(name, 0.0)
+        same = order["symbol"] == symbol and (order["side"] == "buy") == (left >= 0)
+        if not same or abs(left) > rest + 1e-9 * max(1.0, rest):
+            raise SettingsError(
+                f"the open order {name} is {left:+g} {symbol!r}, and of the order that was exported {rest:g} are left "
+                f"to {order['side']} of {order['symbol']!r}: give the orders that are open now."
+            )
+
+
+def _in_words(breaks: Sequence[Break]) -> str:
+    first = breaks[0]
+    more = f" and {len(breaks) - 1} more" if len(breaks) > 1 else ""
+    return (
+        f"the positions are not what the last ones, fills and actions add up to: {first.symbol!r}{more}, "
+        f"{first.expected:g} units were expected, {first.found:g} are there."
+    )
+
+
+def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
+    """Orders with what became of them."""
+    where, name = made.store, made.orders_id
+    if blotter.of("exported", id=name):
+        status, said = "exported", "they were exported before: `--again` writes the same file once more."
+    elif blotter.of("approved", id=name):
+        status, said = "approved", "`--out FILE` writes the file, once."
+    elif blotter.of("proposed", id=name):
+        status, said = "proposed", f"`gatecast approve {where} {name} --by WHO` approves them."
+        if not made.content.get("orders"):
+            said = "as nothing is to be traded, nothing needs to be exported."
+    else:
+        status, said = "computed", ""
+    return Orders(where, name, made.content, status, message or said, made.wrote)

@@ -1,0 +1,495 @@
+"""A desk's days on a store: propose, approve, export, fill, reconcile, halt; and what operators get wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+
+from gatecast.live import add_action, proposed_orders
+from gatecast.live.blotter import Blotter
+from gatecast.live.book import holdings_of
+from gatecast.live.settling import fills as store_fills
+from gatecast.live.settling import halt
+from gatecast.store import Store
+from tests.live.conftest import HOUR, Answer, Command
+from tests.live.test_book_of_a_store import Feed
+
+
+def text_of(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M}+00:00"
+
+
+class Desk(NamedTuple):
+    """A store with a decision, the command, and a folder for files."""
+
+    store: Path
+    command: Command
+    folder: Path
+    close: datetime
+
+    @property
+    def day(self) -> str:
+        return str(self.close.date())
+
+    def held(self, units: dict[str, object] | None = None, **about: object) -> Path:
+        """A file of positions after the session."""
+        units = units or {}
+        told = {"as_of": self.day, "account": "A1", "currency": "USD", "positions": len(units), **about}
+        lines = [f"# {name}: {value}" for name, value in told.items() if value is not None]
+        return self.write("held.csv", [*lines, "symbol,units", *(f"{one},{count}" for one, count in units.items())])
+
+    def write(self, name: str, lines: list[str]) -> Path:
+        (self.folder / name).write_text("\n".join([*lines, ""]))
+        return self.folder / name
+
+    def orders(self, held: Path, *words: object, capital: float = 1e6, after: timedelta = HOUR) -> Answer:
+        """`gatecast orders`, an hour after the close."""
+        now = text_of(self.close + after)
+        return self.command("orders", self.store, "--positions", held, "--capital", capital, "--now", now, *words)
+
+    def do(self, *words: object, after: timedelta = HOUR) -> Answer:
+        """Another command on the store."""
+        return self.command(words[0], self.store, *words[1:], "--now", text_of(self.close + after))
+
+    def export(self, held: Path | None = None, name: str = "orders.csv", **more: Any) -> list[dict[str, str]]:
+        """Proposes, approves and exports; the rows of the file."""
+        held = held or self.held()
+        made = self.orders(held, "--json", **more)
+        assert made.status == 0, made.err
+        assert self.do("approve", made.json["id"], "--by", "ann").status == 0
+        out = self.folder / name
+        done = self.orders(held, "--out", out, "--json", **more)
+        assert done.status == 0, done.err
+        assert done.json["status"] == "exported"
+        return list(csv.DictReader(out.read_text().splitlines()[1:]))
+
+    def fills(self, rows: list[dict[str, str]], moment: datetime, share: float = 1.0, name: str = "f") -> Path:
+        """A file that fills orders at their limit prices."""
+        lines = ["fill_id,order_id,symbol,side,units,price,time"]
+        lines += [
+            f"{name}{row['order_id']},{row['order_id']},{row['symbol']},{row['side']},"
+            f"{float(row['units']) * share:g},{row['limit_price']},{text_of(moment)}"
+            for row in rows
+        ]
+        return self.write(f"{name}.csv", lines)
+
+
+@pytest.fixture
+def desk(store: Path, gatecast: Command, tmp_path: Path, closes: list[datetime], month: int) -> Desk:
+    return Desk(store, gatecast, tmp_path, closes[month - 4])
+
+
+NEXT_OPEN = timedelta(hours=18)
+"""From a close to a moment after the next open."""
+
+
+# ── a morning ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_orders_are_proposed_approved_and_exported_once(desk: Desk) -> None:
+    held, out = desk.held(), desk.folder / "orders.csv"
+    first, second = (desk.orders(held, "--format", "csv") for _ in range(2))
+    assert first.out == second.out
+    assert "never trades" in first.err
+    made = desk.orders(held, "--json").json
+    assert made["status"] == "proposed"
+    early = desk.orders(held, "--out", out)
+    assert early.status == 2
+    assert "proposed and not approved" in early.err
+    assert not out.exists()
+    assert desk.do("approve", made["id"], "--by", "ann").status == 0
+    assert desk.orders(held, "--out", out).status == 0
+    assert out.read_text() == first.out
+    again = desk.orders(held, "--out", desk.folder / "twice.csv")
+    assert again.status == 2
+    assert "exported by unnamed at" in " ".join(again.err.split())
+    assert not (desk.folder / "twice.csv").exists()
+    assert desk.orders(held, "--out", desk.folder / "twice.csv", "--again", after=NEXT_OPEN).status == 0
+    assert (desk.folder / "twice.csv").read_bytes() == out.read_bytes()
+    kinds = [one["kind"] for one in Store.open(desk.store).state.orders]
+    assert kinds == ["proposed", "approved", "exported", "exported"]
+    assert [one["by"] for one in Store.open(desk.store).state.orders] == ["unnamed", "ann", "unnamed", "unnamed"]
+    assert [one for one in Store.faults(desk.store) if not one.is_harmless] == []
+
+
+def test_a_first_session_buys_what_the_book_buys(desk: Desk) -> None:
+    made = desk.orders(desk.held(), "--json").json
+    book = holdings_of(Store.open(desk.store)).filter(pl.col("session") == desk.close.date())
+    trades = {row["symbol"]: row["trade"] for row in book.to_dicts()}
+    found = {row["symbol"]: row["units"] * (1 if row["side"] == "buy" else -1) for row in made["orders"]}
+    assert found == trades
+    assert made["cost"] == pytest.approx(sum(row["cost"] for row in made["orders"]))
+    for row in made["orders"]:
+        assert row["target_units"] == row["held"] + row["open_units"] + found[row["symbol"]]
+        assert row["limit_price"] == pytest.approx(
+            row["last_close"] * (1.05 if row["side"] == "buy" else 0.95), rel=1e-5
+        )
+
+
+def test_orders_day_by_day_lead_to_the_holdings_of_the_book(
+    desk: Desk, feed: Feed, closes: list[datetime], month: int
+) -> None:
+    """Positions, orders, fills and positions again, with the book's equity as capital, from update to update."""
+    held: dict[str, float] = {}
+    for number in range(month - 4, month + 3):
+        if number > month - 4:
+            feed(number)
+        today, store = desk._replace(close=closes[number]), Store.open(desk.store)
+        book = holdings_of(store).filter(pl.col("session") == closes[number].date())
+        assert {row["symbol"]: row["units"] for row in book.to_dicts() if row["units"]} == held
+        equity = [one for one in store.journal.records() if one.kind == "issued"][-1].body["book"]["equity"]
+        rows = today.export(today.held(dict(held)), f"{number}.csv", capital=equity)
+        at = closes[number] + NEXT_OPEN
+        assert (
+            not rows
+            or today.do("fills", "--file", today.fills(rows, at, name=f"f{number}"), after=NEXT_OPEN).status == 0
+        )
+        for row in rows:
+            signed = float(row["units"]) * (1 if row["side"] == "buy" else -1)
+            held[row["symbol"]] = held.get(row["symbol"], 0.0) + signed
+    assert len({one["session"] for one in Store.open(desk.store).state.orders if one["kind"] == "exported"}) == 7
+
+
+def test_a_past_session_gives_its_file_byte_for_byte(
+    desk: Desk, feed: Feed, closes: list[datetime], month: int, bars: pl.DataFrame
+) -> None:
+    held, out = desk.held(), desk.folder / "orders.csv"
+    desk.export(held)
+    feed(month - 3)
+    before = Store.open(desk.store).state.number
+    later = desk.orders(held, "--as-of", desk.day, "--format", "csv", after=timedelta(days=9))
+    assert later.out == out.read_text()
+    assert Store.open(desk.store).state.number == before
+
+
+def test_what_is_open_counts_at_what_is_left_of_it(desk: Desk) -> None:
+    whole = {row["symbol"]: row for row in desk.orders(desk.held(), "--json").json["orders"]}
+    left = desk.write("open.csv", ["order_id,symbol,side,remaining", "x1,B1_0,buy,100", "x2,B1_1,sell,10"])
+    found = {row["symbol"]: row for row in desk.orders(desk.held(), "--open-orders", left, "--json").json["orders"]}
+    assert found["B1_0"]["units"] == whole["B1_0"]["units"] - 100
+    assert found["B1_1"]["units"] == whole["B1_1"]["units"] + 10
+    assert {row["target_units"] for row in found.values()} == {row["target_units"] for row in whole.values()}
+
+
+def test_partial_fills_are_added_and_the_same_again_is_seen(desk: Desk) -> None:
+    rows, at = desk.export(), desk.close + NEXT_OPEN
+    first = desk.fills(rows, at, share=0.5)
+    assert desk.do("fills", "--file", first, "--json", after=NEXT_OPEN).json["new"] == 2
+    again = desk.do("fills", "--file", first, "--json", after=NEXT_OPEN).json
+    assert (again["new"], again["seen"]) == (0, 2)
+    rest = desk.do("fills", "--file", desk.fills(rows, at, share=0.5, name="g"), "--json", after=NEXT_OPEN).json
+    assert [one["left"] for one in rest["orders"]] == [0.0, 0.0]
+    assert [one["kind"] for one in Store.open(desk.store).state.orders][-2:] == ["fills", "fills"]
+
+
+def test_a_stale_fill_is_told(desk: Desk) -> None:
+    rows, late = desk.export(), timedelta(days=5)
+    done = desk.do("fills", "--file", desk.fills(rows, desk.close + late), "--json", after=late)
+    assert done.status == 0
+    assert "stale" in done.json["warnings"][0]
+
+
+def test_a_break_is_refused_until_it_is_explained(desk: Desk, feed: Feed, closes: list[datetime], month: int) -> None:
+    rows = desk.export()
+    desk.do("fills", "--file", desk.fills(rows, desk.close + NEXT_OPEN), after=NEXT_OPEN)
+    units: dict[str, object] = {row["symbol"]: float(row["units"]) for row in rows}
+    feed(month - 3)
+    today = desk._replace(close=closes[month - 3])
+    units["B1_0"] = float(str(units["B1_0"])) - 7
+    held = today.held(units)
+    refused = today.orders(held)
+    assert refused.status == 2
+    assert "Nobody has explained it" in refused.err
+    told = today.do("reconcile", "--positions", held, "--json")
+    assert told.status == 1
+    assert [(one["symbol"], one["found"] - one["expected"]) for one in told.json["breaks"]] == [("B1_0", -7.0)]
+    assert [(one, gap.symbol) for one, gap in Blotter(Store.open(desk.store)).unexplained] == [("A1", "B1_0")]
+    explained = today.do("reconcile", "--positions", held, "--explain", "B1_0", "given away", "--by", "ann", "--json")
+    assert explained.status == 0
+    assert explained.json["breaks"][0]["reason"] == "given away"
+    assert Blotter(Store.open(desk.store)).unexplained == []
+    assert today.orders(held).status == 0
+
+
+def test_a_split_between_is_part_of_what_is_expected(desk: Desk) -> None:
+    desk.do("reconcile", "--positions", desk.held({"B1_0": 100}))
+    later = desk.close + timedelta(days=4)
+    add_action(desk.store, symbol="B1_0", day=later.date(), kind="split", ratio=4.0, now=desk.close + 2 * HOUR)
+    day = later.date()
+    one = desk.held({"B1_0": 400}, as_of=day, splits_until=day)
+    assert desk.do("reconcile", "--positions", one, "--json", after=timedelta(days=5)).json["clean"]
+    other = desk.do("reconcile", "--positions", desk.held({"B1_0": 100}, as_of=day), "--json", after=timedelta(days=6))
+    assert [(one["expected"], one["found"]) for one in other.json["breaks"]] == [(400.0, 100.0)]
+
+
+def test_a_halt_stops_everything_and_flattening_closes_all(desk: Desk) -> None:
+    held = desk.held({"B1_0": 300, "B1_1": -50})
+    assert desk.do("halt", "--by", "ann", "--reason", "odd feed", "--json").json["halted"]
+    assert "is halted by ann" in desk.orders(held).err
+    desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
+    rows = desk.export(held)
+    assert {row["symbol"]: (row["side"], float(row["units"])) for row in rows} == {
+        "B1_0": ("sell", 300.0), "B1_1": ("buy", 50.0),
+    }  # fmt: skip
+    assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 0
+    assert desk.orders(held).status == 0
+    assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 2
+
+
+def test_a_soft_limit_is_overridden_with_a_reason_and_an_expiry(desk: Desk, tmp_path: Path) -> None:
+    held = desk.held({"B1_0": -30_000, "B1_1": -5_000})  # far from the target: more is traded than the capital
+    made = desk.orders(held, "--json", capital=4e6).json
+    assert {one["name"] for one in made["breaches"]} == {"turnover"}
+    refused = desk.do("approve", made["id"], "--by", "ann")
+    assert refused.status == 2
+    assert "soft limit turnover" in refused.err
+    words = ("approve", made["id"], "--by", "ann", "--override", "turnover")
+    assert "needs --reason and --until" in desk.do(*words).err
+    until = text_of(desk.close + 3 * HOUR)
+    assert desk.do(*words, "--reason", "first day", "--until", until).status == 0
+    late = desk.orders(held, "--out", tmp_path / "a.csv", capital=4e6, after=4 * HOUR)
+    assert "override has expired" in late.err
+    assert desk.orders(held, "--out", tmp_path / "a.csv", capital=4e6).status == 0
+    (approved,) = [one for one in Store.open(desk.store).state.orders if one["kind"] == "approved"]
+    assert approved["overrides"][0]["reason"] == "first day"
+
+
+def test_the_newest_orders_are_a_table(desk: Desk) -> None:
+    assert proposed_orders(Store.open(desk.store)).is_empty()
+    rows = desk.export()
+    table = proposed_orders(Store.open(desk.store))
+    assert table["order_id"].to_list() == [row["order_id"] for row in rows]
+    assert set(table["status"]) == {"exported"}
+
+
+def test_a_snapshot_keeps_what_happened_to_orders(desk: Desk) -> None:
+    desk.export()
+    store = Store.open(desk.store)
+    before = store.state.orders
+    store.snapshot(desk.close + 2 * HOUR)
+    assert Store.open(desk.store).state.orders == before
+    assert [one for one in Store.faults(desk.store) if not one.is_harmless] == []
+
+
+def test_a_desk_that_was_changed_is_found(desk: Desk) -> None:
+    store = Store.open(desk.store)
+    file = store.artefacts.path(str(store.state.issued[-1].desk))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    answer = desk.orders(desk.held())
+    assert answer.status == 2
+    assert "is damaged or was changed" in " ".join(answer.err.split())
+
+
+# ── what operators get wrong ──────────────────────────────────────────────────────────────────────
+
+Mistake = Callable[[Desk], Answer]
+
+
+def split_on(desk: Desk, day: datetime) -> None:
+    add_action(desk.store, symbol="B1_0", day=day.date(), kind="split", ratio=4.0, now=desk.close + HOUR)
+
+
+def with_split(desk: Desk, **about: object) -> Answer:
+    """A split of the session itself, told as it is known: its prices already have it."""
+    store = Store.open(desk.store)
+    table = pl.DataFrame(
+        {
+            "symbol": ["B1_0"], "kind": ["split"], "date": [desk.close.date()], "value": [4.0],
+            "known_at": [desk.close], "pay_date": [None], "into": [None], "ratio": [None],
+        },
+        schema=store.actions.schema,
+    )  # fmt: skip
+    store.set_actions(table, desk.close + HOUR)
+    return desk.orders(desk.held({"B1_0": 10}, **about))
+
+
+def exported_then(desk: Desk, *words: str, line: str) -> Answer:
+    """A file of one fill after an export; {id}, {symbol} and {units} are of its first order."""
+    row = desk.export()[0]
+    other = "sell" if row["side"] == "buy" else "buy"
+    at = text_of(desk.close + NEXT_OPEN)
+    text = line.format(
+        id=row["order_id"], symbol=row["symbol"], side=row["side"], other=other, units=row["units"], at=at
+    )
+    file = desk.write("f.csv", ["fill_id,order_id,symbol,side,units,price,time", *text.split("|")])
+    return desk.do("fills", "--file", file, *words, after=NEXT_OPEN)
+
+
+def restricted(desk: Desk) -> Answer:
+    return desk.orders(desk.held(), "--restricted", desk.write("no.csv", ["symbol", "B1_1"]))
+
+
+def open_order(desk: Desk, *lines: str) -> Answer:
+    file = desk.write("open.csv", ["order_id,symbol,side,remaining", *lines])
+    return desk.orders(desk.held(), "--open-orders", file)
+
+
+def second_session_file(desk: Desk) -> Answer:
+    """Other orders of the same session after an export."""
+    desk.export()
+    held = desk.held({"B1_0": 5})
+    desk.do("reconcile", "--positions", held, "--explain", "B1_0", "bought by hand")
+    made = desk.orders(held, "--json").json
+    desk.do("approve", made["id"], "--by", "ann")
+    return desk.orders(held, "--out", desk.folder / "more.csv")
+
+
+def binary(desk: Desk) -> Answer:
+    desk.held().write_bytes(b"symbol,units\nB1_0,\xff\xfe\x00\x01\n")
+    return desk.orders(desk.folder / "held.csv")
+
+
+def approved_late(desk: Desk) -> Answer:
+    made = desk.orders(desk.held(), "--json").json
+    return desk.do("approve", made["id"], "--by", "ann", after=timedelta(days=4))
+
+
+MISTAKES: dict[str, tuple[Mistake, str]] = {
+    "wrong account": (lambda d: d.orders(d.held(), "--account", "B2"), "are of the account 'A1'"),
+    "wrong currency": (lambda d: d.orders(d.held(currency="EUR")), "the positions are in EUR, the book is in USD"),
+    "positions of yesterday": (
+        lambda d: d.orders(d.held(as_of=(d.close - timedelta(days=1)).date())), "give the positions after the close",
+    ),
+    "positions of after the next open": (
+        lambda d: d.orders(d.held(as_of=(d.close + timedelta(days=7)).date()), after=timedelta(days=8)),
+        "after the next open",
+    ),
+    "positions without a moment": (lambda d: d.orders(d.held(as_of=None)), "does not say when it was so"),
+    "a moment that is none": (lambda d: d.orders(d.held(as_of="28.06.2024")), "as_of is no moment"),
+    "a split of the same day": (lambda d: with_split(d), "not known whether the units have it"),
+    "a split between": (
+        lambda d: with_split(d, splits_until=(d.close - timedelta(days=1)).date()), "between the positions",
+    ),
+    "a split that prices lack": (
+        lambda d: (split_on(d, d.close + timedelta(days=3)),
+                   d.orders(d.held({"B1_0": 40}, splits_until=(d.close + timedelta(days=3)).date())))[1],
+        "the units have it already",
+    ),
+    "unknown symbol": (lambda d: d.orders(d.held({"B1_9": 1})), "has no symbol 'B1_9'. Did you mean"),
+    "a symbol twice": (
+        lambda d: d.orders(d.write("held.csv", [f"# as_of: {d.day}", "symbol,units", "B1_0,1", "B1_0,2"])),
+        "the symbol has a row before",
+    ),
+    "units that are no number": (lambda d: d.orders(d.held({"B1_0": "NaN"})), "cell is empty"),
+    "units with a comma": (lambda d: d.orders(d.held({"B1_0": '"1,000"'})), "expected a number of units"),
+    "infinite units": (lambda d: d.orders(d.held({"B1_0": "1e999"})), "expected a number of units"),
+    "an empty cell": (lambda d: d.orders(d.held({"B1_0": ""})), "the cell is empty"),
+    "a file cut short": (lambda d: d.orders(d.held({"B1_0": 1}, positions=2)), "it says 2 positions and has 1"),
+    "an empty file": (lambda d: d.orders(d.held(positions=None)), "there is no position in it"),
+    "bytes that are no text": (binary, "not UTF-8"),
+    "no such file": (lambda d: d.orders(d.folder / "none.csv"), "no such file with positions"),
+    "no column of units": (
+        lambda d: d.orders(d.write("held.csv", [f"# as_of: {d.day}", "symbol,shares", "B1_0,1"])), "no column units",
+    ),
+    "a price that is off": (
+        lambda d: d.orders(d.write("held.csv", [f"# as_of: {d.day}", "symbol,units,price", "B1_0,10,7.5"])),
+        "the positions say a price of 7.5",
+    ),
+    "a value that is off": (
+        lambda d: d.orders(d.write("held.csv", [f"# as_of: {d.day}", "symbol,units,value", "B1_0,10,1e6"])),
+        "the positions say a value of",
+    ),
+    "capital in thousands": (lambda d: d.orders(d.held({"B1_0": 4000}), capital=1000), "times the capital"),
+    "no capital": (lambda d: d.orders(d.held(), capital=-5), "expected the money of the account"),
+    "a restricted symbol": (restricted, "'B1_1': it is on the restricted list"),
+    "a symbol left out that is none": (lambda d: d.orders(d.held(), "--without", "SPY"), "has no symbol 'SPY'"),
+    "an open order twice": (lambda d: open_order(d, "a,B1_0,buy,1", "a,B1_0,buy,1"), "the order has a row before"),
+    "an open order without a side": (lambda d: open_order(d, "a,B1_0,long,1"), "a side is buy or sell"),
+    "the open has passed": (lambda d: d.orders(d.held(), after=timedelta(days=4)), "the prices are stale"),
+    "approved too late": (approved_late, "has passed"),
+    "approved by nobody": (
+        lambda d: d.do("approve", d.orders(d.held(), "--json").json["id"], "--by", " "), "say who it is",
+    ),
+    "unknown orders": (lambda d: d.do("approve", "0123456789abcdef", "--by", "ann"), "were proposed"),
+    "not exported, and again": (
+        lambda d: d.orders(d.held(), "--out", d.folder / "a.csv", "--again"), "were never exported",
+    ),
+    "a second file of a session": (second_session_file, "a session has one file"),
+    "a fill of an unknown order": (
+        lambda d: exported_then(d, line="1,ffff,{symbol},{side},1,9,{at}"), "was not exported",
+    ),
+    "a fill of the other side": (
+        lambda d: exported_then(d, line="1,{id},{symbol},{other},1,9,{at}"), "correct it",
+    ),
+    "a fill of too much": (
+        lambda d: exported_then(d, line="1,{id},{symbol},{side},{units},9,{at}|2,{id},{symbol},{side},1,9,{at}"),
+        "twice under two ids",
+    ),
+    "two fills under one id": (
+        lambda d: exported_then(d, line="1,{id},{symbol},{side},1,9,{at}|1,{id},{symbol},{side},2,9,{at}"),
+        "says something else",
+    ),
+    "a fill to come": (
+        lambda d: exported_then(d, line="1,{id},{symbol},{side},1,9,2100-01-01T00:00+00:00"), "which is to come",
+    ),
+    "nothing to explain": (
+        lambda d: d.do("reconcile", "--positions", d.held({"B1_0": 1}), "--explain", "B1_0", "why"),
+        "nothing is to explain",
+    ),
+    "positions to come": (
+        lambda d: d.do("reconcile", "--positions", d.held(as_of=(d.close + timedelta(days=9)).date())),
+        "which is to come",
+    ),
+    "a file of something else in the way": (
+        lambda d: (d.do("approve", d.orders(d.held(), "--json").json["id"], "--by", "ann"),
+                   d.orders(d.held(), "--out", d.folder / "held.csv"))[1],
+        "is there already and something else",
+    ),
+    "halted without a reason": (lambda d: d.do("halt", "--by", "ann", "--reason", " "), "say why"),
+    "the clock went back": (lambda d: d.orders(d.held(), after=-timedelta(days=2)), "before the store's newest record"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_its_refusal_and_writes_nothing(name: str, desk: Desk) -> None:
+    mistake, said = MISTAKES[name]
+    answer = mistake(desk)
+    assert answer.status == 2
+    assert said in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err
+    assert answer.err.count("error:") == 1
+    exports = [one for one in Store.open(desk.store).state.orders if one["kind"] in ("exported", "fills")]
+    assert len(exports) == (1 if "fill" in name or "second" in name else 0)
+
+
+def test_every_refusal_is_json_as_well(desk: Desk) -> None:
+    answer = desk.orders(desk.held(currency="EUR"), "--json")
+    assert json.loads(answer.out)["kind"] == "SettingsError"
+
+
+def test_a_missing_rate_of_a_share_that_is_held_is_refused(desk: Desk) -> None:
+    """The desk as it would be where the rate of a share's currency did not come."""
+    import numpy as np
+
+    from gatecast.store.desks import bytes_of_desk
+    from gatecast.trading.desk import Desk as Kept
+
+    store = Store.open(desk.store)
+    issued = store.state.issued[-1]
+    kept, limits = store.desk_of(str(issued.desk))
+    unknown = np.array([np.nan, 1.0])
+    from dataclasses import replace
+
+    view = replace(kept.view, price=kept.view.price * unknown, tradable=kept.view.tradable & np.isfinite(unknown))
+    fixed = replace(kept.instruments, currency=("EUR", "USD"))
+    made: Kept = replace(kept, view=view, rate=kept.rate * unknown, instruments=fixed)
+    record = next(store.journal.records(since=issued.record))
+    parts = {**record.parts, "desk": store.put(bytes_of_desk(made, limits), ".safetensors")}
+    store.append("issued", {**record.body, "parts": parts}, desk.close + HOUR)
+    answer = desk.orders(desk.held({"B1_0": 10}))
+    assert answer.status == 2
+    assert "'B1_0' is held, and there is no rate from EUR to USD" in " ".join(answer.err.split())
+
+
+def test_functions_do_what_the_commands_do(desk: Desk) -> None:
+    rows = desk.export()
+    done = store_fills(desk.store, desk.fills(rows, desk.close + NEXT_OPEN), now=desk.close + NEXT_OPEN)
+    assert (done.new, done.account) == (2, "A1")
+    assert "nothing is exported" in halt(desk.store, by="ann", reason="a test", now=desk.close + NEXT_OPEN)
