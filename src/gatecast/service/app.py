@@ -128,7 +128,7 @@ def rules_of(
     """What a server at an address allows. Raises `SettingsError` where it needs a token and none is given.
 
     >>> rules_of("127.0.0.1", None).hosts
-    ()
+    ('127.0.0.1',)
     """
     if token_file is None and not is_loopback(host):
         raise SettingsError(
