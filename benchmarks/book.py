@@ -30,11 +30,11 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.market import read_bars
 from gatecast.metrics.forecast import qlike
-from gatecast.runs import risk_of
 from gatecast.scores import line_scores
 from gatecast.trading.book import Book, Line, Sessions, core_path, deviations_of, lines_of, run_line, sessions_by
 from gatecast.trading.covariance import Ewma
 from gatecast.trading.sizing import BookSettings
+from gatecast.verdicts import risk_of
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 HALF_LIFE = float(np.log(0.5) / np.log(0.94))

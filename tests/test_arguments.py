@@ -72,6 +72,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "read_bars": {"source": bars},
         "run": {"experiment": experiment},
         "save_run": {"run": None, "folder": folder},
+        "sensitivity": {"run": None, "over": {}},
         "truth": {"only": ["none"]},
         "tune": {"experiment": experiment},
         "unseal": {"run": None},

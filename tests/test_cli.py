@@ -29,12 +29,13 @@ from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.market.reading import BarsSettings
 from gatecast.report.words import decimals, percent, typeset
-from gatecast.runs import Run, configuration
+from gatecast.runs import Run
 from gatecast.settings import words as words_of
 from gatecast.store import chain_of, load_run
 from gatecast.studies.capacity import capacity
 from gatecast.trading.book import Book
 from gatecast.trading.core import Core
+from gatecast.trials import configuration
 
 SMALL = f"""
 name = "small"

@@ -19,10 +19,11 @@ from gatecast.forecasting.panel import RIVAL
 from gatecast.live import forecast
 from gatecast.market import synthetic
 from gatecast.market.bars import PRICES, make_bars
-from gatecast.runs import configuration, run
+from gatecast.runs import run
 from gatecast.samples.targets import make_targets
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.store import save_run
+from gatecast.trials import configuration
 from tests.made_up import made_up, with_values
 
 FAST: dict[str, Any] = {

@@ -20,8 +20,9 @@ from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import Facts
-from gatecast.runs import judge_chain, run
+from gatecast.runs import run
 from gatecast.scores import deflation, ends_in_words, ends_of, fill_in_words, headline, names_of, stops_in_words
+from gatecast.verdicts import judge_chain
 
 LINEAR: dict[str, Any] = {
     "features": ("x", "ret_log_1"),

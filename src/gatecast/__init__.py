@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from gatecast.studies.comparing import compare
     from gatecast.studies.judging import judge_forecasts
     from gatecast.studies.placebo import placebo
+    from gatecast.studies.sensitivity import sensitivity
     from gatecast.studies.truth import truth
     from gatecast.studies.tune import tune
     from gatecast.studies.unseal import unseal
@@ -106,6 +107,7 @@ __all__ = [
     "run",
     "samples",
     "save_run",
+    "sensitivity",
     "studies",
     "trading",
     "truth",
@@ -149,6 +151,7 @@ _HOMES = {
     "read_bars": "market.sources",
     "run": "runs",
     "save_run": "store",
+    "sensitivity": "studies.sensitivity",
     "truth": "studies.truth",
     "tune": "studies.tune",
     "unseal": "studies.unseal",

@@ -208,6 +208,12 @@ class Chain:
         classes = {name: one.with_nothing_held(self.disk) for name, one in self.classes.items()}
         return replace(self, classes=classes, decisions=self.decisions.with_nothing_held(classes))
 
+    def with_book(self, book: Book) -> Chain:
+        """The same with another book; what the strategies earned does not depend on it, and is not counted again."""
+        other = replace(self, book=book)
+        vars(other)["result"] = self.result
+        return other
+
     @property
     def weights(self) -> pl.DataFrame:
         """symbol, time, weight of the symbol by itself, and book: its share of the portfolio."""
@@ -325,6 +331,20 @@ def make_chain(
         facts, results, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting, book=book,
         carried=before.carried if before else tuple, begins=begins, settled=before is not None and before.settled,
     )  # fmt: skip
+
+
+def decided_again(experiment: Experiment, chain: Chain) -> Chain:
+    """A chain with its forecasts as they are, and what follows from them made again by the settings of `experiment`.
+
+    Nothing is fitted. What comes before the forecasts (`Experiment.forecasting`) must be as the chain has it.
+    """
+    decided = {
+        name: decide(experiment, one.forecasts, chain.facts).with_inputs(one.inputs)
+        for name, one in chain.classes.items()
+    }
+    titles, override = experiment.strategy_titles, experiment.selection.evidence
+    decisions = make_decisions(decided, chain.facts, titles=titles, override=override)
+    return replace(chain, classes=decided, decisions=decisions, costs=experiment.costs, book=experiment.book)
 
 
 def _refuse_other_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -538,8 +538,8 @@ def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 _MOVED = {
-    "make_chain": "chain", "forecast_class": "chain", "decide": "chain", "run": "runs", "judge_chain": "runs",
-    "record_chain": "runs",
+    "make_chain": "chain", "forecast_class": "chain", "decide": "chain", "run": "runs", "judge_chain": "verdicts",
+    "record_chain": "trials",
 }  # fmt: skip
 """What stood here up to version 0.1, and where it is now: read from here for one version, with a notice."""
 

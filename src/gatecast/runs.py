@@ -4,76 +4,53 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
 
-import numpy as np
 import polars as pl
 
 from gatecast import provenance
 from gatecast.arguments import checked
-from gatecast.audits.quick import audit_of
-from gatecast.chain import Chain, ClassResult, Plan, Progress, make_chain
+from gatecast.chain import Chain, ClassResult, Plan, Progress, decided_again, make_chain
 from gatecast.compute.disk import Disk, StoredFile
 from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
-from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
-from gatecast.evaluation.gate import gate_of
-from gatecast.evaluation.knowing import most_to_blame
+from gatecast.errors import SettingsError
+from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.ledger import (
-    Data,
-    Trial,
-    daily_profit,
-    independent_trials,
     ledger_path,
     problems,
     read_trials,
-    record_trials,
     trials_are_missing,
     unrecorded,
 )
-from gatecast.evaluation.plausible import TOO_GOOD, VOID, too_good, without_what_is_too_good
-from gatecast.evaluation.record import Record, records_of
-from gatecast.evaluation.risk import Risk, judge_risk, sentences_of, verdict_on
-from gatecast.evaluation.search_worth import searches_of
-from gatecast.evaluation.shortfall import LEVEL as TAIL
-from gatecast.evaluation.shortfall import judge_shortfall
+from gatecast.evaluation.plausible import TOO_GOOD, VOID
+from gatecast.evaluation.record import records_of
+from gatecast.evaluation.risk import sentences_of
 from gatecast.evaluation.tables import score_tables
-from gatecast.evaluation.verdict import Tilt, Verdict, judge, with_trials_unknown
-from gatecast.experiment import Control, Experiment, Volatility
+from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
-from gatecast.forecasting.lstm import LSTM
-from gatecast.forecasting.panel import ENSEMBLE, EWMA_OF_RETURNS, RIVAL
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.bars import session_date
+from gatecast.market.facts import facts_of
 from gatecast.market.sources import Reading
-from gatecast.market.stale import repeated_ranges, untradable
-from gatecast.metrics.returns import per_session, sharpe
 from gatecast.samples.features import DEFAULT_FEATURES
-from gatecast.samples.features.catalogue import BUILT_IN
-from gatecast.samples.windows import Samples
 from gatecast.scores import book_scores, line_held, scores_of
 from gatecast.trading.book import (
-    TILTED,
     Book,
-    Line,
-    Sessions,
-    core_path,
-    lines_of,
     no_holdings,
-    sessions_by,
-    tail_paths_of,
-    tilted_at,
 )
 from gatecast.trading.core import Core
-from gatecast.trading.costs import Costs
-from gatecast.trading.plausible import PLANTED, too_good_so_far
+from gatecast.trading.decisions import make_decisions
+from gatecast.trading.plausible import PLANTED
+from gatecast.trials import record_chain
+from gatecast.verdicts import conclude, judge_chain
+from gatecast.whatif import Stored, WhatIf
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +63,7 @@ class Run:
     equity, benchmark. `book`: what gatecast's line of the book held and decided, see `trading.book.holdings_of`.
     `actions`: those that it was made with, see `market.actions`; None: of a folder of an older version, which kept the
     delistings alone. `classes` holds the arrays behind them, for one asset class each; of several they are on disk.
+    `makes_chain`: of a run that was read from a folder, what makes its chain again.
     """
 
     experiment: Experiment
@@ -101,6 +79,7 @@ class Run:
     path: Path | None = None
     actions: pl.DataFrame | None = field(default=None, repr=False)
     book: pl.DataFrame = field(default_factory=no_holdings, repr=False)
+    makes_chain: Callable[[Run], Chain] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         symbols = self.bars["symbol"].n_unique()
@@ -167,6 +146,49 @@ class Run:
     def to_frame(self) -> pl.DataFrame:
         """The forecasts."""
         return self.forecasts
+
+    @cached_property
+    def stored(self) -> Stored:
+        """The chain of the run, made once again from its forecasts; nothing is fitted. See `whatif.Stored`.
+
+        Raises `SettingsError` for a run without classes and without a folder, `StoreError` as `store.past_of` does.
+        """
+        if self.classes:
+            facts = facts_of(self.bars, self.actions)
+            chain = Chain(
+                facts, self.classes, make_decisions(self.classes, facts), self.experiment.costs,
+                settings=self.experiment.forecasting, book=self.experiment.book,
+            )  # fmt: skip
+        elif self.makes_chain is not None:
+            chain = self.makes_chain(self)
+        else:
+            raise SettingsError(
+                "this run has neither its classes nor a folder: load it with gatecast.load_run(FOLDER)."
+            )
+        doubted = self.doubtful or self.untradable
+        return Stored(self.experiment, decided_again(self.experiment, chain), doubted)
+
+    def with_(self, **changes: Any) -> WhatIf:
+        """The run with other settings of what comes after its forecasts: decisions, book and money, without a fit.
+
+        Names are those of the experiment: `costs={"slippage_bps": 3.0}`, `book={"size": {"book_band": 0.1}}`, or with
+        dots in a dictionary, `**{"book.size.book_band": 0.1}`; a name alone where no other section has it; `band` and
+        `target` are the book's band and its target volatility. It counts as a trial on this market.
+
+        Raises `SettingsError` for a setting that comes before the forecasts, saying what would have to be fitted.
+
+        >>> from gatecast.evaluation.ledger import unrecorded
+        >>> from gatecast.market import synthetic
+        >>> few = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+        >>> with unrecorded():
+        ...     one = run(Experiment(bars=synthetic.a1(800, seed=1), schedule={"refit": "1Y"}, **few))
+        ...     other = one.with_(target=0.05)
+        >>> other.changes, other.figures["volatility"] < one.stored.itself.figures["volatility"]
+        ({'book.size.target_volatility': (0.1, 0.05)}, True)
+        """
+        if not changes:
+            raise SettingsError("name a setting to change, such as with_(target=0.08) or with_(band=0.1).")
+        return self.stored.tries([changes])[0]
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -242,35 +264,18 @@ def judged(
     with problems() as found:
         trials = record_chain(experiment, chain)
     unread = trials_are_missing([*early, *found])
-    sessions = sessions_by(chain.facts, experiment.book, level="newest")
-    lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
-    risk = risk_of(experiment, chain, lines, sessions)
-    tilts = Tilts(experiment.book, chain, lines)
-    later = later_of(chain, experiment.costs, tilts)
-    verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk, tilts=tilts)
-    without = None
-    if chain.takes_default_terms:
-        without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
-    audit = audit_of(experiment, chain, goes_on=goes_on)
-    doubted = not audit.clean or any(verdict.verdict in (TOO_GOOD, DIES) for verdict in verdicts.values())
-    if doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
+    said = conclude(experiment, chain, trials, unread=unread, jobs=jobs, goes_on=goes_on)
+    if said.doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held()
     control = make_control()
     with problems() as more:
         scores = scores_of(
-            experiment,
-            chain,
-            verdicts,
-            trials,
-            reading,
-            audit,
-            without,
-            later,
-            control_scores(control, experiment.control),
-            jobs=jobs,
-        )
+            experiment, chain, said.verdicts, trials, reading, said.audit, said.without_default_ends, said.later,
+            control_scores(control, experiment.control), jobs=jobs,
+        )  # fmt: skip
+    lines = said.lines
     own = lines[line_held(chain, lines)] if lines else None
-    scores |= jsonable({"book": book_scores(experiment, chain, lines, risk, sessions)})
+    scores |= jsonable({"book": book_scores(experiment, chain, lines, said.risk, said.sessions)})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -329,217 +334,6 @@ def forecasts_file(forecasts: Iterable[Forecasts], disk: Disk | None = None) -> 
         if writer is not None:
             writer.close()
         return kept or cast(io.BytesIO, sink).getvalue()
-
-
-def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:
-    """Adds the chain and the candidates of its searches to the ledger; all trials on the same market and span.
-
-    Nothing is added for what is known already, or inside `ledger.unrecorded`.
-    """
-    trial = trial_of(chain, configuration(experiment))
-    network = experiment.network if experiment.tuning else None
-    nested = [one for each in chain.forecasts.values() for one in nested_trials(each, network, trial.data)]
-    return record_trials([*nested, trial])
-
-
-def judge_chain(
-    experiment: Experiment,
-    chain: Chain,
-    trials: Sequence[Trial] | None = None,
-    later: Sequence[Later] | None = None,
-    *,
-    unread: bool = False,
-    risk: Risk | None = None,
-    tilts: Tilts | None = None,
-) -> dict[str, Verdict]:
-    """The verdicts of a chain, corrected for all that was tried on the same market and span.
-
-    A claim that one bar of delay ends, and one that is too good to be true, is none.
-
-    This is where a judgement is made, and so where a trial counts: whoever judges a chain has tried it. `make_chain`
-    and `walk_forward` alone claim nothing and leave no trial.
-
-    Parameters
-    ----------
-    trials: what `record_chain` returned; None: the chain is recorded here. Copies and planted markets are judged
-        inside `ledger.unrecorded`, where there are no other trials.
-    later: what `later_of` returned; None: found here.
-    unread: whether the ledger could not be read when `trials` was made: no verdict is evidence of skill then.
-    risk: what `risk_of` said of the book, which is judged with the rest. tilts: of the chain; None: made here.
-    """
-    with problems() as found:
-        trials = record_chain(experiment, chain) if trials is None else trials
-    tilts = Tilts(experiment.book.with_file_read(), chain) if tilts is None else tilts
-    verdicts = _judged(experiment, chain, [one for one in trials if not one.nested], later, risk, tilts)
-    return with_trials_unknown(verdicts) if unread or trials_are_missing(found) else verdicts
-
-
-def _judged(
-    experiment: Experiment, chain: Chain, trials: Sequence[Trial], later: Sequence[Later] | None, risk: Risk | None,
-    tilts: Tilts,
-) -> dict[str, Verdict]:  # fmt: skip
-    """See `judge_chain`; `trials` without those of searches."""
-    costs, allowed = experiment.costs, experiment.too_good
-    days, held = per_session(chain.benchmark, chain.sessions)
-    records, tilt = records_of(chain.forecasts), tilts.of()
-    with unrecorded():  # the trials on file are counted above
-        verdicts = judge(
-            records, chain.net, chain.benchmark,
-            round_trip=float(np.mean([costs.round_trip(name) for name in chain.classes])),
-            periods_per_year=chain.result.rows_per_year, sessions=chain.sessions, trials=max(len(trials), 1),
-            effective_trials=independent_trials(trials, days, held) if trials else None,
-            beside=() if risk is None else risk.pvalues, tilt=tilt,
-        )  # fmt: skip
-        if risk is not None:
-            verdicts["risk"] = verdict_on(risk, verdicts)
-    if PLANTED in allowed:  # its truth is known, and may end with the next bar
-        return verdicts
-    verdicts = without_repeated_ranges(verdicts, list(repeated_ranges(chain.bars.sort("symbol", "time"))))
-    found = too_good(
-        records, chain.net, chain.benchmark, chain.sessions, chain.facts.sessions_per_year,
-        _at_some_time(chain, allowed), allowed, tilt,
-    )  # fmt: skip
-    blamed = [one for name in chain.classes for one in _blamed(chain, name, experiment.horizon)] if found else []
-    later = later_of(chain, costs, tilts, records) if later is None else later
-    if untradable(chain.bars.sort("symbol", "time")):  # stale prices explain what is too good, and not a leak
-        return without_what_is_too_good(without_what_dies(verdicts, later), found, blamed, stale=True)
-    return without_what_dies(without_what_is_too_good(verdicts, found, blamed), later)
-
-
-@dataclass(frozen=True)
-class Tilts:
-    """What strategies added to the core of a chain's book: as decided, and with their part some bars late.
-
-    `made`: the lines of the book, where they are there already.
-    """
-
-    book: Book
-    chain: Chain
-    made: Mapping[str, Line] | None = None
-
-    @cached_property
-    def sessions(self) -> Sessions:
-        """The chain's bars by session, ends of symbols booked as the chain books them."""
-        ends = self.chain.default_ends
-        return sessions_by(self.chain.facts, self.book, level="newest", default_ends=ends)
-
-    @cached_property
-    def lines(self) -> Mapping[str, Line]:
-        """The core's line, and that of core and tilt where strategies had any evidence."""
-        if self.made is not None and self.chain.default_ends:
-            return self.made
-        return self._lines(ENSEMBLE, TILTED) if tilted_at(self.chain.classes, self.sessions).any() else {}
-
-    def of(self, late: int = 0) -> Tilt | None:
-        """The tilt, so many bars late; None where there is no core, or where the core never holds anything."""
-        if self.book.core.kind == "none":
-            return None
-        if TILTED not in self.lines:
-            return Tilt.nothing() if core_path(self.sessions, self.book.core).any() else None
-        core = self.lines[ENSEMBLE]
-        if not core.held.any():
-            return None
-        both = self._lines(TILTED, late=late).get(TILTED) if late else self.lines[TILTED]
-        if both is None:
-            return Tilt.nothing()
-        before = tilted_at(self.chain.classes, self.sessions, late)[-len(core.days) : -1]
-        return Tilt(both.excess[1:], core.excess[1:], before, core.days[1:], _per_year(core, self.chain))
-
-    def _lines(self, *only: str, late: int = 0) -> dict[str, Line]:
-        return lines_of(self.chain.classes, self.sessions, self.book, only=only, late=late)
-
-
-def risk_of(experiment: Experiment, chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> Risk | None:
-    """The verdict on risk of a chain's book, gatecast's line against the best rival's; None without lines or core."""
-    if experiment.book.core.kind == "none" or not {ENSEMBLE, RIVAL} <= lines.keys():
-        return None
-    own, target = lines[ENSEMBLE], experiment.book.size.target_volatility
-    risk = judge_risk(lines, ENSEMBLE, RIVAL, target=target, sessions_per_year=_per_year(own, chain))
-    shortfall, tails = judge_shortfall(own.earned, tail_paths_of(chain.classes, sessions, own, TAIL), own.days)
-    return replace(risk, shortfall=shortfall, tails=tails, gate=gate_of(own, lines.get(EWMA_OF_RETURNS)))
-
-
-def _per_year(line: Line, chain: Chain) -> float:
-    """Sessions a year of a line of the book."""
-    days = line.days
-    years = float((days[-1] - days[0]) / np.timedelta64(1, "D")) / 365.25
-    return len(days) / years if years > 0 else chain.facts.sessions_per_year
-
-
-def _blamed(chain: Chain, name: str, horizon: int) -> list[tuple[str, float]]:
-    bars = chain.bars.filter(pl.col("asset_class") == name).sort("symbol", "time")
-    return most_to_blame(bars, chain.classes[name].samples.names, horizon)
-
-
-def _at_some_time(chain: Chain, allowed: Sequence[str]) -> dict[str, str]:
-    """Asset class -> whose record was above a limit while it ran: that of "return", or else that of the "strategy".
-
-    `allowed`: outcomes that may be too good.
-    """
-    return {
-        name: "return" if too_good_so_far(one.forecasts, allowed).any() else "strategy"
-        for name, one in chain.classes.items()
-        if one.selection.too_good.any()
-    }
-
-
-def later_of(chain: Chain, costs: Costs, tilts: Tilts, records: Mapping[str, Record] | None = None) -> list[Later]:
-    """The effects of a chain's forecasts of returns, and of its strategies, with decisions one bar late.
-
-    `records`: those of the chain's forecasts, where they are made already.
-    """
-    records = records_of(chain.forecasts) if records is None else records
-    weights = chain.weights.select("symbol", "time", "weight")
-    tilted = None if tilts.of() is None else (lambda late: tilts.of(late) or Tilt.nothing())
-    return one_bar_later(records, weights, chain.facts, costs, tilted)
-
-
-def configuration(experiment: Experiment) -> str:
-    """Hash of the settings that make a trial. Names of data and the hold-out are not part of it."""
-    left_out = ("name", "bars", "control", "holdout", "too_good", "orders")  # none of them changes a forecast
-    settings = {key: value for key, value in experiment.to_dict().items() if key not in left_out}
-    settings["resample"] = experiment.bars.resample
-    if not experiment.drift.acts:
-        del settings["drift"]  # alarms that are only said change no forecast and no position
-    settings["book"] = {key: value for key, value in settings["book"].items() if key != "benchmark"}  # decides nothing
-    for name, usual in (("book", Book(benchmark=experiment.book.benchmark)), ("volatility", Volatility())):
-        if getattr(experiment, name) == usual:
-            del settings[name]  # trials of before these settings were there are the same
-    return provenance.hash_of_settings(settings, experiment.deciding_plugins)
-
-
-def data_of(bars: pl.DataFrame, samples: Sequence[Samples]) -> Data:
-    """What enters a trial of these bars: returns, and the values of features that are not built in."""
-    own = {name for one in samples for name in one.names} - BUILT_IN
-    return provenance.data_of(bars, samples, own)
-
-
-def trial_of(chain: Chain, settings_hash: str) -> Trial:
-    """What the ledger keeps of a run; `settings_hash`: see `configuration`."""
-    days = session_date(chain.bars["time"].dt.replace_time_zone(None).to_numpy().astype("datetime64[us]"))
-    value = sharpe(chain.net, periods_per_year=1)
-    return Trial(
-        tuple(chain.bars["symbol"].unique().sort().to_list()), str(days.min()), str(days.max()),
-        settings_hash, None if np.isnan(value) else float(value), daily_profit(chain.result.equity),
-        data=data_of(chain.bars, [one.samples for one in chain.classes.values()]),
-    )  # fmt: skip
-
-
-def nested_trials(forecasts: Forecasts, network: LSTM | None, data: Data | None = None) -> list[Trial]:
-    """The candidates of a class's searches: they never saw what is judged, but each was tried.
-
-    `network`: the LSTM with the given settings, from which the searches started; None: there were none.
-    """
-    searches = searches_of(forecasts)
-    given = network.model_dump(mode="json") if network else {}
-    return [
-        Trial(
-            forecasts.samples.symbols, found["since"][:10], found["date"][:10],
-            provenance.hash_of({"given": given, **tried["params"]}), None, nested=True, data=data,
-        )
-        for found in searches
-        for tried in found["trials"]
-    ]  # fmt: skip
 
 
 def run_control(

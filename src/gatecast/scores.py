@@ -84,8 +84,7 @@ def scores_of(
     """
     records = records_of(chain.forecasts)
     models, years = score_tables(records)
-    result, net = chain.result, chain.net
-    periods = result.rows_per_year
+    result = chain.result
     if not audit.clean:
         verdicts = void(verdicts, audit.findings[0].sentence)
     symbols = chain.bars["symbol"].unique().sort().to_list()
@@ -125,18 +124,7 @@ def scores_of(
         "names": names_of(chain.forecasts),
         "models": models,
         "years": years,
-        "backtest": {
-            "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
-            "record_years": len(net) / periods,
-            "turnover_per_year": result.turnover_per_year,
-            "break_even_cost_bps": result.break_even_cost_bps,
-            "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
-            "average_exposure": average_exposure(chain.weights),
-            "periods_per_year": periods,
-            "bars_per_year": chain.facts.bars_per_year,
-            "ends": ends_of(result),
-            **deflation(net, trials, found["effective"]),
-        },
+        "backtest": backtest_scores(chain, trials, found["effective"]),
         "strategies": strategy_table(chain, experiment.strategy_titles),
         "signals": signal_counts(chain),
         "folds": fold_table(chain),
@@ -150,6 +138,23 @@ def scores_of(
     }  # fmt: skip
     plain: dict[str, Any] = jsonable(scores)
     return plain
+
+
+def backtest_scores(chain: Chain, trials: Sequence[Trial], effective: float) -> dict[str, Any]:
+    """What the strategies of a chain earned and paid, beside buy and hold; `effective`: see `deflation`."""
+    result, net, periods = chain.result, chain.net, chain.result.rows_per_year
+    return {
+        "tear_sheet": {"strategy": tear_sheet(net, periods), "benchmark": tear_sheet(chain.benchmark, periods)},
+        "record_years": len(net) / periods,
+        "turnover_per_year": result.turnover_per_year,
+        "break_even_cost_bps": result.break_even_cost_bps,
+        "cost_total": float((result.equity["gross"] - result.equity["net"]).sum()),
+        "average_exposure": average_exposure(chain.weights),
+        "periods_per_year": periods,
+        "bars_per_year": chain.facts.bars_per_year,
+        "ends": ends_of(result),
+        **deflation(net, trials, effective),
+    }
 
 
 def book_scores(

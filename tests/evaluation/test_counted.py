@@ -17,10 +17,11 @@ from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, Verdict
 from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import synthetic
-from gatecast.runs import judge_chain, run
+from gatecast.runs import run
 from gatecast.samples.features.catalogue import FEATURES, register
 from gatecast.samples.windows import make_samples
 from gatecast.studies.placebo import verdicts_of
+from gatecast.verdicts import judge_chain
 
 QUICK: dict[str, Any] = {
     "book": {"core": {"kind": "none"}},

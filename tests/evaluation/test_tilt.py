@@ -18,11 +18,11 @@ from gatecast.evaluation.verdict import CANNOT_TELL, CORE, HELD, SKILL, Tilt, Ve
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.report.scorecard import rival_of
-from gatecast.runs import Tilts, judge_chain
 from gatecast.scores import headline
 from gatecast.studies.nulls import NULLS, run_of
 from gatecast.trading.book import Book
 from gatecast.trading.core import Core
+from gatecast.verdicts import Tilts, judge_chain
 
 ALONE = Book(core=Core(kind="none"))
 DAYS = np.arange("2001-01-01", "2011-01-01", dtype="datetime64[D]")

@@ -22,8 +22,8 @@ from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import Forecasts, walk_forward
 from gatecast.market import make_bars, synthetic
-from gatecast.runs import configuration
 from gatecast.samples.windows import Samples, make_samples
+from gatecast.trials import configuration
 
 FEATURES = ("ret_log_1", "rv_5", "moved")
 OFTEN = Drift(false_alarms=30.0, filter_every=3, filter_minimum=200, reference=150, least_sessions=5)

@@ -20,7 +20,6 @@ from gatecast.forecasting.schedule import Schedule
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.report.cadence import cadences_data, render_cadences
-from gatecast.runs import configuration
 from gatecast.studies.cadence import (
     AGAINST,
     MONTHLY,
@@ -34,6 +33,7 @@ from gatecast.studies.cadence import (
     difference,
     monthly,
 )
+from gatecast.trials import configuration
 
 QUICK: dict[str, Any] = {
     "features": ("x",), "schedule": Schedule(train="1Y"),

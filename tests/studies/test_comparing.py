@@ -13,12 +13,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from gatecast.chain import make_chain
 from gatecast.cli.app import execute
 from gatecast.errors import SettingsError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
-from gatecast.runs import Run, run
+from gatecast.runs import Run, finish, run
 from gatecast.store import save_run
 from gatecast.studies.comparing import BETTER, NO_DIFFERENCE, THE_SAME, WORSE, compare
 
@@ -85,6 +86,59 @@ def test_the_interval_of_money_is_that_of_a_mean(knowing: Run) -> None:
     assert found.outcome == NO_DIFFERENCE
     plain = stats.ttest_1samp(steps, 0.0).pvalue
     assert found.pvalue == pytest.approx(plain, abs=0.25)  # fixed-b against the normal of independent days
+
+
+@pytest.fixture(scope="module")
+def held() -> Run:
+    """A run with a book, not judged."""
+    few = {name: value for name, value in FEW.items() if name != "book"}
+    experiment = Experiment(name="held", bars=synthetic.g1(1100, seed=3), **few)
+    return replace(finish(experiment, make_chain(experiment, experiment.read().bars)), scores={"verdicts": {}})
+
+
+def test_books_are_compared_by_money_control_and_variance(held: Run) -> None:
+    """Against formulas of numpy on what both lines earned."""
+    size = {"target_volatility": 0.04, "book_band": 0.3}
+    calm = replace(held, experiment=held.experiment.replace(book={"size": size}))
+    found = {one.of: one for one in compare(held, calm).differences}
+    first, second = (run.stored.itself.line.frame for run in (held, calm))  # type: ignore[union-attr]
+    worth = [np.mean(one["excess"].to_numpy() - one["excess"].to_numpy() ** 2) for one in (first, second)]
+    days = first["day"]
+    per_year = len(days) / ((days[-1] - days[0]).days / 365.25)
+    assert found["book"].effect == pytest.approx((worth[1] - worth[0]) * per_year)
+    assert found["book"].n == len(first)
+    losses, spreads = [], []
+    for one in (first, second):
+        square, forecast = one["earned"].to_numpy()[1:] ** 2, (one["expected"] * one["level"] ** 2).to_numpy()[1:]
+        ratio = np.maximum(square, 1e-4 * square.mean()) / forecast
+        losses.append(float(np.mean(ratio - np.log(ratio) - 1)))
+        count = len(square) // 21
+        windows = [part[-count * 21 :].reshape(count, 21).mean(axis=1) for part in (square, forecast)]
+        logs = np.log(windows[0] / windows[1]) / 2
+        without = np.mean([np.log(np.delete(logs, place).std()) for place in range(count)])
+        spreads.append(count * np.log(logs.std()) - (count - 1) * without)  # Quenouille's jackknife
+    assert found["book_variance"].effect == pytest.approx(1 - losses[1] / losses[0], abs=1e-9)
+    assert found["control"].effect == pytest.approx(spreads[0] - spreads[1], abs=1e-9)
+    back = {one.of: one for one in compare(calm, held).differences}
+    assert back["book"].effect == pytest.approx(-found["book"].effect)
+    assert back["control"].pvalue == pytest.approx(found["control"].pvalue)
+
+
+def test_a_book_is_the_same_as_itself(held: Run) -> None:
+    found = {one.of: one for one in compare(held, replace(held)).differences}
+    assert {name: found[name].outcome for name in ("book", "control", "book_variance")} == dict.fromkeys(
+        ("book", "control", "book_variance"), THE_SAME
+    )
+    assert (found["book"].low, found["book"].effect, found["book"].high) == (0, 0, 0)
+    assert "Money of the book: the same in both" in found["book"].sentence
+
+
+def test_a_run_without_a_book_has_none_to_compare(knowing: Run, held: Run) -> None:
+    reasons = {one.of: one.reason for one in compare(knowing, knowing).differences}
+    assert reasons["book"] == "the first run's book has no core."
+    damaged = replace(held, classes={})
+    reasons = {one.of: one.reason for one in compare(held, damaged).differences}
+    assert "the second run's book cannot be made again: this run has neither its classes nor" in reasons["control"]
 
 
 def test_other_horizons_have_nothing_to_pair(knowing: Run) -> None:

@@ -287,7 +287,7 @@ def test_no_line_of_the_table_is_wider_than_100() -> None:
         "b2": [{"lstm": -0.000123456, "ridge": -0.000123456, "logistic": -1.23456e-7}] * 20,
         "b3": [{"lstm": -0.000123456, "forest": 1.2e-5, "ridge": 0.1}] * 3,
         "variance": [
-            {"n": 9, "x": 1, "y": 2, "xx": 3, "xy": 4, "h": 1, "hh": 3, "hy": 4}
+            {"n": 9, "x": 1, "y": 2, "xx": 3, "xy": 4, "h": 1, "hh": 3, "hy": 4, "xh": 4}
             | dict.fromkeys((*bench.VARIANCE_MODELS, "constant"), 1.1)
         ] * 20,
         "statistics": [{"rejected": 0.0123456}] * 10,

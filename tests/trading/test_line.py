@@ -19,9 +19,21 @@ from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
 from gatecast.store.carried import bytes_of_carried, carried_of
-from gatecast.trading.book import Book, Carried, Sessions, closes_of, past_deviations, sessions_by, terms_of
+from gatecast.trading.book import (
+    Book,
+    Carried,
+    Sessions,
+    closes_of,
+    core_path,
+    learned_of,
+    past_deviations,
+    run_line,
+    sessions_by,
+    terms_of,
+)
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.line import LineState, Step
+from gatecast.trading.sizing import BookSettings
 
 BEGIN = 100
 
@@ -72,6 +84,19 @@ def test_any_cut_goes_on_to_the_bit_through_the_disk(sessions: Sessions) -> None
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
             assert (one.booked.equity, one.cash, one.gate) == (other.booked.equity, other.cash, other.gate)
         assert bytes_of_carried(after) == bytes_of_carried(last)
+
+
+def test_what_is_known_of_returns_may_be_found_before_to_the_bit(sessions: Sessions) -> None:
+    core, deviations = core_path(sessions, Core()), past_deviations(sessions.returns)
+    deviations[150:, 1] = np.nan  # held, and forecast no more
+    known, more = learned_of(sessions, deviations), {"begin": BEGIN}
+    wide = Book(size=BookSettings(symbol_band=0.5, spike_sizes=True))
+    for book in (Book(), wide, Book()):  # what was found is shared, and used again
+        mine = run_line(sessions, core, deviations, book, learned=known, **more)
+        alone = run_line(sessions, core, deviations, book, **more)
+        assert mine.frame.equals(alone.frame)
+        assert mine.holdings.equals(alone.holdings)
+        np.testing.assert_array_equal(mine.core_variance, alone.core_variance)
 
 
 def test_a_split_that_is_told_after_its_session_was_decided_is_booked_at_the_next() -> None:

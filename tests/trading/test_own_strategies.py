@@ -19,7 +19,6 @@ from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic
-from gatecast.runs import configuration
 from gatecast.samples.windows import Samples
 from gatecast.settings import to_toml
 from gatecast.trading.signals import make_signals
@@ -33,6 +32,7 @@ from gatecast.trading.strategies import (
     propose,
     strategy_titles,
 )
+from gatecast.trials import configuration
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 CHEAP: dict[str, Any] = {

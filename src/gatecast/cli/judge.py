@@ -63,11 +63,15 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="OTHER", help="Folder of another run on the same market.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs: paired daily differences of loss and money, settings, data and trials side by side."""
+    """Compare two runs: paired daily differences of loss, money and book; settings, data and trials side by side.
+
+    Both books are made again from the stored forecasts; nothing is fitted.
+    """
     from gatecast.store import load_run
     from gatecast.studies.comparing import compare as compare_runs
 
-    found = compare_runs(load_run(first), load_run(second), (str(first), str(second)))
+    with TerminalBars() as progress:
+        found = compare_runs(load_run(first), load_run(second), (str(first), str(second)), progress=progress)
     if as_json:
         print_json(found.to_dict())
     else:

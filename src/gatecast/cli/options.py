@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -150,6 +151,56 @@ def as_moment(text: str | None, option: str = "--now") -> datetime | None:
     except ValueError:
         raise SettingsError(f"{option} must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+def as_setting(text: str, option: str, *, several: bool = False) -> tuple[str, Any]:
+    """NAME=VALUE -> the name and the value; several: NAME=VALUE,VALUE -> a list of them.
+
+    A value is a number, true, false or none where it reads as one, else text. Raises `SettingsError` for other forms.
+
+    >>> as_setting("book.size.book_band=.1", "--set"), as_setting("target=.05,1", "--over", several=True)
+    (('book.size.book_band', 0.1), ('target', [0.05, 1]))
+    """
+    name, sign, value = (part.strip() for part in text.partition("="))
+    if not (name and sign and value):
+        form = "NAME=VALUE,VALUE such as target=.05,.1,.15" if several else "NAME=VALUE such as band=.1"
+        raise SettingsError(f"{option} must be {form}, got {text!r}.")
+    return name, [_scalar(part.strip()) for part in value.split(",")] if several else _scalar(value)
+
+
+def _scalar(text: str) -> Any:
+    """A number, True, False or None where a text reads as one, else the text."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def output_file(out: Path, endings: tuple[str, ...] = ()) -> Path:
+    """The full path of a file that is to be written. Raises `SettingsError` where it cannot be, before any work."""
+    from gatecast.files import full_path
+
+    place = full_path(out)
+    if place.is_dir() or not place.parent.is_dir():
+        raise SettingsError(f"{place} cannot be written: give the name of a file in a folder that is there.")
+    if endings and place.suffix.lower() not in endings:
+        raise SettingsError(f"{place} has another ending than {' or '.join(endings)}: give a name that ends so.")
+    return place
+
+
+def write_output(place: Path, text: str) -> None:
+    """Writes a file whole or not at all. Raises `SettingsError`."""
+    from gatecast.files import write_whole
+
+    try:
+        write_whole(place, text.encode())
+    except OSError as error:
+        raise SettingsError(f"{place} cannot be written: {error.strerror or error}.") from None
 
 
 def as_length(text: str | None) -> str | int | None:

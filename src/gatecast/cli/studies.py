@@ -20,7 +20,9 @@ from gatecast.cli.options import (
     core_count,
     experiment_of,
     machine_of,
+    output_file,
     with_bars_options,
+    write_output,
 )
 from gatecast.cli.show import draw_page, make_console, make_table, page_line, print_json, say, share_text
 from gatecast.compute.progress import TerminalBars, printable
@@ -227,22 +229,16 @@ def cadence(
     as_json: AsJson = False,
 ) -> None:
     """Score and cost of LSTMs refitted monthly, quarterly, yearly and never, and of warm starts, on the same rows."""
-    from gatecast.files import full_path
     from gatecast.studies.cadence import cadence as compare
 
-    out = None if out is None else full_path(out)
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise SettingsError(f"{out} cannot be written: give the name of a file in a folder that is there.")
+    out = None if out is None else output_file(out)
     experiment = experiment_of(config, {"model": seeded(seeds), "bars": {"source": bars, **options}})
     with TerminalBars() as progress:
         found = compare(experiment, progress=progress, machine=machine_of(jobs))
     if out is not None:
         from gatecast.report.cadence import render_cadences
 
-        try:
-            out.write_text(render_cadences(found), encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise SettingsError(f"{out} cannot be written: {error.strerror}.") from None
+        write_output(out, render_cadences(found))
     if as_json:
         print_json(found.to_dict())
     else:

@@ -286,7 +286,7 @@ def judge(
     return with_trials_unknown(verdicts) if trials_are_missing(unread) else verdicts
 
 
-def judge_strategy(
+def strategy_verdict(
     strategy: FloatArray, benchmark: FloatArray, sessions: NDArray[np.datetime64], sessions_per_year: float, *,
     trials: int = 1, effective_trials: float = 1.0,
 ) -> Verdict:  # fmt: skip

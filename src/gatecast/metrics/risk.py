@@ -369,14 +369,28 @@ def realised_by_forecast(realised: ArrayLike, forecast: ArrayLike, groups: int =
     return np.array([realised[part].mean() / forecast[part].mean() for part in parts])
 
 
-def certainty_equivalent(returns: ArrayLike, aversion: float = 2.0) -> float:
+AVERSION = 2.0
+"""Aversion to risk γ of a certainty equivalent, mean(r - γ r²/2)."""
+
+
+def certain_values(returns: ArrayLike, aversion: float = AVERSION) -> FloatArray:
+    """(rows,) r - aversion r²/2 of simple returns, whose mean is the certainty equivalent.
+
+    >>> certain_values([0.1, -0.1]).round(6).tolist()
+    [0.09, -0.11]
+    """
+    values = vector(returns)
+    return values - aversion * values**2 / 2
+
+
+def certainty_equivalent(returns: ArrayLike, aversion: float = AVERSION) -> float:
     """The sure return a row that is worth as much: mean(r - aversion r²/2); NaN without rows.
 
     >>> round(certainty_equivalent([0.01, -0.01, 0.03]), 6)
     0.009633
     """
     (values,) = rows(returns)
-    return float(np.mean(values - aversion * values**2 / 2)) if values.size else math.nan
+    return float(np.mean(certain_values(values, aversion))) if values.size else math.nan
 
 
 def sharpe_difference(returns: ArrayLike, benchmark: ArrayLike, overlap: int = 1) -> FixedB:
@@ -397,7 +411,7 @@ def sharpe_difference(returns: ArrayLike, benchmark: ArrayLike, overlap: int = 1
         return FixedB.of(replace(undefined, reason="there are fewer than three rows"), 1.0)
     if min(np.ptp(mine), np.ptp(other)) <= 1e-13 * max(np.abs(mine).max(), np.abs(other).max()):
         return FixedB.of(replace(undefined, reason="one of the two returns is constant"), 1.0)
-    found, influence = (np.array(part) for part in zip(_sharpe_influence(mine), _sharpe_influence(other), strict=True))
+    found, influence = (np.array(part) for part in zip(sharpe_influence(mine), sharpe_influence(other), strict=True))
     effect, steps = float(found[0] - found[1]), influence[0] - influence[1]
     width = bandwidth_of(n, overlap)
     variance = long_run_variance(steps, width - 1)
@@ -429,16 +443,22 @@ def certainty_equivalent_gain(
     return FixedB(**own)
 
 
-class _Influence(NamedTuple):
+class Influence(NamedTuple):
     """A Sharpe ratio a row, and (rows,) what each row adds to it."""
 
     sharpe: float
     steps: FloatArray
 
 
-def _sharpe_influence(values: FloatArray) -> _Influence:
+def sharpe_influence(values: FloatArray) -> Influence:
+    """(rows,) excess returns -> their Sharpe ratio a row, and what each row adds to it, by the delta method.
+
+    >>> ratio, steps = sharpe_influence(np.array([0.02, -0.01, 0.03, 0.0]))
+    >>> round(ratio, 4), bool(abs(steps.sum()) < 1e-12)
+    (0.6325, True)
+    """
     mean, square = float(values.mean()), float(np.mean(values**2))
     variance = float(values.var())
     by_mean, by_square = square / variance**1.5, -mean / (2 * variance**1.5)
     steps = by_mean * (values - mean) + by_square * (values**2 - square)
-    return _Influence(mean / math.sqrt(variance), steps)
+    return Influence(mean / math.sqrt(variance), steps)

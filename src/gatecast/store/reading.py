@@ -85,7 +85,7 @@ def _run_of(parts: Parts) -> Run:
     experiment = experiment_of(parts, provenance)
     return Run(
         experiment, bars, forecasts, signals, weights, equity, scores, provenance, path=parts.folder,
-        book=book, actions=_actions_of(parts),
+        book=book, actions=_actions_of(parts), makes_chain=_chain_of,
     )  # fmt: skip
 
 
@@ -202,10 +202,13 @@ def chain_of(run: Run | str | Path) -> Chain:
     True
     """
     run = run if isinstance(run, Run) else load_run(run)
+    return without_doubtful(run, _chain_of(run))
+
+
+def _chain_of(run: Run) -> Chain:
+    """The chain of a run with all that its strategies decided, doubtful or not."""
     actions = _delistings_of(run) if run.actions is None else run.actions
-    return without_doubtful(
-        run, make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
-    )
+    return make_chain(run.experiment, run.bars, actions=actions, past=past_of(run), refit="never")
 
 
 def _delistings_of(run: Run) -> pl.DataFrame:

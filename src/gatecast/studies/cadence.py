@@ -30,8 +30,8 @@ from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
-from gatecast.runs import configuration, data_of
 from gatecast.samples.targets import HEADS
+from gatecast.trials import configuration, data_of
 
 if TYPE_CHECKING:
     from gatecast.evaluation.paired import Paired

@@ -25,9 +25,9 @@ from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.linear import Ridge
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market import nulls as markets
-from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.trading.signals import SignalSettings
+from gatecast.verdicts import judge_chain
 
 if TYPE_CHECKING:
     import polars as pl

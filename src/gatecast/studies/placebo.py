@@ -29,9 +29,9 @@ from gatecast.files import append_lines, read
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.provenance import hash_of, hash_of_bars, libraries_of
-from gatecast.runs import judge_chain
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
+from gatecast.verdicts import judge_chain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

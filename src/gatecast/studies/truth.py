@@ -42,7 +42,6 @@ from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
-from gatecast.runs import judge_chain, risk_of
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import RECURSIVE_WARMUP
 from gatecast.samples.windows import make_samples
@@ -51,6 +50,7 @@ from gatecast.trading.book import Book, lines_of, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.plausible import PLANTED
 from gatecast.trading.signals import SignalSettings
+from gatecast.verdicts import judge_chain, risk_of
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -606,7 +606,7 @@ def _variance_lines(market: str, found: list[Found]) -> list[Line]:
     noise = _error_of(partial(_pooled_slope, of="x", on="y"), found)
     of_truth = f"{_pooled_slope(found, 'x', 'h'):.3f} ± {_error_of(partial(_pooled_slope, of='x', on='h'), found):.3f}"
     lines["slope"] = Line(name, "one model", "Mincer-Zarnowitz slope, ensemble", slope, best, runs)
-    note = f"standard error {noise:.3f}; optimum: the true variance's; of the true variance itself on it {of_truth}"
+    note = f"standard error {noise:.3f}; optimum: the true variance's; of the true variance {of_truth}"
     lines["slope"] = replace(lines["slope"], note=note)
     if market in VARIANCE_GATES:
         least = VARIANCE_GATES[market]

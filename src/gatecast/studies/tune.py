@@ -28,7 +28,7 @@ from gatecast.forecasting.tuning.tuned import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.runs import data_of, nested_trials
+from gatecast.trials import data_of, nested_trials
 
 if TYPE_CHECKING:
     from gatecast.forecasting.forecaster import Forecaster

@@ -25,7 +25,8 @@ from gatecast.market.merging import refuse_other_market
 from gatecast.market.reading import TABLES, BarsSettings
 from gatecast.market.sources import Reading
 from gatecast.provenance import hash_of_settings
-from gatecast.runs import Run, Tilts
+from gatecast.runs import Run
+from gatecast.verdicts import Tilts
 
 
 @checked

@@ -46,7 +46,7 @@ from gatecast.trading.grid import (
     loans_of,
     mean_of_last,
 )
-from gatecast.trading.line import Close, LineState, Squares, Step, Terms
+from gatecast.trading.line import Close, Learned, LineState, Squares, Step, Terms
 from gatecast.trading.money import (
     CONTRACTS,
     ROLLS,
@@ -665,15 +665,16 @@ def run_line(
     tilt: FloatArray | None = None,
     evidence: FloatArray | None = None,
     rebalanced: bool = True,
+    learned: Sequence[Learned] | None = None,
 ) -> Line:
     """The account of one line from the close of session `begin` on, with cash alone before.
 
     `core`, `deviations`, `tilt`, `evidence`: (sessions, names), decided at each close. `rebalanced`: False: what is
-    bought first is held.
+    bought first is held. `learned`: see `learned_of`; None: found on the way.
     """
     state = LineState.start(sessions.names, sessions.classes, settings.size.capital)
     terms, steps = terms_of(sessions, settings, rebalanced=rebalanced), list[Step]()
-    for place, close in enumerate(closes_of(sessions, core, deviations, tilt, evidence)):
+    for place, close in enumerate(closes_of(sessions, core, deviations, tilt, evidence, learned=learned)):
         if place < begin:
             state = state.watched(close)
             continue
@@ -697,7 +698,7 @@ def terms_of(sessions: Sessions, settings: Book, *, rebalanced: bool = True) -> 
 
 def closes_of(
     sessions: Sessions, core: FloatArray, deviations: FloatArray, tilt: FloatArray | None = None,
-    evidence: FloatArray | None = None, since: int = 0,
+    evidence: FloatArray | None = None, since: int = 0, learned: Sequence[Learned] | None = None,
 ) -> Iterator[Close]:  # fmt: skip
     """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone."""
     usual, volume = mean_of_last(deviations, QUARTER), mean_of_last(sessions.grid.volume, MONTH)
@@ -710,8 +711,20 @@ def closes_of(
             split=sessions.split[place], volume=volume[place],
             deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
             evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
-            newest=place == len(sessions.days) - 1,
+            newest=place == len(sessions.days) - 1, learned=None if learned is None else learned[place],
         )  # fmt: skip
+
+
+def learned_of(sessions: Sessions, deviations: FloatArray) -> list[Learned]:
+    """What is known of returns after each session: the same for all lines with these forecasts, however they trade.
+
+    Of many names it is large: four squares of names a session.
+    """
+    known, found = Learned.start(sessions.names, sessions.classes), list[Learned]()
+    for returns, forecast in zip(sessions.returns, deviations, strict=True):
+        known = known.after(returns, forecast)
+        found.append(known)
+    return found
 
 
 def holdings_of(steps: Sequence[Step], names: Sequence[str]) -> pl.DataFrame:
@@ -938,13 +951,14 @@ class Work:
     begin: int
     tilt: tuple[FloatArray, FloatArray] | None = None
     rebalanced: bool = True
+    learned: Sequence[Learned] | None = None
 
     def run(self) -> Line:
         """The line."""
         weights, evidence = self.tilt or (None, None)
         return run_line(
             self.sessions, self.core, self.deviations, self.settings, begin=self.begin, tilt=weights,
-            evidence=evidence, rebalanced=self.rebalanced,
+            evidence=evidence, rebalanced=self.rebalanced, learned=self.learned,
         )  # fmt: skip
 
 
@@ -980,10 +994,12 @@ def lines_of(
     only: Collection[str] | None = None,
     late: int = 0,
     jobs: int = 1,
+    learned: Sequence[Learned] | None = None,
 ) -> dict[str, Line]:
     """Line -> what it held and earned, all from the same session on; none where nothing was ever forecast of the core.
 
     `tilted` is there where strategies had any evidence. `only`: the lines that are made. `late`: see `tilt_of`.
+    `learned`: of gatecast's forecasts, see `learned_of`; None: each line finds its own.
     """
     core = core_path(sessions, settings.core)
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
@@ -993,7 +1009,8 @@ def lines_of(
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}
-    own, tilt = work[ENSEMBLE], tilt_of(classes, sessions, MARKET, late) if late else tilt
+    tilt = tilt_of(classes, sessions, MARKET, late) if late else tilt
+    own = work[ENSEMBLE] = replace(work[ENSEMBLE], learned=learned)
     if (tilt[0] * tilt[1])[begin:].any():
         work[TILTED] = replace(own, tilt=tilt)
     work[BOUGHT] = replace(own, rebalanced=False)

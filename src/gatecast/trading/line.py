@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -76,6 +77,47 @@ class Squares:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What is known of returns after a session, whatever is held: it follows from returns and forecasts alone.
+
+    `correlations`, `squares`: of returns so far. `ahead`: (names,) newest forecast deviation; `scale`: (names,) that by
+    which the next return is measured. Lines with the same forecasts share it, see `book.learned_of`.
+    """
+
+    correlations: Correlations
+    squares: Squares
+    ahead: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def start(cls, names: Sequence[str], classes: Sequence[str]) -> Self:
+        """Before the first session."""
+        unknown = np.full(len(names), np.nan)
+        return cls(Correlations.start(names, classes), Squares.start(len(names)), unknown, unknown)
+
+    def after(self, returns: FloatArray, deviations: FloatArray) -> Self:
+        """One session later; `returns`, `deviations`: see `Close`."""
+        correlations, squares = self.correlations.after(returns, self.scale), self.squares.after(returns)
+        told = np.isfinite(deviations)
+        return type(self)(
+            correlations, squares, np.where(told, deviations, self.ahead),
+            np.where(told, deviations, squares.deviation),
+        )  # fmt: skip
+
+    def correlation_of(self, deviation: FloatArray) -> tuple[FloatArray, IntArray]:
+        """(names, names) correlations, NaN where a name has no deviation, and the places of the others."""
+        which = np.flatnonzero(deviation > 0)
+        correlation = np.full((len(deviation), len(deviation)), np.nan)
+        correlation[np.ix_(which, which)] = self.correlations.correlation(which)
+        return correlation, which
+
+    @cached_property
+    def correlation(self) -> tuple[FloatArray, IntArray]:
+        """`correlation_of` the newest forecasts."""
+        return self.correlation_of(self.ahead)
+
+
+@dataclass(frozen=True)
 class Terms:
     """What is the same at each session of a line.
 
@@ -109,6 +151,7 @@ class Close:
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
     newest: whether it is the newest session, of which the volatility with each class falling together is told, and
         what sizing saw is kept.
+    learned: what is known of returns after the session, where that was found before; None: it is found by the line.
     """
 
     session: Session
@@ -127,6 +170,7 @@ class Close:
     evidence: FloatArray
     bars: IntArray
     newest: bool = False
+    learned: Learned | None = field(default=None, repr=False)
 
 
 def least_units(held: FloatArray, lent: BoolArray, recalled: BoolArray) -> FloatArray | None:
@@ -260,16 +304,15 @@ class LineState:
         unforecast = np.isnan(self.ahead) & (self.account.units != 0)
         return np.where(unforecast, np.nan_to_num(self.scale, nan=UNKNOWN_DEVIATION), self.ahead)
 
-    def correlation(self) -> tuple[FloatArray, IntArray]:
-        """(names, names) correlations, NaN where a name has no deviation, and the places of the others."""
-        which = np.flatnonzero(self.deviation > 0)
-        correlation = np.full((len(self.names), len(self.names)), np.nan)
-        correlation[np.ix_(which, which)] = self.correlations.correlation(which)
-        return correlation, which
+    @property
+    def learned(self) -> Learned:
+        """What is known of returns."""
+        return Learned(self.correlations, self.squares, self.ahead, self.scale)
 
     def with_covariance(self) -> Self:
         """The same with the covariance, which follows from the rest."""
-        return replace(self, covariance=covariance_of(self.correlation()[0], self.deviation))
+        deviation = self.deviation
+        return replace(self, covariance=covariance_of(self.learned.correlation_of(deviation)[0], deviation))
 
     def late_splits(self, close: Close) -> FloatArray:
         """(names,) what splits of sessions before made of one unit that were told after the last session; mostly 1."""
@@ -278,19 +321,19 @@ class LineState:
 
     def watched(self, close: Close) -> Self:
         """After a session in which nothing is decided yet: what is learned of returns alone."""
-        correlations, squares = self.correlations.after(close.returns, self.scale), self.squares.after(close.returns)
-        told = np.isfinite(close.deviations)
+        known = close.learned or self.learned.after(close.returns, close.deviations)
         return replace(
-            self, correlations=correlations, squares=squares, ahead=np.where(told, close.deviations, self.ahead),
-            scale=np.where(told, close.deviations, squares.deviation), core=close.core, bars=close.bars,
-            split=close.split,
+            self, correlations=known.correlations, squares=known.squares, ahead=known.ahead, scale=known.scale,
+            core=close.core, bars=close.bars, split=close.split,
         )  # fmt: skip
 
     def after(self, close: Close, terms: Terms) -> tuple[Self, Step]:
         """After a session: its money is booked, then orders are decided at its close."""
         instruments, size, late = terms.instruments, terms.size, self.late_splits(close)
         told = [Exchange(self.names[place], keep=float(late[place])) for place in np.flatnonzero(late != 1)]
-        session, grown = replace(close.session, events=(*told, *close.session.events)), close.grown * late
+        session, grown = close.session, close.grown * late
+        if told:
+            session = replace(session, events=(*told, *session.events))
         begun, nothing = self.day is not None, np.zeros(len(self.names))
         account, booked = book_session(self.account, session, self.orders, instruments, terms.money)
         filled = np.isfinite(session.fill) | ~close.listed
@@ -306,8 +349,11 @@ class LineState:
             sizing = sizing.after_return(earned, expected)
         sizing = sizing.after_equity(equity, size)
         seen = replace(self.watched(close), account=account)
-        correlation, which = seen.correlation()
-        yearly, covariance = seen.deviation * np.sqrt(terms.per_year), covariance_of(correlation, seen.deviation)
+        known = close.learned or seen.learned
+        all_forecast = not (np.isnan(seen.ahead) & (account.units != 0)).any()
+        deviation = seen.ahead if all_forecast else seen.deviation
+        correlation, which = known.correlation if all_forecast else known.correlation_of(deviation)
+        yearly, covariance = deviation * np.sqrt(terms.per_year), covariance_of(correlation, deviation)
         wanted = np.where(close.deviations > 0, close.core, 0.0)
         past = float(np.nansum(self.core * np.nan_to_num(close.returns)))
         step = Step(

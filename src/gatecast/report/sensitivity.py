@@ -1,0 +1,132 @@
+"""The map of a sensitivity study: a heat map as one SVG, and a page around it that needs no network and no script."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatecast.report.drawing import LIGHT
+from gatecast.studies.sensitivity import METRICS
+
+if TYPE_CHECKING:
+    from gatecast.studies.sensitivity import Sensitivity
+
+WIDE, HIGH = 92, 52
+"""A cell, in units of the picture."""
+LABEL, TOP = 96, 76
+"""What stands left of the cells, and above them."""
+CHARACTER = 7.6
+"""Width of a character of a label."""
+PALE, DEEP = (243, 239, 230), (47, 93, 140)
+"""Colours of the least and of the largest value."""
+UNKNOWN = (225, 225, 225)
+WHITE_FROM = 0.72
+"""Share of the way from pale to deep from which a number is written in white."""
+FORMS = {"sharpe": ".2f", "certainty_equivalent": ".2%", "turnover": ".2f"}
+"""Metric -> how its numbers are written."""
+
+
+def sensitivity_svg(study: Sensitivity) -> str:
+    """The heat map: a row a value of the first setting, a column a value of the second, the chosen cell framed."""
+    rows, columns = study.axes
+    labels = [value_text(value) for value in rows]
+    left = max(LABEL, CHARACTER * max(map(len, labels)) + 24)
+    ahead = f"{study.settings[0]} (down) and {study.settings[1]} (across)"
+    width = max(left + WIDE * len(columns) + 8, CHARACTER * len(ahead) + 16)
+    height = TOP + HIGH * len(rows) + 12
+    known = study.values[np.isfinite(study.values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    parts = [
+        f'<text x="8" y="20" class="title">{escape(METRICS[study.metric])}</text>',
+        f'<text x="8" y="40">{escape(ahead)}</text>',
+    ]
+    for place, value in enumerate(columns):
+        x = left + WIDE * (place + 0.5)
+        parts.append(f'<text x="{x:g}" y="{TOP - 12}" text-anchor="middle">{escape(value_text(value))}</text>')
+    for row, label in enumerate(labels):
+        y = TOP + HIGH * row
+        parts.append(f'<text x="{left - 12:g}" y="{y + HIGH / 2 + 5:g}" text-anchor="end">{escape(label)}</text>')
+        for column in range(len(columns)):
+            value, error = float(study.values[row, column]), float(study.errors[row, column])
+            fill, ink = UNKNOWN, LIGHT["quiet"]
+            if math.isfinite(value):
+                share = (value - low) / (high - low) if high > low else 0.5
+                red, green, blue = (round(a + (b - a) * share) for a, b in zip(PALE, DEEP, strict=True))
+                fill, ink = (red, green, blue), "#ffffff" if share > WHITE_FROM else LIGHT["ink"]
+            x = left + WIDE * column
+            said = (
+                f"{study.settings[0]} {labels[row]}, {study.settings[1]} {value_text(columns[column])}: "
+                f"{number(value, study.metric)}, standard error {number(error, study.metric)}"
+            )
+            parts.append(
+                f'<g><title>{escape(said)}</title><rect x="{x + 1:g}" y="{y + 1:g}" width="{WIDE - 2}" '
+                f'height="{HIGH - 2}" rx="3" fill="rgb{fill}"/><text x="{x + WIDE / 2:g}" y="{y + HIGH / 2 + 5:g}" '
+                f'text-anchor="middle" style="fill:{ink}">{number(value, study.metric)}</text></g>'
+            )
+    row, column = study.chosen
+    frame = LIGHT["bad"] if study.cliff else LIGHT["ink"]
+    parts.append(
+        f'<rect x="{left + WIDE * column + 2:g}" y="{TOP + HIGH * row + 2}" width="{WIDE - 4}" height="{HIGH - 4}" '
+        f'rx="3" fill="none" stroke="{frame}" stroke-width="3"/>'
+    )
+    style = (
+        f"text{{font:13px ui-sans-serif,system-ui,sans-serif;fill:{LIGHT['ink']};font-variant-numeric:tabular-nums}}"
+        ".title{font-weight:600}"
+    )
+    alone = f"{escape(study.metric)} over {escape(study.settings[0])} and {escape(study.settings[1])}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}" role="img" aria-label="{alone}"><style>{style}</style>'
+        f'<rect width="100%" height="100%" fill="{LIGHT["card"]}"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def render_sensitivity(study: Sensitivity) -> str:
+    """The page as one HTML text; nothing in it runs."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    style = (
+        f"body{{background:{LIGHT['paper']};color:{LIGHT['ink']};font:16px/1.5 ui-sans-serif,system-ui,sans-serif;"
+        "max-width:62rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem;font-weight:600;line-height:1.25}"
+        f".map{{overflow-x:auto;background:{LIGHT['card']};border:1px solid {LIGHT['line']};border-radius:12px;"
+        "padding:1rem}.map svg{display:block;margin:auto}"
+        "p{max-width:68ch}h1,p{overflow-wrap:anywhere}"
+        f".quiet{{color:{LIGHT['quiet']};font-size:.875rem}}"
+    )
+    cliff, *others = study.sentences
+    frame = "The frame is the setting of the run. Each number is of a year; hover over a cell for its standard error."
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>Sensitivity of {escape(study.run)}</title><style>{style}</style></head><body>"
+        f"<h1>{escape(study.run)}: {escape(study.settings[0])} and {escape(study.settings[1])}</h1>"
+        f"<p>{escape(cliff)}</p><div class='map'>{sensitivity_svg(study)}</div>"
+        f"<p class='quiet'>{escape(frame)} Money of the {escape(study.own)}, net of all costs. "
+        f"{escape(' '.join(others))}</p></body></html>\n"
+    )
+
+
+def value_text(value: object) -> str:
+    """A value of a setting, as an axis shows it.
+
+    >>> value_text(0.05), value_text(None), value_text(True)
+    ('0.05', 'left out', 'true')
+    """
+    if value is None:
+        return "left out"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f"{value:g}" if isinstance(value, int | float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def number(value: float, metric: str) -> str:
+    """A number of a metric, as a cell shows it.
+
+    >>> number(0.12345, "sharpe"), number(0.012345, "certainty_equivalent"), number(float("nan"), "sharpe")
+    ('0.12', '1.23%', '–')
+    """
+    return f"{value:{FORMS[metric]}}" if math.isfinite(value) else "–"
