@@ -782,7 +782,7 @@ def test_forecast_names_both_weights_and_shows_a_silent_symbol(
     kept = (pl.col("Ticker") == "G1_0") | (pl.col("Date") < table["Date"].max())
     table.filter(kept).write_csv(here / "late.csv")
     shown = " ".join(gatecast("forecast", finished, "--bars", here / "late.csv").out.split())
-    for words in ("weight alone", "weight in", "bars, close", "LSTM z", "no bar today", "The book of all symbols"):
+    for words in ("Position alone:", "bars, close", "LSTM z", "no bar today", "The strategies' positions"):
         assert words in shown, words
 
 

@@ -49,7 +49,7 @@ def test_a_run_with_a_leak_holds_nothing_and_a_forecast_from_it_says_so_first(tm
     assert done.signals["reason"].str.contains("no position").any()
     save_run(done, tmp_path / "run")
     newest = forecast(tmp_path / "run", bars, now=bars["time"][-1])
-    assert newest.warnings[0].endswith("Nothing is held until the cause is found.")
+    assert newest.warnings[0].endswith("No position is taken until the cause is found.")
     assert [row["weight"] for row in newest.rows] == [0.0]
 
 

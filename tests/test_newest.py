@@ -217,7 +217,7 @@ def test_a_symbol_that_ended_says_how_and_has_no_weight() -> None:
     assert (found["weight"], found["book"]) == (None, None)
     assert found["notes"] == [
         "Delisted, its last bar is of 2024-01-10: a last return of -30.0%, by a table of actions. "
-        "Nothing is forecast, and nothing is held."
+        "Nothing is forecast, and there is no position."
     ]
 
 

@@ -196,7 +196,7 @@ def test_evidence_that_the_settings_set_is_said_first() -> None:
     )
     said = headline({"return": verdict}, True, audit, override=1.0)
     assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
-    assert said["subline"] == "Positions were held because the settings set evidence = 1, whatever the record says."
+    assert said["subline"] == "There were positions because the settings set evidence = 1, whatever the record says."
     assert "while the evidence factor was above 0" in headline({"return": verdict}, True, audit)["subline"]
 
 
@@ -210,8 +210,8 @@ def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() 
 
 def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:
     for override, words in (
-        (1.0, "held because the settings set evidence = 1"),
-        (0.0, "nothing is held: the settings"),
+        (1.0, "a position because the settings set evidence = 1"),
+        (0.0, "no position: the settings"),
     ):
         held = replace(chain.decisions, override=override).signals.filter(pl.col("strategy") != "flat")
         assert held["reason"].str.contains(words, literal=True).all()

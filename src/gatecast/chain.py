@@ -23,9 +23,9 @@ from gatecast.forecasting.combining.intervals import Intervals, with_intervals
 from gatecast.forecasting.drift import Alarm, Alarms, position_factor, watch_inputs, watch_losses
 from gatecast.forecasting.forecaster import ALONE, Task
 from gatecast.forecasting.guard import GUARD
-from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.forecasting.panel import ENSEMBLE, MADE_OF_OTHERS
 from gatecast.forecasting.schedule import work_of
-from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, walk_forward
+from gatecast.forecasting.walkforward import Fits, Forecasts, Issued, Laid, NoRecordError, walk_forward
 from gatecast.history import enough_history, history_needed
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
@@ -382,8 +382,8 @@ def forecast_class(
 
     `on_fits`: called with the fits of each model once they are done. `past`, `refit`, `task`: see `walk_forward`.
     `alarms`: closes at which a refit is added; None: alarms of the inputs are looked for where the settings let them.
-    The ensemble takes over what it has learned at the past's last refit, and learns anew from there on, its intervals
-    from the whole record; what was issued of them stays.
+    The ensemble takes over what it has learned at the past's last refit, and learns anew from there on; its intervals
+    go on from where their quantiles stood there; what was issued of them stays.
     """
     if alarms is None:
         added = experiment.drift.adds_refits
@@ -420,7 +420,39 @@ def combine(
     forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, since: int = 0, past: Issued | None = None
 ) -> Forecasts:
     """The rival in force, the ensemble of the models, and intervals; `since`, `past`: see `Ensemble.combine`."""
-    return with_intervals(ensemble.combine(with_rival(forecasts, past), since, issued=past), intervals, issued=past)
+    made = _combined_since(forecasts, ensemble, intervals, past) if past else None
+    if made is None:
+        made = ensemble.combine(with_rival(forecasts, past), since, issued=past)
+    return with_intervals(made, intervals, issued=past)
+
+
+def _combined_since(
+    forecasts: Forecasts, ensemble: Ensemble, intervals: Intervals, past: Issued
+) -> Forecasts | None:  # fmt: skip
+    """The rival and the ensemble, made at the rows alone that a past has not issued; None where that does not do.
+
+    It does where no refit has come since, and all that was learned and chosen at the last one was issued: then nothing
+    is learned from the record, and what is forecast at a row follows from that row.
+    """
+    laid = {
+        name: heads for name, heads in forecasts.values.items() if name in MADE_OF_OTHERS and isinstance(heads, Laid)
+    }
+    test = forecasts.folds[-1].test if len(forecasts.folds) == len(past.cutoffs) else np.zeros(0, np.int64)
+    rows = test[past.places_in(forecasts.samples)[test] < 0]
+    if not len(rows):
+        return None
+    try:
+        made = ensemble.combine(with_rival(forecasts.of(rows), past), len(past.cutoffs) - 1, issued=past)
+    except NoRecordError:
+        return None
+    own = {name: dict(heads) for name, heads in made.values.items() if name in MADE_OF_OTHERS}
+    wanted = {name: {*heads, *(intervals.heads if name == ENSEMBLE else ())} for name, heads in own.items()}
+    if wanted != {name: {*heads} for name, heads in laid.items()}:
+        return None
+    for name, heads in laid.items():
+        for head, values in own[name].items():
+            heads.put(head, rows, values)
+    return replace(forecasts, in_force=made.in_force, rivals=made.rivals, learned=made.learned)
 
 
 def decide(experiment: Experiment, forecasts: Forecasts, facts: Facts) -> ClassResult:

@@ -138,7 +138,7 @@ def newest_rows(
         merged |= _numbers(found.get(symbol, {}), verdicts, signal_model, abstain) | {"signal_title": signal_title}
         merged["disagree"] = bool(_sides_against(merged))
         gone = (ended or {}).get(symbol)
-        ending = [] if gone is None else [f"{gone.sentence} Nothing is forecast, and nothing is held."]
+        ending = [] if gone is None else [f"{gone.sentence} Nothing is forecast, and there is no position."]
         result.append({**merged, "notes": ending or _notes(merged, symbol in outside)})
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
 from gatecast.evaluation.delay import DIES
+from gatecast.evaluation.findings import STRATEGIES, Finding, heaviest_first, said_of, too_costly
 from gatecast.evaluation.ledger import (
     ledger_path,
     problems,
@@ -29,20 +30,27 @@ from gatecast.evaluation.ledger import (
     trials_are_missing,
     unrecorded,
 )
+from gatecast.evaluation.line_findings import findings_of_line
 from gatecast.evaluation.plausible import TOO_GOOD, VOID
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.risk import sentences_of
+from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
+from gatecast.evaluation.tried import cliff_among
 from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
+from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.facts import facts_of
 from gatecast.market.sources import Reading
 from gatecast.samples.features import DEFAULT_FEATURES
-from gatecast.scores import book_scores, line_held, scores_of
+from gatecast.scores import book_scores, caps_of, line_held, scores_of
 from gatecast.trading.book import (
     Book,
+    Line,
+    Sessions,
+    deviations_of,
     no_holdings,
 )
 from gatecast.trading.core import Core
@@ -121,14 +129,15 @@ class Run:
         return any(verdict["verdict"] == DIES for verdict in self.verdicts.values())
 
     def summary(self) -> str:
-        """The headline in one line, then verdicts and warnings in lines of at most 100 characters."""
+        """The headline in one line, then verdicts, findings and warnings in lines of at most 100 characters."""
         lines = []
         for head, one in self.verdicts.items():
             said = [line for sentence in sentences_of(one) for line in _wrapped(sentence, "    ")]
             lines += [f"{head:<11}{one['verdict']}", *said]
         first = (self.scores.get("summary") or {}).get("headline", "")
         warnings = [line for text in self.scores.get("warnings") or () for line in _wrapped(f"warning: {text}")]
-        return "\n".join([*([first] if first else []), *lines, *warnings])
+        found = [line for text in said_of(self.scores.get("findings") or []) for line in _wrapped(text)]
+        return "\n".join([*([first] if first else []), *lines, *found, *warnings])
 
     @property
     def forecasts(self) -> pl.DataFrame:
@@ -276,6 +285,9 @@ def judged(
     lines = said.lines
     own = lines[line_held(chain, lines)] if lines else None
     scores |= jsonable({"book": book_scores(experiment, chain, lines, said.risk, said.sessions)})
+    today = (scores["book"].get("risk") or {}).get("today") or {}
+    told = findings_of(experiment, chain, own, said.sessions, today)
+    scores |= jsonable({"findings": [one.to_dict() for one in told]})
     if unread or trials_are_missing(more):
         assumed = scores["trials"]["count"]
         scores["trials"] |= {"count": None, "assumed": assumed}
@@ -286,6 +298,31 @@ def judged(
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     held = no_holdings() if own is None else own.holdings
     return replace(finish(experiment, chain), control=control, scores=scores, book=held)
+
+
+def findings_of(
+    experiment: Experiment, chain: Chain, line: Line | None, sessions: Sessions, today: Mapping[str, Any]
+) -> list[Finding]:  # fmt: skip
+    """What is to be said of a chain's book, strategies and searches, the heaviest first, see `evaluation.findings`.
+
+    `line`: gatecast's, None without a book; `today`: what it may lose, see `trading.exposure.risk_today`.
+    """
+    found = list[Finding]()
+    if line is not None:
+        ended = {name: one.state for name, one in chain.facts.symbols_ended.items()}
+        sized_by = deviations_of(chain.classes, sessions, ENSEMBLE)
+        found += findings_of_line(line, sessions, sized_by, experiment.book, ended, today, caps_of(line))
+    equity = chain.result.equity
+    if (chain.weights["weight"] != 0).any():
+        gross, net = equity["gross"].to_numpy(), equity["net"].to_numpy()
+        years = len(equity) / chain.result.rows_per_year
+        found += too_costly(float(gross.sum()), float((gross - net).sum()), years, len(equity), STRATEGIES)
+    for name, one in chain.forecasts.items():
+        for search in searches_of(one)[-1:]:
+            tried = [trial for trial in search["trials"] if trial["state"] == "complete"]
+            losses = [trial["loss"] for trial in tried]
+            found += cliff_among([trial["params"] for trial in tried], losses, search["chosen"], name)
+    return heaviest_first(found)
 
 
 NO_BOOK = (

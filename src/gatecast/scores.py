@@ -398,13 +398,13 @@ def headline(
 ) -> dict[str, str]:
     """The verdict in one sentence, and what follows from it in another.
 
-    `traded`: whether a position was ever held; `allowed`: what the settings allow to be too good, which is said first;
+    `traded`: whether there ever was a position; `allowed`: what the settings allow to be too good, which is said first;
     `override`: the evidence factor that they set, None where the record decides it: what is held then is no evidence.
     A strategy's verdict that is another one where nothing is lost at unknown ends is no verdict: that is the headline.
     """
     said = _headline(verdicts, traded, audit, without_default_ends)
     if override is not None:
-        asked = "Positions were held because the settings set" if traded else "No position was held: the settings set"
+        asked = "There were positions because the settings set" if traded else "No position was taken: the settings set"
         whatever = f"{asked} evidence = {override:g}, whatever the record says."
         doubtful = not audit.clean or any(one.verdict == TOO_GOOD for one in verdicts.values())
         said["subline"] = f"{whatever} {said['subline']}" if doubtful else whatever
@@ -454,9 +454,9 @@ def _headline(
     else:
         first = "There is no evidence of skill in this market."
     second = (
-        "Positions were held only while the evidence factor was above 0."
+        "Strategies had positions only while the evidence factor was above 0."
         if traded
-        else "No strategy ever held a position; signals are shown but not traded."
+        else "No strategy ever had a position; signals are shown but not traded."
     )
     return {"headline": first, "subline": second}
 

@@ -14,8 +14,10 @@ from scipy.stats import norm
 from gatecast.errors import SettingsError
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.combining.intervals import (
+    TRACK,
     IntervalForecasts,
     Intervals,
+    Standing,
     coverage,
     make_intervals,
     with_intervals,
@@ -130,6 +132,35 @@ def test_what_is_answered_later_changes_nothing(forecasts: Forecasts) -> None:
     np.testing.assert_array_equal(before.low[early], after.low[early])
     np.testing.assert_array_equal(before.high[early], after.high[early])
     assert np.nanmax(np.abs(before.high[newer] - after.high[newer])) > 1e-3
+
+
+@pytest.mark.parametrize("refit", [0, 7, -1])
+def test_a_longer_record_goes_on_from_the_last_refit_to_the_bit(forecasts: Forecasts, refit: int) -> None:
+    samples, whole = forecasts.samples, with_intervals(forecasts)
+    done = forecasts.folds[: refit % len(forecasts.folds) + 1]
+    learned = with_intervals(replace(forecasts, folds=done)).learned[TRACK]
+    old = forecasts.rows[samples.times[forecasts.rows] < done[-1].cutoff + np.timedelta64(20, "D")]
+    past = replace(whole.issued(old), cutoffs=tuple(fold.cutoff for fold in done))
+    fresh = np.setdiff1d(forecasts.rows, old)
+    standing = Standing.of(learned, samples.horizon, 4)
+    assert standing is not None
+
+    def made(numbers: FloatArray) -> Forecasts:
+        return with_intervals(forecasts, issued=replace(past, learned={TRACK: numbers}))
+
+    nothing_kept = replace(standing, days=standing.days[:0], quantile=standing.quantile[:0]).numbers
+    another_day = replace(standing, days=standing.days + 1).numbers
+    odd = [nothing_kept, another_day, learned[:-1], np.full_like(learned, np.nan)]  # then the whole record is run
+    for same in (made(numbers) for numbers in (learned, *odd)):
+        assert np.array_equal(same.learned[TRACK], whole.learned[TRACK])
+        for head in ("return_low_80", "return_high_95"):
+            ends = same.values["ensemble"][head]
+            np.testing.assert_array_equal(ends[fresh], whole.values["ensemble"][head][fresh])
+            assert np.isnan(ends[old]).all()
+    wide = made(replace(standing, offset=standing.offset + 1, count=standing.count + 99).numbers)
+    assert not np.array_equal(
+        wide.values["ensemble"]["return_low_80"][fresh], whole.values["ensemble"]["return_low_80"][fresh]
+    )
 
 
 def test_heads_and_back(forecasts: Forecasts) -> None:

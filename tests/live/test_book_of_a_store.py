@@ -53,9 +53,12 @@ def test_decisions_say_what_the_book_holds_aims_at_and_trades(
         assert row["cut_by"] == kept["gate"]
         if kept["gate"] == "":
             assert row["core"] + row["tilt"] == pytest.approx(row["target"])
-    shown = gatecast("today", store, "--now", f"{closes[month - 3] + HOUR:%Y-%m-%dT%H:%M}+00:00").out
+    now = f"{closes[month - 3] + HOUR:%Y-%m-%dT%H:%M}+00:00"
+    risk = gatecast("today", store, "--now", now, "--json").json["risk"]
+    assert risk["volatility"] == pytest.approx(told["volatility"], rel=0.08)  # of what is held within the bands
+    shown = gatecast("today", store, "--now", now).out
     assert "The book after the close of" in shown
-    assert f"{told['volatility']:.1%} a year" in shown
+    assert f"{risk['volatility']:.1%} a year" in shown
     assert max(map(len, shown.splitlines())) <= 200
 
 

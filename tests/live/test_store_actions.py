@@ -13,7 +13,7 @@ import pytest
 
 from gatecast.cli.app import execute
 from gatecast.errors import BarsError, StoreError
-from gatecast.live import retrain, update
+from gatecast.live import add_action, retrain, update
 from gatecast.market import synthetic
 from gatecast.market.actions import SCHEMA
 from gatecast.market.bars import PRICES
@@ -419,6 +419,26 @@ def test_a_history_with_a_split_of_today_is_read_and_one_within_it_is_refused(
         with pytest.raises(BarsError, match="looks like a split"):
             put(name, rows)
         assert Store.open(tmp_path / name).state.number == records
+
+
+def test_a_split_of_a_table_is_an_action_beside_bars_as_they_were_traded(plain: Live, day: int) -> None:
+    """The same as `actions add` before the update: raw bars, and one factor for who reads them."""
+    told = plain.store.with_name("by_command")
+    shutil.copytree(plain.store, told)
+    bars = divided(plain.bars, plain.closes[day], 2.0).filter(pl.col("time") == plain.closes[day])
+    now, date = plain.closes[day] + HOUR, plain.closes[day].date()
+    table = pl.DataFrame({"symbol": [A], "date": [date], "ratio": [2.0]})
+    done = update(plain.store, bars, now=now, splits=table)
+    add_action(told, symbol=A, day=date, kind="split", ratio=2.0, now=now)
+    other = update(told, bars, now=now)
+    stores = [Store.open(one) for one in (plain.store, told)]
+    for left, right in zip(*([one.bars.as_of(now), one.bars.for_chain(now)] for one in stores), strict=True):
+        assert left.equals(right)
+    raw = stores[0].bars.as_of(now).filter(pl.col("symbol") == A)["close"]
+    assert raw[-1] == bars.filter(pl.col("symbol") == A)["close"].item()
+    assert stores[0].actions.equals(stores[1].actions)
+    assert [row["weight"] for row in done.decisions] == [row["weight"] for row in other.decisions]
+    assert update(plain.store, bars, now=now, splits=table).wrote == ()
 
 
 def test_a_split_within_a_session_is_none(plain: Live, day: int) -> None:

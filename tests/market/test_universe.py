@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from gatecast.live.gates import closed
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import merge_bars
-from gatecast.market.universe import INSIDE, UNIVERSE, exits, is_inside, read_universe, with_universe
+from gatecast.market.universe import INSIDE, UNIVERSE, exits, is_inside, read_universe, stays_inside, with_universe
 from gatecast.report.page import report_data
 from gatecast.runs import Run, run
 from gatecast.scores import survivorship
@@ -76,6 +76,18 @@ def test_bars_say_who_is_inside_and_when_a_symbol_leaves() -> None:
     assert exits(BARS).is_empty()
     with pytest.raises(BarsError, match="no bar of these symbols inside its dates"):
         with_universe(BARS, stays.with_columns(symbol=pl.lit("GHOST")))
+
+
+@pytest.mark.parametrize(("until", "last"), [("2021-07-05", "2021-07-02"), ("2021-07-04", "2021-07-02")])
+def test_a_stay_that_ends_on_a_holiday_of_the_exchange_ends_with_the_session_before(until: str, last: str) -> None:
+    days = pl.date_range(date(2021, 6, 1), date(2021, 7, 30), "1d", eager=True)
+    days = days.filter((days.dt.weekday() < 6) & (days != date(2021, 7, 5)))  # Independence Day, observed
+    rows = BARS.filter(symbol=NAMES[0])[: len(days)].with_columns(asset_class=pl.lit("equity"))
+    bars = rows.with_columns(time=days.dt.combine(time(20)).dt.replace_time_zone("UTC").cast(BARS.schema["time"]))
+    stay = pl.DataFrame({"symbol": [NAMES[0]], "from": [None], "to": [date.fromisoformat(until)]}, schema=UNIVERSE)
+    bars = with_universe(bars, stay)
+    left = bars.filter(pl.Series(is_inside(bars) & ~stays_inside(bars)))["time"].dt.date().to_list()
+    assert left == [date.fromisoformat(last)]
 
 
 def settings(**bars: object) -> Experiment:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gatecast.evaluation.findings import short_of_target
 from gatecast.evaluation.risk import Answer, Risk, verdict_on
 from gatecast.evaluation.verdict import Verdict
 from gatecast.files import jsonable
@@ -113,15 +114,39 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
     assert "What the book holds now" not in text_of(scores(UNSURE))
 
 
+def test_the_first_screen_says_what_the_book_holds_and_earned_not_the_strategies() -> None:
+    holds = [{"session": "2024-01-02", "symbol": name, "held": held} for name, held in (("A", 0.6), ("B", -0.15))]
+    given = scores(risk((0.01, 0.002), (0.01, 0.002), (0.0, 0.001)), holds=holds)
+    rows = {row["line"]: row for row in given["book"]["lines"]}
+    shown = text_of(given)
+    own, core = rows["ensemble"], rows["bought_and_held"]
+    assert "The book holds now 75 % of its equity, long plus short" in shown
+    for name, title in (("return", "Return a year, net"), ("drawdown", "Deepest drawdown")):
+        told = [f"{100 * row[name]:.1f} %".replace("-", "−") for row in (own, core)]
+        assert f"{title} {told[0]} its core bought and held {told[1]}" in shown
+    assert "Invested now" not in shown
+
+
 def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
     text = text_of(scores(UNSURE))
     for said in (
         "The target of 10.0 % a year was reached at 300 of 400 closes. What kept it lower: gross_cap 90.",
-        "K: one lot is too large (at 3 closes, this was the newest).",
         "Not in the book: ES: a future needs a contract.",
         "earned 2.0 % a year: the rate of one-month bills",
     ):
         assert text.count(said) == 1
+
+
+def test_findings_stand_in_a_table_and_what_they_say_stands_nowhere_else() -> None:
+    missed = short_of_target(np.arange(400) < 100, np.full(400, 0.08), 0.1, {"gross_cap": 300})
+    given = scores(UNSURE) | {"findings": [one.to_dict() for one in missed]}
+    assert fault_of(Scores, given) == ""
+    given["book"]["lines"][:] = [{**line, "reached": 0.25} for line in given["book"]["lines"]]
+    text = text_of(given)
+    assert missed[0].advice in text
+    assert "20.0 % target volatility 400 closes" in text
+    assert text.count("was reached at") == 1
+    assert "Findings" not in text_of(scores(UNSURE))
 
 
 def test_the_three_answers_are_three_sentences_and_the_first_screen_quotes_control_and_money() -> None:

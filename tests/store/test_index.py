@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gatecast.experiment import Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.store import Store
+from gatecast.store.indexed import append_to_file
 
 BARS = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
 NOW = BARS["time"].max() + timedelta(hours=1)
@@ -74,6 +76,42 @@ def test_an_index_is_made_again_and_is_the_same(store: Store) -> None:
     assert index.follow(store.journal) == 0
     assert store.rebuild_index() == 6
     assert (index.decisions(), index.count()) == (before, 6)
+
+
+def test_what_is_added_to_the_file_is_what_sqlalchemy_writes(tmp_path: Path) -> None:
+    made = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    made.add_bars(BARS[:100], NOW)
+    assert not append_to_file(tmp_path, made.id, made.journal, made.decisions_of)  # there is none
+    model = made.append("refit", {"parts": {}, "cutoffs": {"index": "2000-03-01"}}, NOW)
+    made.add_bars(BARS, NOW)
+    for weight in (0.5, 0.9):
+        made.issue(decided(NOW, weight), NOW, model=model.number)
+    made.append("alarm", {"name": "stale"}, NOW)
+    added = contents_of(made.folder / "index.sqlite")
+    assert made.rebuild_index() == made.state.number
+    assert contents_of(made.folder / "index.sqlite") == added
+    assert append_to_file(made.folder, made.id, made.journal, made.decisions_of)  # which has all
+    assert contents_of(made.folder / "index.sqlite") == added
+
+
+def contents_of(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Table -> its rows as SQLite has them, sorted."""
+    with closing(sqlite3.connect(file)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in names}
+
+
+def test_an_update_does_without_sqlalchemy(tmp_path: Path) -> None:
+    made = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    made.add_bars(BARS[:100], NOW)
+    code = (
+        "import sys\nfrom datetime import datetime\nfrom gatecast.store import Store\n"
+        f"opened = Store.open({str(made.folder)!r})\n"
+        f"opened.append('alarm', {{'name': 'stale'}}, datetime.fromisoformat({NOW.isoformat()!r}))\n"
+        "assert 'sqlalchemy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert made.index().last()[0] == made.state.number + 1
 
 
 def test_two_stores_share_an_index(store: Store, address: str | None, tmp_path: Path) -> None:

@@ -253,6 +253,10 @@ def test_a_dividend_that_is_known_late_is_booked_when_it_is_known() -> None:
     for told, session in ((paid, 120), (late, 125)):
         _, line = book_of(told, walks(), withholding=0.0)
         assert np.flatnonzero(line.frame["dividend"]).tolist() == [session - 100]
+        late = line.frame["dividend"] if session == 125 else 0 * line.frame["dividend"]
+        np.testing.assert_array_equal(line.frame["late"], late)
+        moved = (line.frame["equity"] - late - line.frame["interest"]) / line.frame["before"] - 1
+        np.testing.assert_allclose(line.earned[1:], moved[1:], atol=1e-12)  # money of before is no surprise
 
 
 def test_splits_of_a_file_and_of_a_store_give_the_same_account() -> None:
@@ -316,7 +320,9 @@ def test_returns_are_total_and_a_spin_off_is_no_crash() -> None:
     }  # fmt: skip
     for late in (False, True):
         rows = pl.DataFrame(table).with_columns(known_at=pl.lit("2024-02-08T12:00:00Z" if late else None, pl.String))
-        returns = sessions_by(facts_of(bars, with_known_at(read_actions(rows), bars)), Book()).returns
+        sessions = sessions_by(facts_of(bars, with_known_at(read_actions(rows), bars)), Book())
         expected = [-0.5, 0.0, -0.1] if late else [-0.02, 0.0, -0.02]
-        np.testing.assert_allclose(returns[20], expected, atol=1e-12)
-        np.testing.assert_allclose(np.delete(returns[1:], 19, axis=0), 0.0, atol=1e-12)
+        np.testing.assert_allclose(sessions.returns[20], expected, atol=1e-12)
+        np.testing.assert_allclose(sessions.total[20], [-0.02, 0.0, -0.02], atol=1e-12)  # who looks back knows it
+        for returns in (sessions.returns, sessions.total):
+            np.testing.assert_allclose(np.delete(returns[1:], 19, axis=0), 0.0, atol=1e-12)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
@@ -66,6 +68,15 @@ def test_the_money_of_a_line_adds_up_and_no_cap_is_exceeded(sessions: Sessions, 
     assert np.abs(line.held).max() <= 0.35 + 1e-9
     assert np.abs(line.held).sum(axis=1).max() <= 0.9 + 1e-9
     assert {"gross", "name"} & {gate for gates in line.gates for gate in gates}
+
+
+def test_the_share_of_volume_is_of_volume_in_the_currency_of_the_book(sessions: Sessions) -> None:
+    traded = np.full(sessions.returns.shape, 4e8)
+    pence = replace(sessions, grid=replace(sessions.grid, volume=traded), rate=np.full_like(traded, 0.012))
+    quiet, core = np.full(traded.shape, 1e-3), np.full(traded.shape, 1.0)  # wants far more than can be traded
+    book = Book(size=BookSettings(participation=0.01, capital=1e9, gross_cap=3, name_cap=3, symbol_band=0))
+    first = run_line(pence, core, quiet, book, begin=30).held[0] * 1e9
+    np.testing.assert_allclose(first, 0.01 * 4e8 * 0.012, rtol=0.1)
 
 
 def test_the_book_has_the_volatility_that_is_asked_for(sessions: Sessions, deviations: np.ndarray) -> None:
@@ -292,3 +303,17 @@ def test_what_is_forecast_of_a_session_is_of_the_symbols_that_trade_in_it() -> N
     ratio = (frame["earned"] ** 2 / frame["expected"])[5:]
     assert 0.5 < ratio.mean() < 2  # type: ignore[operator]
     assert frame["level"].is_between(2 / 3, 3 / 2).all()
+
+
+def test_a_core_of_several_classes_begins_when_each_has_a_forecast_or_a_week_later() -> None:
+    days = [date(2024, 3, 2) + timedelta(days=day) for day in range(12)]  # a Saturday
+    sessions = Mock(days=days, classes=("crypto", "equity", "equity"))
+    wanted = np.full((12, 3), 1 / 3)
+    coin, share = np.full(12, 0.03), np.full(12, 0.01)
+    share[:2] = np.nan
+    forecast = np.column_stack([coin, share, np.full(12, np.nan)])
+    assert [first_session([forecast], wanted), first_session([forecast], wanted, sessions)] == [0, 2]
+    never = np.where(np.arange(3) == 0, forecast, np.nan)
+    assert first_session([never], wanted, sessions) == 7
+    wanted[:, 1:] = 0.0
+    assert first_session([forecast], wanted, sessions) == 0

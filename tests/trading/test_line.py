@@ -45,7 +45,20 @@ def sessions() -> Sessions:
     days, (first, second, _) = bars["time"].unique().sort(), bars["symbol"].unique().sort()
     joins = (pl.col("symbol") == first) & (pl.col("time") < days[160])
     halts = (pl.col("symbol") == second) & pl.col("time").is_between(days[180], days[190])
-    return sessions_by(facts_of(bars.filter(~joins, ~halts)), Book())
+    bars = bars.filter(~joins, ~halts)
+    return sessions_by(facts_of(bars, with_known_at(read_actions(paid_late(bars)), bars)), Book())
+
+
+def paid_late(bars: pl.DataFrame) -> pl.DataFrame:
+    """A dividend of each of two symbols and a spin-off, that become known ten sessions after their dates and more."""
+    days, names = bars["time"].unique().sort(), bars["symbol"].unique().sort()
+    return pl.DataFrame(
+        {
+            "symbol": [names[1], names[2], names[2]], "kind": ["dividend", "dividend", "spin_off"],
+            "date": [days[place].date() for place in (186, 167, 150)], "value": [0.5, 0.25, 0.001],
+            "known_at": [days[place] for place in (200, 178, 170)], "into": [None, None, names[0]],
+        }
+    )  # fmt: skip
 
 
 def fold(sessions: Sessions, carried: Carried, since: int, until: int) -> tuple[Carried, list[Step]]:
@@ -97,6 +110,18 @@ def test_what_is_known_of_returns_may_be_found_before_to_the_bit(sessions: Sessi
         assert mine.frame.equals(alone.frame)
         assert mine.holdings.equals(alone.holdings)
         np.testing.assert_array_equal(mine.core_variance, alone.core_variance)
+
+
+def test_who_held_before_the_date_is_paid_for_what_becomes_known_late(sessions: Sessions) -> None:
+    _, steps = fold(sessions, start(sessions), 0, len(sessions.days))
+    for place, dated, known, value in ((1, 186, 200, 0.5), (2, 167, 178, 0.25)):
+        units, booked = steps[dated - 1 - BEGIN].units[place], steps[known - BEGIN].booked
+        assert units not in (0.0, steps[known - 1 - BEGIN].units[place])
+        assert booked.dividend[place] == pytest.approx(units * value, rel=1e-12)
+        assert f"on the {units:g} units held before" in steps[known - BEGIN].findings[0].sentence
+    assert sum(bool(step.booked.dividend.any()) for step in steps) == 2
+    given, held = steps[170 - BEGIN], steps[149 - BEGIN].units[2]
+    assert given.units[0] - steps[169 - BEGIN].units[0] - given.booked.units[0] == pytest.approx(held * 0.001, rel=1e-9)
 
 
 def test_a_split_that_is_told_after_its_session_was_decided_is_booked_at_the_next() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ from gatecast.trading.book import (
 )  # fmt: skip
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
+from gatecast.trading.grid import Grid, funding_of
+from gatecast.trading.money import Instruments
 from gatecast.trading.sizing import BookSettings
 from gatecast.trading.terms import MOST_ROWS, Contract, InterestRate, Loan, RollDate, Row, read_rows
 
@@ -332,3 +334,17 @@ def test_a_roll_without_a_close_before_is_refused() -> None:
     money = MoneySettings(contracts=[Contract(symbol="A", multiplier=5)], rolls=rolls)
     with pytest.raises(BarsError, match="the gap -500, the contract before closed at"):
         sessions_by(facts_of(bars), Book(money=money))
+
+
+def test_a_perpetual_contract_pays_the_funding_of_each_day_since_the_session_before() -> None:
+    """Rates of 8 hours: .01 % from the Friday on, -.02 % from the Sunday on; nothing is known before."""
+    days = [date(2024, 3, 1) + timedelta(days=day) for day in (-1, 0, 3, 4)]
+    contracts = {"symbol": ["P"], "multiplier": [1.0], "tick": [0.1], "currency": ["USD"], "margin": [0.1],
+                 "last_trade": [None], "funding_hours": [8.0]}  # fmt: skip
+    own = Instruments.of({"P": "crypto"}, MoneySettings(), contracts=pl.DataFrame(contracts))
+    close = np.full((4, 1), 100.0)
+    grid = Grid(tuple(days), ("P",), close, close, close > 0, close, close)
+    rows = {"symbol": ["P", "P"], "date": [date(2024, 3, 1), date(2024, 3, 3)], "rate": [1e-4, -2e-4]}
+    paid = funding_of(pl.DataFrame(rows), own, grid)[:, 0]
+    assert np.isnan(paid[0])
+    np.testing.assert_allclose(paid[1:], [3 * 1e-4, 3 * (1e-4 - 2e-4 - 2e-4), 3 * -2e-4])

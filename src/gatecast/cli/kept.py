@@ -174,9 +174,11 @@ def rollback(
 
 
 def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None:
-    """Show what to hold of every symbol, and why it is not what was held before; and the alarms that are on.
+    """Show what the book may lose, what to hold of every symbol and why it is not what was held before.
 
-    Causes: new bars, a refit or a rollback, other settings, the age of the model, no forecast.
+    Below: the live record beside what was expected of it, findings, positions that are not what was expected, and
+    alarms that are on. Causes of a change: new bars, a refit or a rollback, other settings, the age of the model, no
+    forecast.
     """
     from gatecast.live import today as what_today
 
@@ -189,28 +191,30 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
         say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
         return
+    for text in found.morning.risk.sentences if found.morning else ():
+        console.print(text, markup=False, soft_wrap=True)
     rows = (
         (
             row["symbol"], row["asset_class"], moment_text(row["time"]),
             share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
             _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
-            *_of_book(row), row["gate"],
+            share_text(row["risk_share"], ".1%"), *_of_book(row), row["gate"],
         )
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", *OF_BOOK,
-        "decided by",
+        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "of risk",
+        *OF_BOOK, "decided by",
     )  # fmt: skip
-    narrow = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
+    narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "cut by", "decided by")
     show_rows(columns, rows, console, narrow=narrow)
-    say(HELD_WORDS)
+    say(f"{HELD_WORDS} Of risk: share of the variance of the book, below 0 for a hedge.")
     for row in found.rows:
         told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
         told = told or row["why"]
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
-    if found.book:
-        console.print(found.book.sentence, markup=False, soft_wrap=True)
+    for text in found.morning.sentences if found.morning else ():
+        console.print(text, markup=False)
     if found.behind:
         say(found.behind)
     if found.undecided:

@@ -29,7 +29,7 @@ def forecast(
 
     A history that was re-based as a whole since the run is brought to the run's level; a step that looks like a split
     and that no common bar explains is refused. Exit status 0 with warnings; 1 where a
-    forecast is not finite, of whose symbol nothing is held; with --strict 1 when a symbol's newest bar
+    forecast is not finite, of whose symbol there is no position; with --strict 1 when a symbol's newest bar
     is more than a session behind its class, a class more than a session behind its calendar (holidays are none) or its
     newest bar older than a gap may be, or bars are missing or were revised. A
     symbol whose end is known (--actions, or 60 sessions without a bar) is shown as ended and is no reason for 1.

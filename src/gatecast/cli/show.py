@@ -145,6 +145,7 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     """The verdict first, then what it rests on and where to read on."""
     from rich.text import Text
 
+    from gatecast.evaluation.findings import said_of
     from gatecast.evaluation.risk import quoted
     from gatecast.forecasting.panel import model_phrase
 
@@ -176,6 +177,8 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]
         said = f"evidence of skill in {', '.join(found)}" if found else "no evidence of skill"
         console.print(Text(f"Planted market {control['name']}, beside it: {said}."))
+    for line in said_of(scores.get("findings") or []):
+        console.print(Text(printable(line)), soft_wrap=True)
     warnings = scores.get("warnings") or []
     for warning in warnings[:5]:
         console.print(Text(f"warning: {printable(warning)}", style="yellow"), soft_wrap=True)
@@ -208,16 +211,18 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
         console.print(Text(printable(first), style="yellow"), soft_wrap=True)
     columns = (
         "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close", "interval",
-        "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "weight alone", "weight in book",
+        "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "position alone", "position",
     )  # fmt: skip
     show_rows(columns, map(_forecast_cells, rows), console)
     console.print(
-        Text("P(rise) to P(turbulent): forecasts of the ensemble. Weight alone: before the symbols share the capital.")
+        Text(
+            "P(rise) to P(turbulent): forecasts of the ensemble. Position alone: before the symbols share the capital."
+        )
     )
     book = [row["book"] for row in rows if row["book"] is not None]
     if book:
         long, short = (sum(side * weight for weight in book if side * weight > 0) for side in (1, -1))
-        console.print(Text(f"The book of all symbols: {long:.1%} of capital long, {short:.1%} short."))
+        console.print(Text(f"The strategies' positions: {long:.1%} of capital long, {short:.1%} short."))
     for row in rows:
         reason = [f"{row['reason']}."] if row["current"] and row.get("reason") else []
         for said in (*row["notes"], *reason):

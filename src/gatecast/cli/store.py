@@ -9,6 +9,7 @@ import typer
 
 from gatecast.cli.options import AsJson, as_moment
 from gatecast.cli.show import counted, make_console, make_table, moment_text, print_json
+from gatecast.errors import SettingsError
 
 StoreFolder = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
 IndexAddress = Annotated[
@@ -36,6 +37,35 @@ def _moment(text: str | None) -> Any:
     from datetime import UTC, datetime
 
     return as_moment(text) or datetime.now(UTC)
+
+
+def card(
+    folder: StoreFolder,
+    out: Annotated[Path | None, typer.Option(help="File to write, .md or .html.", show_default="printed")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the card of a store: purpose, data, assumptions, rivals, failures, limits, changes and overrides.
+
+    Everything is read from the journal: the same journal gives the same bytes.
+    """
+    from gatecast.files import full_path, write_whole
+    from gatecast.report import card as card_of
+
+    if out is not None and out.suffix not in (".md", ".html"):
+        raise SettingsError(f"--out: expected a file that ends in .md or .html, got {out.name!r}.")
+    found = card_of(folder)
+    text = found.html() if out is not None and out.suffix == ".html" else found.markdown()
+    if out is not None:
+        try:
+            write_whole(full_path(out), text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise SettingsError(f"--out: {out} cannot be written: {error.strerror or error}.") from None
+    if as_json:
+        print_json({**found.to_dict(), "out": str(out) if out else None})
+    elif out is not None:
+        make_console().print(f"{out}: the card as of record {found.number}.", markup=False, soft_wrap=True)
+    else:
+        make_console().print(text, markup=False, soft_wrap=True)
 
 
 @store.command("list")

@@ -246,13 +246,15 @@ class Schedule(Settings):
         One fold a refit whose window has training and validation rows, in time order. Row numbers are ascending.
         """
         times, known_at = times.astype("datetime64[us]"), known_at.astype("datetime64[us]")
-        moments = np.unique(times)
-        if len(moments) == 0:
+        if len(times) == 0:
             return []
+        in_time = np.argsort(times, kind="stable")
+        ordered = times[in_time]
+        moments: TimeArray = ordered[np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])]
         added = np.searchsorted(moments, np.array(alarms, "datetime64[us]"))
         asked: TimeArray = moments[np.unique(added[added < len(moments)])]
         planned: TimeArray = np.union1d(moments[self.due(moments)], asked)
-        blocks = partial(self._blocks, times, known_at, moments)
+        blocks = partial(self._blocks, times, known_at, in_time, moments)
         if len(done) == 0:
             return blocks(planned)
         cutoffs = [one.astype("datetime64[us]") for one in done]
@@ -269,22 +271,31 @@ class Schedule(Settings):
         return blocks(np.array(cutoffs, "datetime64[us]"), kept=len(done))
 
     def _blocks(
-        self, times: TimeArray, known_at: TimeArray, moments: TimeArray, cutoffs: TimeArray, kept: int = 0
-    ) -> list[Fold]:
-        """The folds whose test blocks begin at these moments; the first `kept` even where nothing can be fitted."""
+        self, times: TimeArray, known_at: TimeArray, in_time: IntArray, moments: TimeArray, cutoffs: TimeArray,
+        kept: int = 0,
+    ) -> list[Fold]:  # fmt: skip
+        """The folds whose test blocks begin at these moments; the first `kept` even where nothing can be fitted.
+
+        `in_time`: the rows in time order, of which a fold looks at those of its window alone.
+        """
         sessions, begins = session_date(moments), np.searchsorted(moments, cutoffs)
-        until = np.r_[cutoffs[1:], moments[-1:] + np.timedelta64(1, "us")][: len(cutoffs)]
+        ordered, instant = times[in_time], np.timedelta64(1, "us")
+        until = np.r_[cutoffs[1:], moments[-1:] + instant][: len(cutoffs)]
+
+        def rows_from(first: np.datetime64, end: np.datetime64) -> IntArray:
+            return np.sort(in_time[slice(*np.searchsorted(ordered, np.array([first, end], ordered.dtype)))])
+
         folds: list[Fold] = []
         for number, (begin, cutoff, end) in enumerate(zip(begins.tolist(), cutoffs, until, strict=True)):
             if number >= kept and not self._reaches_back(begin, sessions):
                 continue
             since = _since(moments, sessions, begin, EXPANDING if self.expanding else self.train)
-            fittable = np.flatnonzero((times >= since) & known_by(known_at, cutoff))
+            window = rows_from(since, cutoff + instant)  # no answer is known before its forecast
+            fittable = window[known_by(known_at[window], cutoff)]
             train, validation = self.split(times, known_at, fittable)
             if number >= kept and (len(train) == 0 or len(validation) == 0):
                 continue
-            test = np.flatnonzero((times >= cutoff) & (times < end))
-            folds.append(Fold(len(folds), train, validation, test, cutoff, share=self.validation))
+            folds.append(Fold(len(folds), train, validation, rows_from(cutoff, end), cutoff, share=self.validation))
         return folds
 
     def due(self, moments: TimeArray) -> IntArray:

@@ -58,6 +58,10 @@ class Fits:
     seconds: float
 
 
+class NoRecordError(Exception):
+    """Something is to be learned from the record, and the forecasts are those of some samples alone."""
+
+
 @dataclass(frozen=True)
 class Forecasts:
     """Out-of-sample forecasts of one asset class.
@@ -76,6 +80,7 @@ class Forecasts:
     rivals: head -> for each fold the name of the simple rival in force, see `evaluation.rivals`.
     learned: part -> the numbers that the ensemble has learned at the last refit, see `combining.choice.Learning`.
     passed: cutoff of the newest refit that was made and is out of force again, see `Schedule.folds`; None: of none.
+    has_record: whether the samples are all that there are; of some alone nothing can be learned, see `of`.
 
     Of a class that is finished, beside others, arrays are on disk and read when they are asked for, see `compute.disk`.
     """
@@ -93,6 +98,7 @@ class Forecasts:
     refused_fits: Mapping[str, FittedForecaster] = field(default_factory=dict)
     learned: Mapping[str, FloatArray] = field(default_factory=dict)
     passed: np.datetime64 | None = None
+    has_record: bool = True
 
     @cached_property
     def rows(self) -> IntArray:
@@ -124,6 +130,24 @@ class Forecasts:
         samples = self.samples
         names = np.array(samples.symbols, dtype=object)
         return names[samples.symbol[samples.decided[rows]]], samples.times[rows]
+
+    def of(self, rows: IntArray) -> Forecasts:
+        """The forecasts of some samples of the last refit alone, ascending: what follows from them and nothing else."""
+        samples, none = self.samples, np.zeros(0, np.int64)
+        own = replace(samples, decided=samples.decided[rows], ends=samples.ends[rows])
+        folds = [replace(one, train=none, validation=none, test=none, samples=own) for one in self.folds]
+        folds[-1] = replace(folds[-1], test=np.arange(len(rows)))
+        values = {
+            model: {head: at_rows(heads, head, rows) for head in heads} for model, heads in _in_memory(self.values)
+        }
+        return replace(
+            self, samples=own, folds=tuple(folds), values=values, scale={}, members={}, has_record=False
+        )  # fmt: skip
+
+    def refuse_some(self) -> None:
+        """Raises `NoRecordError` where these are the forecasts of some samples alone."""
+        if not self.has_record:
+            raise NoRecordError
 
     def as_issued(self, past: Issued | None) -> Forecasts:
         """The forecasts, with the values that a past has issued in its rows, for models and heads that both have.

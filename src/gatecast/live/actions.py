@@ -219,7 +219,8 @@ def add_action(
         "spin_off", which needs `ratio` units of the symbol `into` for each share; "merger", which needs its `cash`, its
         `ratio` and `into`, or both; "symbol_change", which needs `into` (`ratio`: left out, 1).
     pay_day: when cash is paid; left out: on the day.
-    known_at: when it became known (default: `now`); a split of bars that the store has is known now at the earliest.
+    known_at: when it became known (default: `now`). A split of bars that the store has, and what gives money or units
+        in a session that its book has decided, is known now at the earliest.
     now: default: the clock.
 
     Raises `StoreError` for a symbol that the store does not have, `BarsError` and `SettingsError` for an action that
@@ -233,7 +234,7 @@ def add_action(
         terms = {"cash": cash, "ratio": ratio, "return": last_return, "price": price}
         value, own_ratio = _value(opened, symbol, day, kind, terms, moment)
         known = moment if known_at is None else as_utc(known_at, "known_at")
-        row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
+        row = known_since_told(opened, _row(symbol, day, kind, value, known, pay_day, into, own_ratio), moment)
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
             further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
@@ -394,6 +395,19 @@ def _changed(
     own = [waiting_sentence(store, one) for symbol, one in store.state.waiting.items() if symbol in row["symbol"]]
     message = f"{words}; what was issued stays. The next `gatecast update {store.folder}` decides with it."
     return _told(store, now, " ".join([message, *own]), changed=True)
+
+
+def known_since_told(store: Store, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Actions as a store takes them: what they give up to the newest session of its book is known now at the earliest.
+
+    That session was decided without it and stays; the next one pays who held before the date.
+    """
+    decided = max((one.session for one in store.state.issued), default="")
+    if not decided:
+        return actions
+    late = pl.col("kind").is_in([*PAYS, *GIVES]) & (pl.col("date") <= date.fromisoformat(decided))
+    told = pl.max_horizontal("known_at", pl.lit(now, UTC_TIME))
+    return actions.with_columns(known_at=pl.when(late).then(told).otherwise("known_at"))
 
 
 def _moment(now: datetime | None) -> datetime:

@@ -84,9 +84,10 @@ def figures_of(course: Course, settings: Book) -> dict[str, Any]:
         {
             "session": str(carried.day), "close": carried.close.isoformat(), "equity": step.booked.equity,
             "cash": step.cash, "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
-            "volatility": step.volatility, "target_volatility": settings.size.target_volatility,
+            "volatility": step.volatility, "spiked": step.spiked, "target_volatility": settings.size.target_volatility,
             "reached": step.reached, "currency": settings.money.currency,
-            "findings": [one.sentence for one in step.findings],
+            "earned": step.earned, "expected": step.expected, "level": step.level,
+            "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
         }
     )  # fmt: skip
     return found
@@ -166,16 +167,19 @@ def models_of_book(store: Store) -> tuple[int | None, int | None]:
     return before, said[-1].model if said else None
 
 
-def holdings_of(store: Store, before: int | None = None) -> pl.DataFrame:
+def holdings_of(store: Store, before: int | None = None, last: int | None = None) -> pl.DataFrame:
     """All that the book of a store held, as it counted before a record (None: as it counts): of a session that was
-    decided again the newest."""
-    return holdings_by_record(store, before).drop("record")
+    decided again the newest. `last`: so many of the newest records alone."""
+    return holdings_by_record(store, before, last).drop("record")
 
 
-def holdings_by_record(store: Store, before: int | None = None) -> pl.DataFrame:
+def holdings_by_record(store: Store, before: int | None = None, last: int | None = None) -> pl.DataFrame:
     """The same with the number of the `record` that decided."""
-    said = [one for one in store.state.issued if before is None or one.record < before]
-    tables = [store.holdings_of(one.book).with_columns(record=pl.lit(one.record, pl.Int64)) for one in said if one.book]
+    said = [one for one in store.state.issued if one.book and (before is None or one.record < before)]
+    said = said if last is None else said[-last:]
+    tables = [
+        store.holdings_of(str(one.book)).with_columns(record=pl.lit(one.record, pl.Int64)) for one in said
+    ]  # fmt: skip
     found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "record": pl.Int64}), *tables], how="vertical_relaxed")
     return found.filter(pl.col("record") == pl.col("record").max().over("session"))
 

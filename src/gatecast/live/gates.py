@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import Samples
 
 OPEN = "open"
-"""No gate closed: a position is held."""
+"""No gate closed: there is a position."""
 OUTSIDE: Kind = "outside"
 """A gate, and the kind of the problem of a symbol outside of its universe."""
 STILL: Kind = "no variance"
@@ -45,13 +45,13 @@ GATES = {
     STILL: "the price did not move within the window: there is nothing to forecast",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
     "not finite": "a forecast is no possible number",
-    "doubtful": "the record is too good to be true, or a leak was found: nothing is held until the cause is found",
-    "late claim": "the claim is gone with decisions one bar late: nothing is held",
+    "doubtful": "the record is too good to be true, or a leak was found: no position is taken until the cause is found",
+    "late claim": "the claim is gone with decisions one bar late: no position",
     "too good": "the class's record is better than an honest market allows",
     "flat": "no strategy's estimated return exceeds the cost of entering it",
     "evidence": "there is no evidence of skill yet: the evidence factor is 0",
     "signal": "the strategy in force has no position now",
-    OPEN: "a position is held",
+    OPEN: "there is a position",
 }
 """Gate -> why it closes, in the order in which they are asked."""
 WITHOUT_FORECAST = tuple(GATES)[: tuple(GATES).index("doubtful")]

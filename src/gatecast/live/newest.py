@@ -40,7 +40,7 @@ from gatecast.runs import Run, without_doubtful
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
 from gatecast.store import load_run, past_of
-from gatecast.trading.decisions import how_held, keys_of
+from gatecast.trading.decisions import keys_of, why_position
 
 NOT_FINITE: Kind = "not finite"
 """Kind of the problem of a forecast that is no number."""
@@ -263,12 +263,12 @@ def told_of(
     warnings = [problem.sentence for problem in problems]
     override = experiment.selection.evidence
     if override is not None:
-        said, verdict = how_held(override), run.warning.removeprefix(f"The settings set evidence = {override:g}. ")
+        said, verdict = why_position(override), run.warning.removeprefix(f"The settings set evidence = {override:g}. ")
         warnings.insert(0, f"{said[:1].upper()}{said[1:]}, whatever the record says. {verdict}".strip())
     elif run.doubtful:
-        warnings.insert(0, f"{run.warning} Nothing is held until the cause is found.")
+        warnings.insert(0, f"{run.warning} No position is taken until the cause is found.")
     elif run.untradable:
-        warnings.insert(0, "Nothing is held: a claim of the run is gone with decisions one bar late.")
+        warnings.insert(0, "No position: a claim of the run is gone with decisions one bar late.")
     chain = without_doubtful(run, chain)
     for name, one in chain.classes.items():
         due = refits_due(experiment.schedule, one.samples, past.forecasts[name])
@@ -324,7 +324,7 @@ def without_broken(
             safe.append(row)
             continue
         safe.append({**row, **{name: 0.0 for name in ("weight", "book") if name in row}})
-        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no possible number. Nothing is held: make a new run."
+        said = f"{row['symbol']!r}: {', '.join(lost)} of today is no possible number. No position: make a new run."
         broken.append(DataProblem(NOT_FINITE, (row["symbol"],), said))
     return safe, broken
 
@@ -428,8 +428,9 @@ def say_missed(
     """
     problems = []
     day = session_date(pl.col("time"))
-    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        before, kind, usual = known.filter(pl.col("asset_class") == name), asset_class(str(name)), usual_spacing(own)
+    for name in bars["asset_class"].unique().sort().to_list():
+        own, before = (frame.filter(pl.col("asset_class") == name) for frame in (bars, known))
+        kind, usual = asset_class(name), usual_spacing(own)
         if before.is_empty() or usual is None or usual > LONGER:
             continue
         begin, end = (frame.select(day.max()).item() for frame in (before, own))
@@ -564,8 +565,9 @@ def stale(
     then a symbol that stopped is stale.
     """
     problems, by_symbol = [], named_calendars(bars, calendars)
-    for (name,), own in bars.sort("asset_class").group_by("asset_class", maintain_order=True):
-        usual, known = usual_spacing(own), asset_class(str(name))
+    for name in bars["asset_class"].unique().sort().to_list():
+        own = bars.filter(pl.col("asset_class") == name)
+        usual, known = usual_spacing(own), asset_class(name)
         limit = max(known.gap_limit, 5 * usual) if usual else known.gap_limit
         ends = own.group_by("symbol").agg(pl.col("time").max()).sort("symbol")
         newest = max(ends["time"].to_list())

@@ -103,10 +103,11 @@ def firsts(store: Store, pieces: Pieces) -> list[int]:
 
 
 def compared(store: Store, pieces: Pieces) -> pl.DataFrame:
-    """What of `counting` a chain can say again: all but the history of each class."""
+    """What of `counting` a chain can say again: all but the history of each class, which may be a single close."""
     counts = counting(pieces)
     for number in firsts(store, pieces):
-        newest = [piece.issued.time == piece.issued.time.max() for piece in pieces[number].values()]
+        times = [piece.issued.time for piece in pieces[number].values()]
+        newest = [(time == time.max()) & (time.min() < time.max()) for time in times]
         each = zip(pieces[number].values(), newest, strict=True)
         kept = pl.concat([issued_keys(piece.issued).filter(pl.Series(own)) for piece, own in each])
         history = counts.filter(record=number).join(kept, on=KEYS, how="anti")

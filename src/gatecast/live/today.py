@@ -22,6 +22,7 @@ from gatecast.chain import make_chain
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
 from gatecast.live.kept import alarms_said, serve
+from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
 from gatecast.live.spans import AWAITED
@@ -60,13 +61,16 @@ class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
-    `book`: what the book holds; None without one. `rows`: the columns of the newest decision, and what the book holds
+    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one.
+
+    `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
     its part of the same change, where another model decided, `held_why` in words;
     `before` (weight, book, signal, strategy, gate and time of the newest one of a close at which the symbol could be
     traded, None where there is none), `change` of the weight (None where it cannot be traded now), and `because`: cause
     (see `CAUSES`) -> its part of the change; `replaced`: what another model had decided at the same close, None where
-    none had; `why` in words. `alarms`: of drift that are on, see `forecasting.drift.Alarm`.
+    none had; `risk_share`: of the variance of the book; `why` in words. `alarms`: of drift that are on, see
+    `forecasting.drift.Alarm`.
     """
 
     store: Path
@@ -77,6 +81,7 @@ class Today:
     undecided: Sequence[str] = ()
     behind: str = ""
     book: HeldNow | None = None
+    morning: Morning | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -84,6 +89,7 @@ class Today:
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "book": self.book.to_dict() if self.book else None,
+            **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
 
@@ -104,15 +110,17 @@ def today_of(opened: Store, moment: datetime) -> Today:
         return Today(opened.folder, moment, opened.state.serving, [])
     again = _Again(opened, said.newest, moment)
     causes, book = _causes(again, said), book_now(opened)
-    held_by = _held_by(again, book)
+    held_by, told = _held_by(again, book), morning(opened, book, moment)
+    shares = told.risk.shares if told else {}
     rows = [
-        {**said.row(symbol, causes.get(symbol, {})), **_of_book(book, symbol, held_by.get(symbol, {}))}
+        {**said.row(symbol, causes.get(symbol, {})), **_of_book(book, symbol, held_by.get(symbol, {})),
+         "risk_share": shares.get(symbol)}
         for symbol in sorted(said.newest)
-    ]
+    ]  # fmt: skip
     undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, said.newest, moment), book,
+        _behind(opened, said.newest, moment), book, told,
     )  # fmt: skip
 
 
@@ -335,13 +343,13 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if row["gate"] in WITHOUT_FORECAST:
         was = "" if before is None or abs(_weight(before)) < SHOWN else f", {_weight(before):+.3f} before"
         aged = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if row["gate"] == OLD_MODEL)
-        return f"no decision: {gate}. The strategies hold nothing of it{was}{f': {aged}' if aged else ''}."
+        return f"no decision: {gate}. The strategies have no position{was}{f': {aged}' if aged else ''}."
     if before is None:
         return "the first decision."
     if before["gate"] in WITHOUT_FORECAST and before["gate"] != OLD_MODEL:
         return f"the strategies' weight is {weight:+.3f} after a close without a forecast."
     if abs(weight - _weight(before)) < SHOWN:
-        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still hold nothing of it: {gate}."
+        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still have no position: {gate}."
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."

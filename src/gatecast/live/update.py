@@ -21,7 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
-from gatecast.live.actions import changed_waits, say_waiting, without_waiting
+from gatecast.live.actions import changed_waits, known_since_told, say_waiting, without_waiting
 from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
@@ -50,9 +50,19 @@ from gatecast.live.parity import newest_difference
 from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.actions import GOES, LEVELS, join_actions, no_actions, with_ends, with_known_at
+from gatecast.market.actions import (
+    GOES,
+    LEVELS,
+    join_actions,
+    no_actions,
+    refuse_above_price,
+    refuse_contradicted,
+    with_ends,
+    with_known_at,
+    with_terms,
+)
 from gatecast.market.awaited import with_awaited
-from gatecast.market.bars import COLUMNS
+from gatecast.market.bars import COLUMNS, UTC_TIME, session_date, session_of
 from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, merge_bars, names_of
@@ -199,6 +209,9 @@ def update(
             tables = beside(opened, named)
             options = {name: one for name, one in given.items() if name not in named}
             reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+            reading = _with_actions_of_others(opened, reading, tables.actions, moment)
+            if other := _other_currencies(opened, reading.currencies):
+                warnings.warn(other, stacklevel=2)
         if cut_off := _may_be_cut(bars):
             warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
@@ -208,6 +221,9 @@ def update(
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
         known_actions, made = _actions_with(opened, reading.actions, moment), list[Made | None]()
+        if len(splits_now := _splits_told(opened, known, reading, moment)) and len(fresh):
+            known_actions = pl.concat([known_actions, splits_now]).sort("symbol", "kind", "date")
+            opened.set_actions(known_actions, moment)  # before the bars, which are stored as they were traded
         served, why_not = _serving(opened)
 
         def decide(bars: pl.DataFrame) -> Made | None:
@@ -326,6 +342,39 @@ def _read(
     return read_with_findings(source, now=now, lengths=lengths, **given)
 
 
+def _other_currencies(store: Store, told: Mapping[str, str]) -> str:
+    """Says that a symbols file names other currencies than those in which a store counts; "" where it does not."""
+    money = store.experiment.book.money
+    other = [name for name, one in sorted(told.items()) if money.currencies.get(name, money.currency) != one]
+    if not other:
+        return ""
+    named = ", ".join(f'{name} = "{told[name]}"' for name in other)
+    return (
+        f"{names_of(other)}: the symbols file says another currency than the store counts in, which stays. For another "
+        f"one give [book.money.currencies] {named} with `gatecast retrain {store.folder} --settings FILE`."
+    )
+
+
+def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, now: datetime) -> Reading:
+    """A reading with the actions, dated up to now, of a store's symbols without a bar in it, as of one that is gone.
+
+    Raises `BarsError` for one that the store's bars contradict.
+    """
+    own = pl.col("symbol").is_in(list(store.state.symbols)) & ~pl.col("symbol").is_in(reading.bars["symbol"].implode())
+    others = told.filter(own, ~pl.col("kind").is_in(LEVELS), pl.col("date") <= session_of(now))
+    names = set(others["symbol"])
+    findings = [one for one in reading.findings if one.rule != "action_unmatched" or one.symbol not in names]
+    reading = replace(reading, findings=tuple(findings))
+    others = others.join(store.actions, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    if others.is_empty():
+        return reading
+    bars = store.bars.as_of(now)
+    others = with_ends(with_known_at(others, bars), bars)
+    refuse_above_price(others, bars)
+    refuse_contradicted(others, bars)
+    return replace(reading, actions=pl.concat([reading.actions, others]))
+
+
 def _to_store(
     store: Store, known: pl.DataFrame, reading: Reading, splits: Any, now: datetime, calendars: Mapping[str, str], *,
     was_read: bool,
@@ -365,8 +414,18 @@ def _to_store(
     problems += [DataProblem(one.kind, one.symbols, of_store(one.sentence)) for one in merged.problems]
     problems += say_missed(known, merged.bars, calendars)
     columns = [name for name in others.columns if name in merged.news.columns]
-    news = on_one_level(merged.news.select(columns), factors, back=True)
+    news = merged.news.select(columns)
+    news = on_one_level(news, pl.concat([factors, _splits_told(store, known, reading, now)]), back=True)
     return pl.concat([news, others.select(columns)]), tuple(problems), merged.steps
+
+
+def _splits_told(store: Store, known: pl.DataFrame, reading: Reading, now: datetime) -> pl.DataFrame:
+    """The splits of a reading's table after a symbol's last known bar that a store does not have: it knows them now."""
+    last = known.group_by("symbol").agg(_last=session_date(pl.col("time")).max())
+    splits = reading.actions.filter(pl.col("kind") == "split", pl.col("value") != 1).join(last, on="symbol")
+    new = splits.filter(pl.col("date") > pl.col("_last")).drop("_last")
+    new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+    return with_terms(new.with_columns(known_at=pl.lit(now, UTC_TIME)))
 
 
 def _refuse_old_splits(known: pl.DataFrame, bars: pl.DataFrame) -> None:
@@ -402,7 +461,7 @@ def _actions_with(store: Store, found: pl.DataFrame, now: datetime) -> pl.DataFr
     new = found.filter(~pl.col("kind").is_in(LEVELS)).join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    every = join_actions(known, new) if len(new) else known
+    every = join_actions(known, known_since_told(store, new, now)) if len(new) else known
     return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
 
 

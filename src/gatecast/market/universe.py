@@ -6,6 +6,7 @@ Outside nothing is forecast, learned or held; windows reach back over bars from 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import polars as pl
 from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
 from gatecast.market.bars import session_date
 from gatecast.market.classes import ASSET_CLASSES
+from gatecast.market.sessions import calendar_of
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import is_file, read_tables, shown_path
 from gatecast.market.times import texts_of
@@ -81,8 +83,8 @@ def _refuse_unsound(texts: pl.DataFrame, dates: pl.DataFrame, table: Table, own:
 def with_universe(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
     """Bars with the column `in_universe` by a frame of `UNIVERSE`; a symbol that it does not list is outside always.
 
-    The last session of a stay is that after which the next day on which the class trades is outside, whatever bars
-    there are. Raises `BarsError` where no bar is inside.
+    The last session of a stay is that after which the next day on which the class trades, by its exchange's calendar
+    (else the next weekday), is outside, whatever bars there are. Raises `BarsError` where no bar is inside.
 
     >>> from datetime import date
     >>> from gatecast.market import synthetic
@@ -102,16 +104,30 @@ def with_universe(bars: pl.DataFrame, universe: pl.DataFrame) -> pl.DataFrame:
         return found
 
     day = session_date(pl.col("time"))
-    names = bars["asset_class"].unique().to_list()
-    every_day = pl.col("asset_class").is_in([name for name in names if ASSET_CLASSES[name].periods_per_year > 300])
-    weekday = day.dt.weekday().cast(pl.Int64)
-    until_next = pl.when(~every_day & (weekday >= 5)).then(8 - weekday).otherwise(1)
-    value = pl.when(inside(day + pl.duration(days=until_next))).then(1.0).otherwise(LAST)
-    found = bars.with_columns(pl.when(inside(day)).then(value).otherwise(0.0).alias(INSIDE))
+    days = bars.select("asset_class", _day=day).unique().sort("asset_class", "_day")
+    after = [
+        own.with_columns(_next=pl.Series(_next_days(name, own["_day"].to_numpy()), dtype=pl.Date))
+        for (name,), own in days.group_by("asset_class", maintain_order=True)
+    ]
+    placed = bars.with_columns(_day=day).join(pl.concat(after), on=["asset_class", "_day"], maintain_order="left")
+    value = pl.when(inside(pl.col("_next"))).then(1.0).otherwise(LAST)
+    found = placed.with_columns(pl.when(inside(day)).then(value).otherwise(0.0).alias(INSIDE)).drop("_day", "_next")
     if not (found[INSIDE] > 0).any():
         known = bars["symbol"].unique().sort().to_list()
         name = universe["symbol"][0]
         raise BarsError(f"the universe has no bar of these symbols inside its dates. {did_you_mean(name, known)}")
+    return found
+
+
+def _next_days(asset_class: str, days: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
+    """(days,) the next day after each on which a class trades."""
+    known, days = ASSET_CLASSES[asset_class], days.astype("datetime64[D]")
+    if known.periods_per_year > 300:
+        return days + 1
+    found = np.busday_offset(days + 1, 0, roll="forward")
+    sessions = calendar_of(known.calendar, datetime.combine(days.max().item(), time(), UTC)).session
+    there = days >= sessions[0]
+    found[there] = sessions[np.searchsorted(sessions, days[there], side="right")]
     return found
 
 

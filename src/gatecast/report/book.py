@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gatecast.evaluation.findings import REACHED, cut_by
 from gatecast.evaluation.risk import sentences_of
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import Data
-from gatecast.report.words import begun, counted, is_number, percent
+from gatecast.report.words import counted, is_number, percent
+from gatecast.trading.book import BOUGHT
 
 Scores = Mapping[str, Any]
-GATES = {
-    "spike": "spike_sizes", "borrow": "what can be borrowed",
-    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
-    "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
-}  # fmt: skip
-"""What cut a symbol -> what a reader calls it; of others the setting of the cap."""
 MOST_HELD = 30
 """Symbols whose holding is shown, the largest."""
 OF_CONTROL = ("spread", "worst")
@@ -28,7 +24,8 @@ def book(scores: Scores) -> Data | None:
     """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
 
     In: a run's scores without NaN; None without a book. `tails`: its sentence, and rows of methods and of years;
-    `gate`: a sentence.
+    `gate`: a sentence. `facts`: what the first screen says: what is held now, long plus short, the row of the line that
+    is held, and that of its core bought and held.
     """
     found = scores.get("book") or {}
     if not found:
@@ -42,17 +39,26 @@ def book(scores: Scores) -> Data | None:
     ]  # fmt: skip
     held = found.get("holds") or []
     own = [line for line in lines if line.get("line") == ENSEMBLE]
+    by_name = {line.get("line"): line for line in lines}
+    name = (risk.get("today") or {}).get("line") or ENSEMBLE
     return {
+        "facts": {
+            "held": sum(abs(row["held"]) for row in held if is_number(row.get("held"))) if held else None,
+            "row": by_name.get(name) or by_name.get(ENSEMBLE),
+            "beside": by_name.get(BOUGHT) or {},
+        }
+        if own
+        else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
-        "holds": [{**row, "cut": GATES.get(row.get("gate"), row.get("gate"))} for row in held[:MOST_HELD]],
+        "holds": [{**row, "cut": cut_by(row["gate"]) if row.get("gate") else ""} for row in held[:MOST_HELD]],
         "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
         "tails": risk.get("tails") or None,
         "today": exposure(risk.get("today")),
         "notes": [
-            *(note for line in own for note in (*_target(line, found.get("target_volatility")), *_findings(line))),
+            *(note for line in own for note in _target(line, found.get("target_volatility"))),
             *_left_out(found.get("left_out") or {}),
             *_cash(found),
             *(_dividends(line) for line in own),
@@ -78,7 +84,9 @@ def _held(rows: list[dict[str, Any]]) -> str:
 
 
 def _target(line: Scores, target: Any) -> list[str]:
-    """How often the target volatility was reached, and which caps kept the book below it.
+    """How often the target volatility was reached, which caps kept the book below it, and what trading cost.
+
+    Nothing of the target where it was reached at too few closes: that is a finding.
 
     >>> line = {"reached": 0.75, "sessions": 400, "caps": {"gross": 90, "spike": 4}}
     >>> print(*_target(line, 0.1))
@@ -89,35 +97,17 @@ def _target(line: Scores, target: Any) -> list[str]:
     share, closes = line.get("reached"), line.get("sessions")
     if not (is_number(share) and is_number(closes)):
         return []
-    first = f"The target of {percent(target)} a year was reached at"
-    if share >= 1:
-        return [f"{first} every close."]
-    caps = [f"{GATES.get(cap, f'{cap}_cap')} {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
-    why = f" What kept it lower: {', '.join(caps)}." if caps else ""
-    few = (
-        " The caps decided the size at most closes, so that the lines differ little: a lower target_volatility shows "
-        "what the forecasts do."
-        if caps and share < 0.5 else ""
-    )  # fmt: skip
+    caps = [f"{cut_by(cap)} {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
+    why = f" What kept it lower: {', '.join(caps)}." if caps and share < 1 else ""
+    where = "every close" if share >= 1 else f"{counted(round(share * closes))} of {counted(closes)} closes"
+    told = [f"The target of {percent(target)} a year was reached at {where}.{why}"] if share >= REACHED else []
     costs = [line.get(name) for name in ("commission", "spread", "impact")]
     paid = []
     if all(is_number(one) for one in costs):
         names = ("commission", "half the spread", "impact")
         parts = ", ".join(f"{name} {percent(one, 2)}" for name, one in zip(names, costs, strict=True))
         paid = [f"Trading cost gatecast's line a year: {parts} of the equity; [costs] is what the strategies pay."]
-    return [f"{first} {counted(round(share * closes))} of {counted(closes)} closes.{why}{few}", *paid]
-
-
-def _findings(line: Scores) -> list[str]:
-    """What sizing found, a sentence a kind.
-
-    >>> _findings({"findings": [{"kind": "lot", "closes": 3, "newest": "A: one lot is too large"}]})
-    ['A: one lot is too large (at 3 closes, this was the newest).']
-    """
-    return [
-        f"{begun(one['newest'])} (at {counted(one['closes'])} close{'s, this was the newest' * (one['closes'] != 1)})."
-        for one in line.get("findings") or []
-    ]
+    return [*told, *paid]
 
 
 def _left_out(symbols: Mapping[str, str]) -> list[str]:

@@ -261,7 +261,7 @@ def draw_candles(data: Data) -> Any:
         shapes=_turbulent(past["turbulent"]) if past else [],
         annotations=[
             *([_said_in_corner(data["since"])] if data.get("since") else []),
-            _panel_title("weight decided", 0.22),
+            _panel_title("position decided", 0.22),
             _panel_title("strategy in force", 0.045),
         ],
     )

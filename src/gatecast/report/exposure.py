@@ -71,20 +71,7 @@ def _said(found: Scores) -> list[str]:
             "How much it loses in a bad session cannot be said: that takes 250 past sessions in which all that is held "
             f"has a return, {number(found.get('vectors') or 0)} are there."
         )
-    return [held, *_silent(found.get("silent") or {}), loses, *_smallest(found.get("smallest_move") or {})]
-
-
-def _silent(found: Mapping[str, Any]) -> list[str]:
-    """What is held and has had no bar for some sessions.
-
-    >>> _silent({"A": "2024-01-05", "B": "2024-01-05", "C": "2024-01-09"})
-    ['No bar since 2024-01-05: A, B; since 2024-01-09: C. Their risk is that of their last forecast.']
-    """
-    days: dict[str, list[str]] = {}
-    for name, day in found.items():
-        days.setdefault(str(day), []).append(name)
-    said = "; ".join(f"since {day}: {_first(names)}" for day, names in sorted(days.items()))
-    return [f"No bar {said}. Their risk is that of their last forecast."] if said else []
+    return [held, loses, *_smallest(found.get("smallest_move") or {})]
 
 
 def _smallest(move: Scores) -> list[str]:

@@ -25,7 +25,7 @@ from gatecast.report.figures import Data, part
 from gatecast.report.intervals import intervals
 from gatecast.report.scorecard import dumbbell, interval_plot, placed, rival_of, scorecard, width_of
 from gatecast.report.tuning import tuning
-from gatecast.trading.decisions import how_held
+from gatecast.trading.decisions import why_position
 
 if TYPE_CHECKING:
     import jinja2
@@ -112,6 +112,7 @@ def report_data(run: Run) -> Data:
         "alone": alone(scores.get("models") or [], verdicts, window, scores.get("many"), names),
         "quoted": quoted(verdicts.get("risk") or {}),
         "book": book(jsonable({k: scores[k] for k in ("book", "verdicts") if k in scores})),
+        "findings": scores.get("findings") or [],
         "heads": _heads(verdicts, money),
         "scorecard": scorecard(jsonable({k: scores[k] for k in SCORECARD if k in scores}), _bars_judged(run)),
         "money": money,
@@ -215,7 +216,7 @@ def _ends(found: Mapping[str, Any]) -> Data | None:
     if not any(found.get(kind) for kind in ENDS):
         return None
     total, without = (found.get(name) or {} for name in ("total_return", "total_return_without_default"))
-    names = {"strategy": "book", "benchmark": "benchmark, bought and held"}
+    names = {"strategy": "strategies", "benchmark": "benchmark, bought and held"}
     return {
         "counts": [{"booked": said, "symbols": found.get(kind, 0)} for kind, said in ENDS.items()],
         "totals": [
@@ -236,9 +237,9 @@ def _since(row: Mapping[str, Any]) -> str | None:
 
 
 def _money(run: Run, rows: Iterable[Mapping[str, Any]]) -> Data:
-    """Trading in numbers: evidence factor, signals and those traded, positions held.
+    """The strategies in numbers: evidence factor, signals and those traded, positions.
 
-    `rows`: see `gatecast.newest.newest_rows`; what is invested now is the sum of their book.
+    `rows`: see `gatecast.newest.newest_rows`; positions now are the sum of their shares of the capital.
     """
     rows = list(rows)
     today = [row["symbol"] for row in rows if row["today"] in ("bar", "no trade")]
@@ -280,18 +281,18 @@ def _follows(head: str, money: Data) -> str | None:
     if head == "direction":
         return "Enters the expected return, which must exceed the cost of a round trip before a position is opened."
     if head == "volatility":
-        return "Sets the size of every position and the width of the intervals."
+        return "Sets the size of the book and of every position, and the width of the intervals."
     if head == "regime":
         return "Describes the coming bars; no position follows from it alone."
     if head == "risk":
         return "How large the book is follows from this forecast. Control and money are answers of their own."
     if head == "strategy" and (override := money.get("evidence_set")) is not None:
-        return f"{words.begun(how_held(override))}, not because of the record."
+        return f"{words.begun(why_position(override))}, not because of the record."
     if head == "strategy" and evidence is not None:
         effect = (
-            "no position is held"
+            "there is no position"
             if evidence == 0
-            else "positions are held in full"
+            else "positions are taken in full"
             if evidence == 1
             else "positions are scaled down by it"
         )

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
+from gatecast.evaluation.findings import cut_by
 from gatecast.files import sha256_of
 from gatecast.report import drawing
-from gatecast.report.book import GATES
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
 from gatecast.report.page import environment_of
@@ -52,7 +52,7 @@ def morning(view: View) -> Answer:
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
-        "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(), "cuts": GATES,
+        "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(), "cut": cut_by,
         "waiting": sorted(view.store.state.waiting),
     }  # fmt: skip
 
@@ -100,7 +100,7 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "symbol": symbol, "asset_class": view.store.state.symbols[symbol], "row": said["decision"] or {},
         "path": said["path"], "symbols": names, "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
-        "titles": view.titles(), "cuts": GATES, "waits": view.store.state.waiting.get(symbol),
+        "titles": view.titles(), "cut": cut_by, "waits": view.store.state.waiting.get(symbol),
         "figures": {"candles": {symbol: drawing.draw_candles(data).to_plotly_json()}} if data else {},
     }  # fmt: skip
 

@@ -19,6 +19,8 @@ from gatecast.trading.money import Account
 from gatecast.trading.sizing import BookState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
@@ -30,6 +32,9 @@ OF_NAMES = (
     "units", "price", "rate", "parked", "parked_value", "orders", "ahead", "scale", "last", "held_core", "core",
     "squares", "squares_weight", "squares_count", "split",
 )  # fmt: skip
+OF_CHANGES = ("changed_place", "changed_units")
+WHOLE = ("bars", "changed_place")
+"""Arrays of whole numbers."""
 OF_PAIRS = ("same", "same_weight", "lagged", "lagged_weight", "returns", "returns_weight")
 NUMBERS = ("cash", "equity", "surprise", "peak", "correlations_half_life", "core_half_life")
 """What the array `numbers` has, in this order."""
@@ -43,7 +48,8 @@ def bytes_of_carried(carried: Carried) -> bytes:
     account, sizing, correlations = line.account, line.sizing, line.correlations
     table = {
         "names": list(line.names), "classes": list(line.classes), "session": str(carried.day),
-        "due": [str(day) for day, _ in account.due], "month": core.month, "flat_left": sizing.flat_left,
+        "due": [str(day) for day, _ in account.due], "changed": [str(day) for day, _, _ in account.changes],
+        "month": core.month, "flat_left": sizing.flat_left,
     }  # fmt: skip
     numbers = (
         account.cash, line.equity, sizing.surprise, sizing.peak, correlations.half_life, core.ewma.half_life
@@ -51,6 +57,8 @@ def bytes_of_carried(carried: Carried) -> bytes:
     arrays: dict[str, NDArray[Any]] = {
         TABLE: np.frombuffer(json.dumps(table, sort_keys=True).encode(), np.uint8),
         "numbers": np.array(numbers, np.float64), "due": np.array([money for _, money in account.due], np.float64),
+        "changed_place": np.array([place for _, place, _ in account.changes], np.int64),
+        "changed_units": np.array([units for _, _, units in account.changes], np.float64),
         "units": account.units, "price": account.price, "rate": account.rate, "parked": account.parked,
         "parked_value": account.parked_value, "orders": line.orders, "ahead": line.ahead, "scale": line.scale,
         "held_core": line.core, "core": core.weights, "last": correlations.last, "bars": line.bars, "split": line.split,
@@ -75,13 +83,14 @@ def carried_of(content: bytes) -> Carried:
     count = len(names)
     if len(classes) != count or len({*names}) != count:
         raise ValueError(f"it has {count} names, {len({*names})} of them different, and {len(classes)} classes")
-    _refuse_other_shapes(arrays, count, len(table["due"]))
+    _refuse_other_shapes(arrays, count, {name: len(table[name]) for name in ("due", "changed")})
     numbers = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
     day = date.fromisoformat(table["session"][:10])
-    due = [date.fromisoformat(one[:10]) for one in table["due"]]
+    due, changed = ([date.fromisoformat(one[:10]) for one in table[name]] for name in ("due", "changed"))
+    changes = zip(changed, arrays["changed_place"].tolist(), arrays["changed_units"].tolist(), strict=True)
     account = Account(
         numbers["cash"], arrays["units"], arrays["price"], arrays["rate"], arrays["parked"], arrays["parked_value"],
-        tuple(zip(due, arrays["due"].tolist(), strict=True)), day,
+        tuple(zip(due, arrays["due"].tolist(), strict=True)), day, tuple(changes),
     )  # fmt: skip
     correlations = Correlations(
         names, classes, numbers["correlations_half_life"], Sums(arrays["same"], arrays["same_weight"]),
@@ -98,21 +107,27 @@ def carried_of(content: bytes) -> Carried:
     return Carried(line.with_covariance(), CoreState(names, classes, ewma, arrays["core"], table["month"]))
 
 
-def _refuse_other_shapes(arrays: dict[str, NDArray[Any]], count: int, due: int) -> None:
-    """Raises `ValueError` for arrays of so many names and sums due that are others than those of `bytes_of_carried`."""
+def _refuse_other_shapes(arrays: dict[str, NDArray[Any]], count: int, lengths: Mapping[str, int]) -> None:
+    """Raises `ValueError` for arrays of so many names that are others than those of `bytes_of_carried`.
+
+    `lengths`: of the sums due, and of the changes of units.
+    """
     wanted: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(OF_NAMES, (count,)), **dict.fromkeys(OF_PAIRS, (count, count)), "numbers": (len(NUMBERS),),
-        "due": (due,), "bars": (count,),
+        "due": (lengths["due"],), "bars": (count,), **dict.fromkeys(OF_CHANGES, (lengths["changed"],)),
     }  # fmt: skip
     if arrays.keys() != {*wanted, "targets"}:
         odd = sorted(arrays.keys() ^ {*wanted, "targets"})
         raise ValueError(f"it lacks the array {odd[0][:80]!r}, or has it and should not")
     for name, array in arrays.items():
-        kind = np.int64 if name == "bars" else np.float64
+        kind = np.int64 if name in WHOLE else np.float64
         shape = wanted.get(name, (len(array), count) if array.ndim == 2 else (0, count))
         if array.dtype != kind or array.shape != shape:
             raise ValueError(f"its {name!r} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
     refuse_infinite({name: arrays[name] for name in MAY_BE_UNKNOWN}, nan=True)
-    refuse_infinite({name: one for name, one in arrays.items() if name not in (*MAY_BE_UNKNOWN, "bars")}, nan=False)
+    refuse_infinite({name: one for name, one in arrays.items() if name not in (*MAY_BE_UNKNOWN, *WHOLE)}, nan=False)
+    places = arrays["changed_place"]
+    if not ((places >= 0) & (places < count)).all():
+        raise ValueError(f"units of a name changed that is none of its {count}")
     if not all(math.isfinite(one) and one > 0 for one in arrays["numbers"][-2:].tolist()):
         raise ValueError("its half-lives are not above 0")

@@ -9,12 +9,11 @@ fails a store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import polars.selectors as cs
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -41,16 +40,9 @@ from sqlalchemy.pool import NullPool
 
 from gatecast.errors import StoreError, cut, hidden
 from gatecast.files import is_regular, remove
-from gatecast.store.journal import Journal, Record, canonical
-from gatecast.store.state import refuse_misfit
-
-if TYPE_CHECKING:
-    import polars as pl
-
-FILE = "index.sqlite"
-FILE_BYTES = 20_000_000_000
-ROWS = 5_000
-"""Rows of one insertion."""
+from gatecast.store import indexed
+from gatecast.store.indexed import FILE, FILE_BYTES, ReadDecisions, files_of, rows_of
+from gatecast.store.journal import Journal, Record
 
 _META = MetaData()
 
@@ -63,15 +55,15 @@ def _key() -> list[Column[Any]]:
 
 
 RECORDS = Table(
-    "gatecast_records", _META, *_key(), Column("time", DateTime(timezone=True)), Column("now", DateTime(timezone=True)),
+    indexed.RECORDS, _META, *_key(), Column("time", DateTime(timezone=True)), Column("now", DateTime(timezone=True)),
     Column("kind", String(40), index=True), Column("hash", String(64)), Column("body", Text),
 )  # fmt: skip
 BARS = Table(
-    "gatecast_bars", _META, *_key(), Column("year", Integer, primary_key=True, autoincrement=False),
+    indexed.BARS, _META, *_key(), Column("year", Integer, primary_key=True, autoincrement=False),
     Column("part", String(100)), Column("rows", BigInteger),
 )  # fmt: skip
 REFITS = Table(
-    "gatecast_refits", _META, *_key(), Column("now", DateTime(timezone=True)), Column("cutoffs", Text),
+    indexed.REFITS, _META, *_key(), Column("now", DateTime(timezone=True)), Column("cutoffs", Text),
     Column("status", String(20)), Column("reason", Text),
 )  # fmt: skip
 NUMBERS = (
@@ -79,7 +71,7 @@ NUMBERS = (
     "weight", "book",
 )  # fmt: skip
 DECISIONS = Table(
-    "gatecast_decisions", _META, Column("store", String(64), primary_key=True),
+    indexed.DECISIONS, _META, Column("store", String(64), primary_key=True),
     Column("symbol", Text, primary_key=True),
     Column("time", DateTime(timezone=True), primary_key=True), Column("record", BigInteger),
     Column("model", BigInteger), *(Column(name, Float) for name in NUMBERS), Column("signal", Integer),
@@ -90,10 +82,6 @@ DECISIONS = Table(
 _OF_ONE = delete(DECISIONS).where(
     DECISIONS.c.symbol == bindparam("_symbol"), DECISIONS.c.time == bindparam("_time")
 )  # fmt: skip
-
-ReadDecisions = Callable[[str], "pl.DataFrame"]
-"""The table of decisions of an artefact, by its name."""
-
 
 REBUILD = "`gatecast store check --rebuild` makes it again"
 
@@ -165,11 +153,7 @@ class Index:
                 engine.dispose()
 
     def _files(self) -> list[Path]:
-        """The files of an index beside a store, and those that SQLite keeps with it, as far as they are there."""
-        if self.file is None:
-            return []
-        files = [self.folder / f"{FILE}{ending}" for ending in ("", "-journal", "-wal", "-shm")]
-        return [file for file in files if file.is_symlink() or file.exists()]
+        return [] if self.file is None else files_of(self.folder)
 
     def _refuse_odd_file(self, file: Path) -> None:
         if file.is_symlink() or not is_regular(file):
@@ -246,47 +230,16 @@ class Index:
         return count
 
     def _add_record(self, connection: Connection, record: Record, decisions: ReadDecisions | None) -> None:
-        refuse_misfit(record.kind, record.body)
-        own = {"store": self.store, "record": record.number}
-        body = canonical(dict(record.body)).decode()
-        connection.execute(
-            RECORDS.insert(),
-            {**own, "time": record.time, "now": record.now, "kind": record.kind, "hash": record.hash, "body": body},
-        )
-        match record.kind:
-            case "bars":
-                rows = record.body["rows"]
-                parts = [
-                    {**own, "year": int(year), "part": part, "rows": rows.get(year, 0)}
-                    for year, part in record.parts.items()
-                ]
-                connection.execute(BARS.insert(), parts)
-            case "refit":
-                cutoffs = canonical(record.body.get("cutoffs", {})).decode()
-                connection.execute(
-                    REFITS.insert(),
-                    {**own, "now": record.now, "cutoffs": cutoffs, "status": "candidate", "reason": ""},
-                )
-            case "accepted" | "refused":
-                of = (REFITS.c.store == self.store) & (REFITS.c.record == record.body["model"])
-                reason = record.body.get("reason", "").replace("\0", "\ufffd")  # PostgreSQL has no such text
-                connection.execute(update(REFITS).where(of).values(status=record.kind, reason=reason))
-            case "issued" if decisions is not None:
-                with contextlib.suppress(StoreError):  # of a damaged artefact; `store check` says so
-                    self._add_decisions(connection, record, decisions(record.parts["decisions"]))
-
-    def _add_decisions(self, connection: Connection, record: Record, table: pl.DataFrame) -> None:
-        own = {"store": self.store, "record": record.number, "model": record.body.get("model")}
-        kept = [name for name in table.columns if name in DECISIONS.c and name not in own]
-        texts = [name for name, kind in table.schema.items() if name in kept and kind == table.schema["symbol"]]
-        plain = table.select(kept).with_columns(cs.by_name(texts).str.replace_all("\0", "\ufffd", literal=True))
-        for piece in plain.iter_slices(ROWS):
-            rows = [{**own, **row} for row in piece.to_dicts()]
-            names = [column.name for column in DECISIONS.c]
-            if rows:
+        for name, rows in rows_of(self.store, record, decisions):
+            table = _META.tables[name]
+            if table is DECISIONS:
                 before = [{"_symbol": row["symbol"], "_time": row["time"]} for row in rows]
                 connection.execute(_OF_ONE.where(DECISIONS.c.store == self.store), before)  # records come in order
-                connection.execute(DECISIONS.insert(), [{name: row.get(name) for name in names} for row in rows])
+            connection.execute(table.insert(), [{one.name: row.get(one.name) for one in table.c} for row in rows])
+        if record.kind in ("accepted", "refused"):
+            of = (REFITS.c.store == self.store) & (REFITS.c.record == record.body["model"])
+            reason = record.body.get("reason", "").replace("\0", "\ufffd")  # PostgreSQL has no such text
+            connection.execute(update(REFITS).where(of).values(status=record.kind, reason=reason))
 
     def decisions(self, symbol: str | None = None) -> list[Mapping[str, Any]]:
         """The decisions in the index, of one symbol or of all, by time and symbol."""

@@ -309,6 +309,19 @@ class Book(Schema):
 Rows = list[dict[str, Any]]
 
 
+class Found(Schema):
+    """A finding, see `evaluation.findings.Finding`."""
+
+    kind: Name
+    subject: Name
+    weight: float
+    share_of: Name
+    sample: Count
+    counted: Name
+    sentence: Text
+    advice: Text
+
+
 class Survivorship(Schema):
     """What is known of who belonged to the universe when."""
 
@@ -329,6 +342,7 @@ class Scores(Schema):
     delistings: list[Delisting] = []
     survivorship: Survivorship = Survivorship()
     warnings: list[Text] = []
+    findings: list[Found] = []
     holdout: dict[str, Any] | None = None
     trials: dict[str, Any] = {}
     many: dict[str, dict[str, Any]] = {}
@@ -430,6 +444,7 @@ class CarriedTable(Schema):
     classes: list[Name]
     session: Moment
     due: list[Moment]
+    changed: list[Moment]
     month: Annotated[int, Field(ge=-1, le=10**6)]
     flat_left: Count
 
@@ -518,7 +533,8 @@ class BookOfRecord(Schema):
     """What a record says of the book at its newest session: the session, the newest close that was seen, and figures.
 
     Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
-    `trading.sizing.Finding`.
+    `trading.sizing.Finding`; `kinds`: the kind of each. `spiked`: the volatility with each class falling together.
+    `earned`, `expected`, `level`: see `trading.line.Step`.
     """
 
     session: Moment
@@ -528,10 +544,15 @@ class BookOfRecord(Schema):
     gross: Number = None
     net: Number = None
     volatility: Number = None
+    spiked: Number = None
     target_volatility: Number = None
     reached: bool = False
     currency: Name = ""
+    earned: Number = None
+    expected: Number = None
+    level: Number = None
     findings: list[Text] = []
+    kinds: list[Name] = []
 
 
 def fault_of(schema: type[Schema], value: Any) -> str:

@@ -47,6 +47,7 @@ from gatecast.store.carried import carried_of
 from gatecast.store.desks import desk_of
 from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, actions_of, parquet, refuse_naive
+from gatecast.store.indexed import append_to_file
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
 from gatecast.store.parts import Parts, models_of
@@ -624,6 +625,8 @@ class Store:
 
     def _index_quietly(self) -> None:
         """Brings the index up to date; what fails is said and ends nothing."""
+        if self.machine.index is None and append_to_file(self.folder, self.id, self.journal, self.decisions_of):
+            return
         from gatecast.store.index import OtherJournalError
 
         index = self.index()

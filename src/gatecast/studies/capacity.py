@@ -137,7 +137,7 @@ def capacity(
     settings = experiment.book
     sessions = sessions_by(chain.facts, settings, level="newest")
     core, deviations = core_path(sessions, settings.core), deviations_of(chain.classes, sessions, ENSEMBLE)
-    begin = first_session([deviations], core)
+    begin = first_session([deviations], core, sessions)
     if begin < 0:
         raise SettingsError(
             'this run has no book: its core is empty (book.core.kind = "none"), or nothing of it was ever forecast. '

@@ -35,6 +35,7 @@ from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import book_variance
 from gatecast.trading.desk import Desk, without_tables
 from gatecast.trading.grid import (
+    FUNDING,
     INTEREST,
     LOANS,
     MONTH,
@@ -42,6 +43,7 @@ from gatecast.trading.grid import (
     Grid,
     carry_of,
     forward_filled,
+    funding_of,
     grid_of,
     loans_of,
     mean_of_last,
@@ -77,6 +79,8 @@ BoolArray = NDArray[np.bool_]
 
 CARRIED = 60
 """Sessions for which a forecast of variance stands while no newer one comes, as through a halt."""
+WAITED = 7
+"""Days for which a line waits for a class that its core wants and that has no forecast yet."""
 DOLLAR = "USD"
 """Currency whose interest is known, see `trading.money.cash_rates`."""
 
@@ -122,11 +126,12 @@ class Sessions:
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
     known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
     microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, with what actions give,
-    NaN without such a bar, outside of the universe and where a listing begins. listed: whether the symbol has begun,
+    NaN without such a bar, outside of the universe and where a listing begins. total: the same with what actions gave
+    that became known later, by the last close: for who looks back from it. listed: whether the symbol has begun,
     its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
-    that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry: what
-    tables say, see `trading.money.Session`. events: actions and ends of symbols, by session.
+    that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
+    funding: what tables say, see `trading.money.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
@@ -136,6 +141,7 @@ class Sessions:
     known: BoolArray
     bars: NDArray[np.int64]
     returns: FloatArray
+    total: FloatArray
     listed: BoolArray
     split: FloatArray
     inside: BoolArray
@@ -143,6 +149,7 @@ class Sessions:
     recalled: BoolArray
     loans: Mapping[str, FloatArray | BoolArray]
     carry: FloatArray | None
+    funding: FloatArray | None
     events: Mapping[date, tuple[Event, ...]]
     benchmark: FloatArray
     rate: FloatArray
@@ -165,6 +172,11 @@ class Sessions:
         """Symbol -> its column."""
         return {name: place for place, name in enumerate(self.names)}
 
+    @cached_property
+    def usual_volume(self) -> FloatArray:
+        """(sessions, symbols) mean value traded a session over 21, in money of the book."""
+        return np.asarray(mean_of_last(self.grid.volume, MONTH) * self.rate, np.float64)
+
     def grown(self, place: int) -> FloatArray:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
@@ -178,10 +190,12 @@ class Sessions:
         )  # fmt: skip
         return replace(
             self, grid=grid, known=self.known[:count], bars=self.bars[:count], returns=self.returns[:count],
+            total=self.returns[:count],  # nothing that became known later
             listed=self.listed[:count], split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
             recalled=self.recalled[:count],
             loans={name: one[:count] for name, one in self.loans.items()},
             carry=None if self.carry is None else self.carry[:count],
+            funding=None if self.funding is None else self.funding[:count],
             benchmark=self.benchmark[:count], rate=self.rate[:count],
         )  # fmt: skip
 
@@ -220,20 +234,24 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
     _add_given(returns, actions, _closes(bars), split, instruments, grid)
+    total = returns.copy()
+    _add_given(total, actions, _closes(bars), split, instruments, grid, late=True)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
-        returns[row, column] = np.nan  # another instrument under the name ends the old one for good
+        # another instrument under the name ends the old one for good
+        returns[row, column] = total[row, column] = np.nan
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     rate = grid.rates(instruments, settings.money.currency)
     lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
-    rates = terms.table("rates", INTEREST)
+    rates, funding = terms.table("rates", INTEREST), terms.table("funding", FUNDING)
     return Sessions(
         grid=grid, classes=tuple(classes.values()), known=known, bars=times,
-        returns=np.where(outside, np.nan, returns),
+        returns=np.where(outside, np.nan, returns), total=np.where(outside, np.nan, total),
         listed=begun & ~gone & np.isfinite(rate), split=split, inside=inside, lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
+        funding=None if funding is None else funding_of(funding, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=rate,
         per_year=np.array([facts.sessions_a_year[kind] for kind in classes.values()]),
@@ -257,7 +275,9 @@ class _Terms:
         contracts, rolls = as_table(money.contracts, CONTRACTS, "contracts"), as_table(money.rolls, ROLLS, "rolls")
         return cls(settings, last_bars, contracts, rolls)
 
-    def table(self, name: Literal["borrow", "rates"], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame | None:
+    def table(
+        self, name: Literal["borrow", "rates", "funding"], columns: dict[str, type[pl.DataType]]
+    ) -> pl.DataFrame | None:
         """A table of the settings of money."""
         return as_table(getattr(self.settings.money, name), columns, name)
 
@@ -326,19 +346,21 @@ def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid
 
 def _add_given(
     returns: FloatArray, actions: pl.DataFrame, closes: Sequence[datetime], split: FloatArray,
-    instruments: Instruments, grid: Grid,
+    instruments: Instruments, grid: Grid, *, late: bool = False,
 ) -> None:  # fmt: skip
     """Returns of the first session at or after an action with what it gives: money, or units of a spin-off.
 
-    Only of what is known at the session's close. Units count at their close in it, else at the newest before; without
-    either, and in another currency, the return is not known: NaN.
+    Of what is known at the session's close; `late`: of what became known later, by the last close. Units count at their
+    close in it, else at the newest before; without either, and in another currency, the return is not known: NaN.
     """
     newest = forward_filled(grid.close)
     given = actions.filter(pl.col("kind").is_in([*PAYS, "spin_off"]), pl.col("kind") != "merger")
     for row in given.sort("date", "symbol", "kind").iter_rows(named=True):
         place, column = bisect_left(grid.days, row["date"]), grid.symbols.index(row["symbol"])
-        late = place < len(closes) and row["known_at"] is not None and row["known_at"] > closes[place]
-        if not 0 < place < len(grid.days) or late or np.isnan(returns[place, column]):
+        if not 0 < place < len(grid.days) or np.isnan(returns[place, column]):
+            continue
+        known = row["known_at"] or closes[place]
+        if (known > closes[place]) != late or known > closes[-1]:
             continue
         value = row["value"]
         if row["kind"] == "spin_off":
@@ -574,7 +596,7 @@ class Line:
     Attributes
     ----------
     frame: one row a session: day, equity, each kind of profit and cost in money (see `money.Booked`), net, excess (net
-        less what cash earns), gross exposure after it, volatility of the target a year, target_reached; earned,
+        less what cash earns), gross exposure after it, volatility of the target a year, spiked, reached; earned,
         expected and level, see `line.Step`.
     held: (sessions, names) shares of equity after the close's trades were decided. gates: session -> names' gates.
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
@@ -604,7 +626,7 @@ class Line:
                 "gross": [float(np.abs(step.weights).sum()) for step in steps],
                 **{
                     name: [getattr(step, name) for step in steps]
-                    for name in ("volatility", "reached", "earned", "expected", "level")
+                    for name in ("volatility", "spiked", "reached", "earned", "expected", "level")
                 },
             }
         )  # fmt: skip
@@ -646,13 +668,27 @@ class Line:
         return self.frame["level"].to_numpy()
 
 
-def first_session(forecasts: Sequence[FloatArray], wanted: FloatArray) -> int:
-    """The first session at whose close all lines have a forecast of something that is wanted; -1: none."""
+def first_session(forecasts: Sequence[FloatArray], wanted: FloatArray, sessions: Sessions | None = None) -> int:
+    """The first session at whose close all lines have a forecast of something that is wanted; -1: none.
+
+    `sessions`: a class that is wanted and has no forecast yet, as shares on a weekend of coins, is waited for a week.
+    """
     known = np.ones(wanted.shape, np.bool_)
     for one in forecasts:
         known &= np.isfinite(one)
     ready = (known & (wanted != 0)).any(axis=1)
-    return int(np.argmax(ready)) if ready.any() else -1
+    if not ready.any():
+        return -1
+    first = int(np.argmax(ready))
+    if sessions is None:
+        return first
+    days = np.array(sessions.days, "datetime64[D]")
+    whole = np.ones(len(ready), np.bool_)
+    for kind in set(sessions.classes):
+        own = np.array([one == kind for one in sessions.classes])
+        whole &= (known & (wanted != 0))[:, own].any(axis=1) | ~(wanted != 0)[:, own].any(axis=1)
+    begins = ready & (whole | (days >= days[first] + WAITED))
+    return int(np.argmax(begins)) if begins.any() else -1
 
 
 def run_line(
@@ -701,14 +737,14 @@ def closes_of(
     evidence: FloatArray | None = None, since: int = 0, learned: Sequence[Learned] | None = None,
 ) -> Iterator[Close]:  # fmt: skip
     """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone."""
-    usual, volume = mean_of_last(deviations, QUARTER), mean_of_last(sessions.grid.volume, MONTH)
+    usual = mean_of_last(deviations, QUARTER)
     nothing = np.zeros(len(sessions.names))
     for place, weights in enumerate(core, since):
         yield Close(
             session=money_session(sessions, place, deviations, usual), returns=sessions.returns[place],
             listed=sessions.listed[place], inside=sessions.inside[place], known=sessions.known[place],
             lent=sessions.lent[place], recalled=sessions.recalled[place], grown=sessions.grown(place),
-            split=sessions.split[place], volume=volume[place],
+            split=sessions.split[place], volume=sessions.usual_volume[place],
             deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
             evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
             newest=place == len(sessions.days) - 1, learned=None if learned is None else learned[place],
@@ -778,6 +814,7 @@ def money_session(sessions: Sessions, place: int, deviations: FloatArray, usual:
         day=grid.days[place], fill=grid.fill[place], close=grid.close[place], at_open=grid.at_open[place],
         rate=sessions.rate[place], deviation=deviations[last], usual_deviation=usual[last], volume=grid.volume[place],
         usual_volume=grid.usual_volume[place], carry=None if sessions.carry is None else sessions.carry[place],
+        funding=None if sessions.funding is None else sessions.funding[place],
         **{name: one[place] for name, one in sessions.loans.items()}, benchmark=float(sessions.benchmark[place]),
         events=sessions.events.get(grid.days[place], ()),
     )  # fmt: skip
@@ -896,7 +933,7 @@ def _desk_of(step: Step, line: LineState, sessions: Sessions, deviations: FloatA
         day=sessions.days[-1], view=view, sizing=step.sizing, instruments=sessions.instruments,
         lent=sessions.lent[-1], recalled=sessions.recalled[-1], price=line.account.price,
         bars=sessions.bars.max(axis=0), age=nothing, rate=line.account.rate, deviation=deviations[-1],
-        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=mean_of_last(sessions.grid.volume, MONTH)[-1],
+        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=sessions.usual_volume[-1],
         until=nothing, size=settings.size, money=without_tables(settings.money),
     )  # fmt: skip
 
@@ -924,13 +961,16 @@ def _beginning(
     if begins is not None:
         return sum(day < begins for day in sessions.days)
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
-    return _first_of(forecasts, core_path(sessions, settings.core), tilt)
+    return _first_of(forecasts, core_path(sessions, settings.core), tilt, sessions)
 
 
-def _first_of(forecasts: Mapping[str, FloatArray], core: FloatArray, tilt: tuple[FloatArray, FloatArray]) -> int:
+def _first_of(
+    forecasts: Mapping[str, FloatArray], core: FloatArray, tilt: tuple[FloatArray, FloatArray], sessions: Sessions
+) -> int:
     """The first session at whose close all lines have a forecast of what is wanted; -1: none, or none of gatecast."""
     told = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
-    return first_session(list(told.values()), np.abs(core) + np.abs(tilt[0] * tilt[1])) if ENSEMBLE in told else -1
+    wanted = np.abs(core) + np.abs(tilt[0] * tilt[1])
+    return first_session(list(told.values()), wanted, sessions) if ENSEMBLE in told else -1
 
 
 # ── lines of a comparison ─────────────────────────────────────────────────────────────────────────
@@ -1005,7 +1045,7 @@ def lines_of(
     forecasts = {name: deviations_of(classes, sessions, name) for name in SIZED_BY}
     forecasts = {name: one for name, one in forecasts.items() if np.isfinite(one).any()}
     tilt = tilt_of(classes, sessions, MARKET)
-    begin = _first_of(forecasts, core, tilt)
+    begin = _first_of(forecasts, core, tilt, sessions)
     if begin < 0:
         return {}
     work = {name: Work(sessions, core, one, settings, begin) for name, one in forecasts.items()}

@@ -11,6 +11,7 @@ from gatecast.settings import Settings
 from gatecast.trading.terms import (
     Contract,
     Currency,
+    Funding,
     InterestRate,
     Loan,
     RollDate,
@@ -117,6 +118,9 @@ class MoneySettings(Settings):
     wanted back; each row holds from the session after its date to the symbol's next; left out: `least_lent_volume`"""
     rates: str | tuple[InterestRate, ...] | None = Field(default=None, examples=["rates.csv"])
     """a table of currency, date and rate: interest rates a year, whose difference a currency pair earns"""
+    funding: str | tuple[Funding, ...] | None = Field(default=None, examples=["funding.csv"])
+    """a table of symbol, date and rate: what the long side of a perpetual contract pays an interval, from the date to
+    the symbol's next row; left out: `unknown_funding`"""
     contracts: str | tuple[Contract, ...] | None = Field(default=None, examples=["contracts.csv"])
     """a table of symbol, multiplier, tick, currency, margin and last_trade, of perpetual contracts funding_hours; a
     future without a row is not in the book"""
@@ -124,7 +128,7 @@ class MoneySettings(Settings):
     """a table of symbol, date and gap: the first session of each next contract, and its close of the session before
     less that of the old one"""
 
-    @field_validator("borrow", "rates", "contracts", "rolls", mode="after")
+    @field_validator("borrow", "rates", "funding", "contracts", "rolls", mode="after")
     @classmethod
     def _refuse_contradicting(cls, rows: str | tuple[Row, ...] | None) -> str | tuple[Row, ...] | None:
         if isinstance(rows, tuple):
@@ -133,7 +137,9 @@ class MoneySettings(Settings):
 
     def with_files_read(self) -> Self:
         """The same with the rows of the files that settings name, so that settings travel without them."""
-        kinds: dict[str, type[Row]] = {"borrow": Loan, "rates": InterestRate, "contracts": Contract, "rolls": RollDate}
+        kinds: dict[str, type[Row]] = {
+            "borrow": Loan, "rates": InterestRate, "funding": Funding, "contracts": Contract, "rolls": RollDate,
+        }  # fmt: skip
         named = {name: getattr(self, name) for name in kinds}
         read = {name: read_rows(path, kinds[name]) for name, path in named.items() if isinstance(path, str)}
         return self.replace(**read) if read else self

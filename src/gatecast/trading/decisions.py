@@ -242,7 +242,7 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
         pl.when(pl.col("strategy") == FLAT)
         .then(pl.lit(""))
         .when(pl.lit(override is not None))
-        .then(pl.lit("" if override is None else f"; {how_held(override)}"))
+        .then(pl.lit("" if override is None else f"; {why_position(override)}"))
         .when(pl.col("too_good") & (pl.col("evidence") <= 0))
         .then(pl.lit("; no position: too good to be true, a leak was found, or the gain vanishes with delay"))
         .when(pl.col("evidence") <= 0)
@@ -268,14 +268,14 @@ def reason(titles: Mapping[str, str], override: float | None = None) -> pl.Expr:
     return pl.concat_str([force, held, alarm, small])
 
 
-def how_held(override: float) -> str:
-    """What is held of a strategy where the settings set the evidence factor, whatever the record says.
+def why_position(override: float) -> str:
+    """Why a strategy has a position where the settings set the evidence factor, whatever the record says.
 
-    >>> how_held(1.0), how_held(0.0)
-    ('held because the settings set evidence = 1', 'nothing is held: the settings set evidence = 0')
+    >>> why_position(1.0), why_position(0.0)
+    ('a position because the settings set evidence = 1', 'no position: the settings set evidence = 0')
     """
     share = "" if override == 1 else ", so much of it"
     return (
-        f"held because the settings set evidence = {override:g}{share}" if override > 0
-        else f"nothing is held: the settings set evidence = {override:g}"
+        f"a position because the settings set evidence = {override:g}{share}" if override > 0
+        else f"no position: the settings set evidence = {override:g}"
     )  # fmt: skip

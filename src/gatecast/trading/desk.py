@@ -37,7 +37,7 @@ class Desk:
         in the last 130 sessions; age: sessions of the symbol's calendar that have closed since.
     rate: money of the book for one unit of the symbol's currency.
     deviation: forecast of the next session's return; usual_deviation: its mean over 63 sessions.
-    volume: mean money traded a session over 21, in the symbol's currency.
+    volume: mean money traded a session over 21, in the book's currency.
     until: microseconds since 1970 of the next open by the calendar, 0 without a bar in this session.
     size, money: settings of the book, without its tables.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gatecast.trading.book import Line, Sessions, past_deviations
 from gatecast.trading.covariance import Correlations, covariance_of
-from gatecast.trading.grid import MONTH, forward_filled, mean_of_last
+from gatecast.trading.grid import forward_filled
 from gatecast.trading.risk import symbol_tails, tails_of, with_proxies
 from gatecast.trading.stress import book_betas, days_to_sell, smallest_move, stress, volatility_of
 
@@ -61,7 +61,7 @@ class Today:
     @classmethod
     def of_weights(cls, sessions: Sessions, weights: FloatArray, equity: float, deviations: FloatArray) -> Today:
         """The newest close of a book that holds these weights, (symbols,) signed shares of its equity."""
-        returns = sessions.returns
+        returns = sessions.total
         scales = np.where(np.isfinite(deviations), deviations, past_deviations(returns))
         correlations = Correlations.start(sessions.names, sessions.classes)
         for earned, expected in zip(returns[1:], scales[:-1], strict=True):
@@ -72,7 +72,7 @@ class Today:
         covariance[np.ix_(which, which)] = covariance_of(correlations.correlation(which), scales[-1][which])
         return cls(
             sessions.names, sessions.classes, sessions.days, weights, equity,
-            forward_filled(mean_of_last(sessions.grid.volume, MONTH) * sessions.rate)[-1], sessions.per_year, returns,
+            forward_filled(sessions.usual_volume)[-1], sessions.per_year, returns,
             scales, covariance,
         )  # fmt: skip
 
@@ -111,7 +111,7 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     days = days_to_sell(weights * today.equity, today.volumes, SHARES)
     return said | {
         "volatility": volatility_of(weights, today.covariance_of_year),
-        "silent": _silent(today),
+        "silent": silent_of(today),
         "vectors": int(np.isfinite(wide[:, held]).all(axis=1).sum()),
         "tails": [
             {"method": one.method, "sessions": one.sessions, "level": 1 - one.level, **one.tail._asdict()}
@@ -151,7 +151,7 @@ def contributions(today: Today, residuals: FloatArray) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["share"])
 
 
-def _silent(today: Today) -> dict[str, str]:
+def silent_of(today: Today) -> dict[str, str]:
     """Symbol -> day of its newest bar, of what is held and had none in the newest sessions."""
     there = ~np.isnan(today.returns)
     newest = len(there) - 1 - np.argmax(there[::-1], axis=0)

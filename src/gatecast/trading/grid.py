@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -184,6 +184,28 @@ def carry_of(table: pl.DataFrame, instruments: Instruments, grid: Grid) -> Float
         for leg in (0, 1)
     )
     return first - second
+
+
+FUNDING: dict[str, type[pl.DataType]] = {"symbol": pl.String, "date": pl.Date, "rate": pl.Float64}
+"""Columns of a table of funding rates: a fraction an interval from the date on, to the symbol's next row."""
+
+
+def funding_of(table: pl.DataFrame, instruments: Instruments, grid: Grid) -> FloatArray:
+    """A table of `FUNDING` -> the `funding` of `Session`, (sessions, symbols); NaN where a day has no rate.
+
+    A day's rate is paid at each of its intervals, on every day since the session before.
+    """
+    rows_of(table, FUNDING, "funding rates")
+    found = np.full(grid.close.shape, np.nan)
+    if len(grid.days) < 2:
+        return found
+    count = (grid.days[-1] - grid.days[0]).days
+    days = [grid.days[0] + timedelta(days=number + 1) for number in range(count + 1)]  # dated up to the day before each
+    rates = newest_before(table, "symbol", "rate", grid.symbols, days) * instruments.intervals
+    at = np.array([(day - grid.days[0]).days for day in grid.days])
+    for place in range(1, len(at)):
+        found[place] = rates[at[place - 1] + 1 : at[place] + 1].sum(axis=0)
+    return found
 
 
 def newest_before(table: pl.DataFrame, key: str, column: str, names: Sequence[str], days: Sequence[date]) -> FloatArray:

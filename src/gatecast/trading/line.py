@@ -21,9 +21,11 @@ from gatecast.samples.targets import DECAY
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, places_of, spiked
 from gatecast.trading.money import (
+    LATE_DAYS,
     UNKNOWN_DEVIATION,
     Account,
     Booked,
+    Dividend,
     Exchange,
     Instruments,
     Session,
@@ -145,7 +147,7 @@ class Close:
         it belongs to its universe. known: whether it has a bar that is known in time. lent, recalled: whether a
         short can be borrowed at the next fill, or has to be bought there.
     grown: what splits of the session made of one unit; split: what all up to it did.
-    volume: mean money traded a session over 21 days, NaN where nobody knows.
+    volume: mean money of the book traded a session over 21 days, NaN where nobody knows.
     deviations: standard deviation forecast of the next session's return, NaN where there is none.
     core, tilt, evidence: see `sizing.BookView`.
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
@@ -192,11 +194,13 @@ class Step:
     `booked`: see `money.Booked`; `cash` after it. `units`: held, before the orders. `trades`: units ordered for the
     next fill, those that waited for it among them. `weights`: shares of equity after them; `target`: what was aimed at;
     `core`, `tilt`: its parts before the caps. `share`: of the core before it is scaled. `gate`: what cut a name last.
-    `volatility`: of the target, a year; `reached`: whether what is held has the volatility that is aimed at.
+    `volatility`: of the target, a year; `spiked`: the same with each class falling together, NaN where that is not
+    asked for; `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
-    `Close`. `earned`: the return without interest, `expected` the variance of it that was forecast of what was held
-    after the fill, without `level`, the multiplier of a volatility that was known the close before. `view`, `sizing`:
-    what the trades were made of, see `sizing.trades_of`; of the newest session alone, else None.
+    `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
+    that was forecast of what was held after the fill, without `level`, the multiplier of a volatility that was known
+    the close before. `view`, `sizing`: what the trades were made of, see `sizing.trades_of`; of the newest session
+    alone, else None.
     """
 
     booked: Booked
@@ -218,6 +222,7 @@ class Step:
     expected: float
     level: float
     findings: tuple[Finding, ...] = ()
+    spiked: float = np.nan
     view: BookView | None = field(default=None, repr=False)
     sizing: BookState | None = field(default=None, repr=False)
 
@@ -290,6 +295,7 @@ class LineState:
             account=replace(
                 account, units=laid(account.units, 0), price=known(account.price), rate=known(account.rate),
                 parked=laid(account.parked, 0), parked_value=laid(account.parked_value, 0),
+                changes=tuple((day, int(np.flatnonzero(at == of)[0]), units) for day, of, units in account.changes),
             ),
             sizing=self.sizing.among(names), correlations=self.correlations.among(names, classes),
             squares=Squares(laid(squares.total, 0), laid(squares.weight, 0), laid(squares.count, 0)),
@@ -343,7 +349,7 @@ class LineState:
         if begun and self.covariance is not None and self.equity > 0:
             price = self.account.price * self.account.rate / grown
             worth = np.where(account.units == 0, 0.0, account.units * price * instruments.multiplier)
-            earned = equity / self.equity - 1 - booked.interest / self.equity
+            earned = (equity - booked.late) / self.equity - 1 - booked.interest / self.equity
             expected = book_variance(worth / self.equity, self.covariance, np.isfinite(close.returns))
             level = sizing.level
             sizing = sizing.after_return(earned, expected)
@@ -387,6 +393,24 @@ class LineState:
             step = replace(
                 step, trades=sized.trades + waiting, weights=sized.weights, target=sized.target, core=sized.core,
                 tilt=sized.tilt, gate=sized.gate, volatility=sized.volatility, findings=sized.findings,
+                spiked=sized.spiked,
                 reached=bool(has >= size.target_volatility * (1 - size.book_band) * (1 - 1e-6)),
             )  # fmt: skip
+        step = replace(step, findings=(*_paid_late(self.account, session, self.names), *step.findings))
         return replace(seen, sizing=sizing, orders=step.trades, equity=equity, covariance=covariance), step
+
+
+def _paid_late(account: Account, session: Session, names: Sequence[str]) -> list[Finding]:
+    """What actions of past sessions that are known since the last one gave, a sentence each."""
+    found = []
+    for one in session.events:
+        if not isinstance(one, Dividend | Exchange) or one.ex_date is None:
+            continue
+        units = account.units_before(names.index(one.symbol), one.ex_date)
+        booked = (session.day - one.ex_date).days <= LATE_DAYS
+        what = f"an action of {one.symbol} on {one.ex_date} became known by {session.day}"
+        if not booked:
+            found.append(Finding("late", f"{what}, more than {LATE_DAYS} days later: it is not booked"))
+        elif units:
+            found.append(Finding("late", f"{what}: it is booked on the {units:g} units held before its date"))
+    return found

@@ -43,6 +43,8 @@ DAYS_OF_RATES = 360
 """Days of the year by which interest, borrowing and carry are counted (actual/360)."""
 NEAR = 10
 """Days between a merger and the end of its symbol, within which they are one."""
+LATE_DAYS = 400
+"""Calendar days after its date up to which what an action gives is booked, once it is known."""
 UNKNOWN_BENCHMARK = 0.02
 """Interest a year on cash without spread, where neither a series nor the settings say it."""
 UNKNOWN_DEVIATION = 0.02
@@ -229,13 +231,15 @@ class Dividend:
     """Money a unit, in the symbol's currency, earned by who held at the close before the session (the ex-date).
 
     `paid_on`: None: at once. `withheld`: share of it that a long holding does not get; None: that of the settings. A
-    return of capital, or rights that are sold, has 0.
+    return of capital, or rights that are sold, has 0. `ex_date`: of one that became known after its session, earned by
+    who held at the close before that date; None: the session.
     """
 
     symbol: str
     amount: float
     paid_on: date | None = None
     withheld: float | None = None
+    ex_date: date | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,8 @@ class Exchange:
 
     A split of two for one keeps 2; a spin-off keeps 1 and gives units; a merger keeps 0 and gives units, cash or both;
     a symbol that changes keeps 0 and gives 1. `into` that has no price before takes over what the old one was worth
-    less cash, and 0 where the old one stays.
+    less cash, and 0 where the old one stays. `ex_date`: see `Dividend`; where the old one goes, what ended on unknown
+    terms before is given for, too.
     """
 
     symbol: str
@@ -252,6 +257,7 @@ class Exchange:
     cash: float = 0.0
     into: str = ""
     ratio: float = 1.0
+    ex_date: date | None = None
 
 
 @dataclass(frozen=True)
@@ -328,17 +334,19 @@ def events_of(
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
     it; what comes after the last session is left out. `closes`: of the sessions, UTC: no action but a split is booked
-    before the first close at which it is known. Splits come first, ends last. A `unit` is no event: prices are in one
-    unit. `ends`: those that `market.facts.Facts.ends` finds, booked when each is known, in place of the delistings of
-    the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
+    before the first close at which it is known; where that is later, who held before its date is paid. Splits come
+    first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that `market.facts.Facts.ends` finds,
+    booked when each is known, in place of the delistings of the table. An end that is that of a merger or of a change
+    of symbol is none. `rolls`: columns of `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
     >>> events_of(table, [date(2024, 1, 5), date(2024, 1, 8)])
-    {datetime.date(2024, 1, 8): (Exchange(symbol='A', keep=2.0, cash=0.0, into='', ratio=1.0),)}
+    {datetime.date(2024, 1, 8): (Exchange(symbol='A', keep=2.0, cash=0.0, into='', ratio=1.0, ex_date=None),)}
     """
     rows = with_terms(actions).sort("date", "symbol", "kind").to_dicts()
     gone = [(row["symbol"], row["date"]) for row in rows if row["kind"] in GOES]
+    splits = [(row["symbol"], row["date"], row["value"]) for row in rows if row["kind"] == "split"]
     booked: list[tuple[date, int, Event, datetime | None]] = [
         (row["date"], 1, Roll(row["symbol"], row["gap"]), None) for row in rows_of(rolls, ROLLS, "rolls")
     ]
@@ -356,9 +364,11 @@ def events_of(
             booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), None))
     found: dict[date, list[tuple[int, Event]]] = {}
     for day, rank, event, known_at in booked:
-        place = bisect_left(sessions, day)
+        place = in_time = bisect_left(sessions, day)
         if closes is not None and known_at is not None:
             place = max(place, bisect_left(closes, known_at))
+        if in_time < place < len(sessions):
+            event = _late(event, day, sessions[place], splits)
         merged = isinstance(event, End) and not event.vendor and event.value is not None
         if merged and any(event.symbol == symbol and abs(day - then).days <= NEAR for symbol, then in gone):
             continue
@@ -379,6 +389,19 @@ def _event_of(row: Mapping[str, Any]) -> Event:
     return Dividend(symbol, value, row["pay_date"], None if taxed else 0.0)
 
 
+def _late(event: Event, day: date, booked: date, splits: Sequence[tuple[str, date, float]]) -> Event:
+    """An event of a day that became known later, as it is booked: of the units held before the day.
+
+    What is given is given in units of the session in which it is booked.
+    """
+    if isinstance(event, Dividend):
+        return replace(event, ex_date=day)
+    if not isinstance(event, Exchange):
+        return event
+    since = (value for symbol, split, value in splits if symbol == event.into and day < split <= booked)
+    return replace(event, ex_date=day, ratio=event.ratio * math.prod(since))
+
+
 # ── the account ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -388,7 +411,8 @@ class Account:
 
     `price` in the symbol's currency and `rate` to the book's are those of the newest close, NaN before the first.
     `due`: money of the book that is earned and will be paid, by day. `parked` units ended on unknown terms, of which
-    `parked_value` was booked. `day`: the session, None before the first.
+    `parked_value` was booked. `day`: the session, None before the first. `changes` of units, oldest first: a date, the
+    place of a symbol, and the units that what it gives up to that date is earned by; those of the last `LATE_DAYS`.
     """
 
     cash: float
@@ -399,6 +423,7 @@ class Account:
     parked_value: FloatArray
     due: tuple[tuple[date, float], ...] = ()
     day: date | None = None
+    changes: tuple[tuple[date, int, float], ...] = ()
 
     @classmethod
     def opened(cls, cash: float, symbols: int) -> Account:
@@ -416,6 +441,13 @@ class Account:
         value = float(self.exposure(instruments)[instruments.funded].sum())
         return self.cash + value + sum(money for _, money in self.due)
 
+    def units_before(self, place: int, ex_date: date) -> float:
+        """Units of a symbol that were held at the close before a date; 0 where nobody knows, `LATE_DAYS` later."""
+        if self.day is not None and ex_date <= self.day - timedelta(days=LATE_DAYS):
+            return 0.0
+        since = (units for until, of, units in self.changes if of == place and until >= ex_date)
+        return next(since, float(self.units[place]))
+
     def margin(self, instruments: Instruments) -> float:
         """Cash that is tied up by contracts, in the currency of the book."""
         rate = np.where(self.units == 0, 0.0, self.rate)
@@ -429,6 +461,7 @@ class Booked:
     Gains are signed as they change the equity, costs are positive where they are paid. `gain` is that of prices,
     `currency` that of conversion rates on what is funded. `units`: what was filled of the orders, `traded` its value,
     rolls included. `lag`: what the orders would have saved at the close before; it is part of the gain, no cost.
+    `late`: what actions of sessions before gave, which became known since; it is part of dividends and gains.
     """
 
     day: date
@@ -448,6 +481,7 @@ class Booked:
     units: FloatArray
     traded: FloatArray
     lag: FloatArray
+    late: float = 0.0
 
     @property
     def net(self) -> FloatArray:
@@ -474,7 +508,7 @@ def to_frame(booked: Sequence[Booked]) -> pl.DataFrame:
     """
     names = [one.name for one in fields(Booked) if one.name != "units"]
     schema = {name: pl.Date if name == "day" else pl.Float64 for name in names}
-    single = ("day", "before", "equity", "interest")
+    single = ("day", "before", "equity", "interest", "late")
     columns = {
         name: [getattr(one, name) if name in single else float(getattr(one, name).sum()) for one in booked]
         for name in names
@@ -522,7 +556,8 @@ class _Work:
         self.count = len(instruments.symbols)
         self.cash, self.units, self.price = account.cash, account.units.copy(), account.price.copy()
         self.parked, self.parked_value = account.parked.copy(), account.parked_value.copy()
-        self.due = list(account.due)
+        self.due, self.entitled = list(account.due), account.units.copy()
+        self.changes = [one for one in account.changes if one[0] > session.day - timedelta(days=LATE_DAYS)]
         rate = np.where(instruments.home, 1.0, np.nan) if session.rate is None else session.rate
         active = (account.units != 0) | (orders != 0) | (account.parked != 0)
         self.rate = np.where(np.isnan(rate) & ~active, account.rate, rate)
@@ -531,7 +566,7 @@ class _Work:
         zeros = [np.zeros(self.count) for _ in range(13)]
         self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, *zeros = zeros
         self.spread, self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag = zeros
-        self.interest, self.ended = 0.0, np.zeros(self.count, np.bool_)
+        self.interest, self.late, self.ended = 0.0, 0.0, np.zeros(self.count, np.bool_)
 
     def rate_of(self, place: int) -> float:
         """The conversion rate of a symbol that is held, traded or given. Raises `BarsError` where it is missing."""
@@ -595,6 +630,7 @@ class _Work:
         elif isinstance(event, End):
             self.end(place, event)
         elif isinstance(event, Dividend):
+            units = self.earning(place, event)
             if units == 0:
                 return
             money = units * event.amount * self.rate_of(place)
@@ -602,6 +638,7 @@ class _Work:
             withheld = max(money, 0.0) * share
             self.dividend[place] += money
             self.withheld[place] += withheld
+            self.late += money - withheld if event.ex_date else 0.0
             self.receive(money - withheld, event.paid_on)
         else:
             old = self.value()[place]
@@ -609,30 +646,41 @@ class _Work:
             for value in (old, self.value()[place]):
                 self.charge(place, abs(units), abs(value))
 
+    def earning(self, place: int, event: Dividend | Exchange) -> float:
+        """The units that what an event gives is counted by."""
+        return float(self.units[place]) if event.ex_date is None else self.account.units_before(place, event.ex_date)
+
     def exchange(self, place: int, event: Exchange) -> None:
+        if event.keep == 0:
+            self.take_back(place)
         units, price = float(self.units[place]), float(self.price[place])
+        earning = self.earning(place, event) if event.keep > 0 else units
         self.units[place] = units * event.keep
         if event.keep > 0:
             self.price[place] = price / event.keep
             self.orders[place] *= event.keep
+            if units != 0 and event.keep != 1 and self.account.day is not None:
+                self.changes.append((self.account.day, place, units))
+            self.entitled[place] *= event.keep
         else:
             self.ended[place] = True
         if event.into:
             into = self.instruments.place(event.into)
             if math.isnan(self.price[into]):
                 self.price[into] = 0.0 if event.keep > 0 else max(price - event.cash, 0.0) / event.ratio
-        if units == 0:
+        if units == earning == 0:
             return
-        new = units * event.cash * self.rate_of(place)
+        new = earning * event.cash * self.rate_of(place)
         self.receive(new)
         if event.keep > 0:
             new += units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
         if event.into:
-            given = units * event.ratio
+            given = earning * event.ratio
             self.units[into] += given
             new += given * float(self.price[into]) * float(self.instruments.multiplier[into]) * self.rate_of(into)
         old = units * price * float(self.instruments.multiplier[place]) * self.rate_of(place)
         self.gain[place] += new - old
+        self.late += new - old if event.ex_date and event.keep > 0 else 0.0
 
     def end(self, place: int, event: End) -> None:
         self.ended[place] = True
@@ -661,6 +709,17 @@ class _Work:
             self.cash += gain
             self.charge(place, abs(units), abs(value))
             self.parked[place] = self.parked_value[place] = 0.0
+
+    def take_back(self, place: int) -> None:
+        """What ended on unknown terms is held again at its last close, in place of what was booked."""
+        units, booked = float(self.parked[place]), float(self.parked_value[place])
+        if units == 0:
+            return
+        self.parked[place] = self.parked_value[place] = 0.0
+        self.units[place] += units
+        value = units * float(self.price[place]) * float(self.instruments.multiplier[place]) * self.rate_of(place)
+        self.gain[place] += value - booked
+        self.cash -= booked
 
     def charge(self, place: int, units: float, value: float) -> None:
         """What it costs to trade units of one symbol, worth so much; paid at once."""
@@ -740,14 +799,16 @@ class _Work:
 
     def closed(self) -> tuple[Account, Booked]:
         """The account at the close, and what was booked."""
+        changed = np.flatnonzero(self.units != self.entitled).tolist()
+        changes = (*self.changes, *((self.session.day, place, float(self.entitled[place])) for place in changed))
         after = Account(
             self.cash, self.units, self.price, self.rate, self.parked, self.parked_value, tuple(self.due),
-            self.session.day,
+            self.session.day, changes,
         )  # fmt: skip
         booked = Booked(
             self.session.day, self.account.equity(self.instruments), after.equity(self.instruments), self.interest,
             self.gain, self.currency, self.dividend, self.carry, self.withheld, self.commission, self.spread,
-            self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag,
+            self.impact, self.borrow, self.funding, self.filled, self.traded, self.lag, self.late,
         )  # fmt: skip
         return after, booked
 

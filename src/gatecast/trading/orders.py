@@ -235,7 +235,7 @@ def breaches(
         rule = "soft" if soft else "hard"
         found.append(Breach(name, symbol, value, limit, soft, f"{owner}{what} ({rule} limit {name})."))
 
-    usual = dict(zip(desk.names, (desk.volume * desk.rate).tolist(), strict=True))
+    usual = dict(zip(desk.names, desk.volume.tolist(), strict=True))
     for order in orders:
         if order.symbol in {*settings.restricted, *restricted}:
             note("restricted", order.symbol, order.value, 0.0, "it is on the restricted list, and may not be traded")

@@ -43,7 +43,7 @@ class SelectionSettings(Settings):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     """weight of one bar's net profit, in units of the target volatility"""
     minimum_days: Annotated[int, Field(ge=20, le=MOST_BARS)] = 120
-    """sessions of record before anything is held"""
+    """sessions of record before there is a position"""
     evidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, examples=[1.0])
     """overrides what the evidence allows, and the report says so"""
 
@@ -54,7 +54,7 @@ class SelectionSettings(Settings):
         if not found:
             return values
         names = " and ".join(f"selection.{name}" for name in found)
-        text = "a sequential test decides what is held (see docs/scorecard.md). Remove the line from the settings."
+        text = "a sequential test decides on positions (see docs/scorecard.md). Remove the line from the settings."
         warnings.warn(f"{names}: no longer a setting, ignored: {text}", UserWarning, stacklevel=2)
         return {name: value for name, value in values.items() if name not in RETIRED}
 

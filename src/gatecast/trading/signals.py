@@ -64,19 +64,36 @@ def z_scores(forecasts: Forecasts, model: str, minimum: int) -> FloatArray:
     issued = forecasts.values[model]["return"][:, -1]
     number = samples.symbol[samples.ends]
     for fold, scale in zip(forecasts.folds, forecasts.scale[model], strict=True):
-        of_scale, of_test = number[fold.validation], number[fold.test]  # sorted, as samples are
-        for symbol in np.unique(of_test):
-            past = scale[slice(*np.searchsorted(of_scale, [symbol, symbol + 1]))]
-            past = past[np.isfinite(past)]  # rows that came later have none
-            rows = fold.test[slice(*np.searchsorted(of_test, [symbol, symbol + 1]))]
-            every = np.r_[past, issued[rows]]
-            centred = every - every[0]  # sums of squares of tiny numbers keep their digits
-            count = np.arange(len(every))
-            total, squares = np.r_[0.0, np.cumsum(centred)[:-1]], np.r_[0.0, np.cumsum(centred**2)[:-1]]
-            mean = total / np.maximum(count, 1)
-            variance = (squares - count * mean**2) / np.maximum(count - 1, 1)
-            spread = np.sqrt(np.maximum(variance, 0.0))
-            usable = (count >= minimum) & (spread > 1e-12)
-            score = np.where(usable, (centred - mean) / np.where(usable, spread, 1.0), np.nan)
-            z[rows] = score[len(past) :]
+        symbols, row = np.unique(number[fold.test], return_inverse=True)  # sorted, as samples are
+        of_scale = number[fold.validation]
+        own = np.isfinite(scale) & np.isin(of_scale, symbols)  # rows that came later have none
+        row_before = np.searchsorted(symbols, of_scale[own])
+        before, after = (np.bincount(one, minlength=len(symbols)) for one in (row_before, row))
+        column_before = _counted(row_before, before)
+        column = before[row] + _counted(row, after)
+        every = np.zeros((len(symbols), int((before + after).max(initial=0))))  # of a symbol one row, in time order
+        every[row_before, column_before] = scale[own]
+        every[row, column] = issued[fold.test]
+        centred = every - every[:, :1]  # sums of squares of tiny numbers keep their digits
+        count = np.arange(every.shape[1])
+        total, squares = (_sum_before(one) for one in (centred, centred**2))
+        mean = total / np.maximum(count, 1)
+        variance = (squares - count * mean**2) / np.maximum(count - 1, 1)
+        spread = np.sqrt(np.maximum(variance, 0.0))
+        usable = (count >= minimum) & (spread > 1e-12)
+        score = np.where(usable, (centred - mean) / np.where(usable, spread, 1.0), np.nan)
+        z[fold.test] = score[row, column]
     return z
+
+
+def _counted(group: NDArray[np.integer], sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(n,) ascending groups -> the place of each within its group; `sizes`: how many each group has."""
+    place: NDArray[np.int64] = np.arange(len(group)) - (np.cumsum(sizes) - sizes)[group]
+    return place
+
+
+def _sum_before(values: FloatArray) -> FloatArray:
+    """(rows, n) the sum of the values of each row before each."""
+    made = np.zeros_like(values)
+    np.cumsum(values[:, :-1], axis=1, out=made[:, 1:])
+    return made

@@ -175,7 +175,7 @@ STRATEGIES = Registry[type[Strategy]]("strategy", "gatecast.strategies", fault=s
 
 @STRATEGIES.add
 class Flat(Strategy):
-    """Nothing is held."""
+    """No position."""
 
     kind = "flat"
 
@@ -473,7 +473,7 @@ def make_view(
         return table
 
     ensemble = forecasts.values[ENSEMBLE]
-    intervals = IntervalForecasts.of_heads(ensemble)
+    intervals = IntervalForecasts.of_heads(ensemble, most=1)
     if intervals:
         deviation = np.maximum(at_bars(intervals.deviation), 1e-12)
         least = settings.abstain * ndtri(0.5 + intervals.levels[0] / 2) * deviation

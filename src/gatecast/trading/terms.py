@@ -69,6 +69,17 @@ class InterestRate(Row):
     """a fraction a year"""
 
 
+class Funding(Row):
+    """The funding rate of a perpetual contract from a date on, up to the symbol's next row."""
+
+    symbol: str
+    """symbol"""
+    date: date
+    """first day on which the rate is paid"""
+    rate: Annotated[float, Field(ge=-0.1, le=0.1)]
+    """a fraction of the value an interval, paid by the long side; below 0 by the short side"""
+
+
 class Contract(Row):
     """A future or a perpetual contract."""
 
@@ -157,7 +168,7 @@ def refuse_contradicting(rows: Sequence[Row]) -> None:
 
 def _changes(rows: Sequence[R]) -> list[R]:
     """Rows by key and date, without those that say what the one before of their key says; of rolls all."""
-    if not rows or not isinstance(rows[0], Loan | InterestRate):
+    if not rows or not isinstance(rows[0], Loan | InterestRate | Funding):
         return list(rows)
     key = next(iter(type(rows[0]).model_fields))
     ordered = sorted(rows, key=lambda row: (getattr(row, key), row.date))  # type: ignore[attr-defined]

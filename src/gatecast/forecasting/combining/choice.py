@@ -115,6 +115,7 @@ def daily_losses(
     In: rows of the samples -> (rows, candidates), asked for the rows that became known since the fold before: of all at
     once they can be a hundred numbers a row. Rows where one is NaN take no part.
     """
+    forecasts.refuse_some()
     samples = forecasts.samples
     issued = forecasts.rows
     day = samples.day

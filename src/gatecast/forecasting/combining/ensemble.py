@@ -374,6 +374,7 @@ def _records(
 
     @cache
     def at(cutoff: np.datetime64) -> tuple[IntArray, FloatArray]:
+        forecasts.refuse_some()
         record = issued()[known_by(samples.known_at[issued()], cutoff)]
         if len(np.unique(samples.day[record])) < minimum_days:
             record = record[:0]

@@ -11,7 +11,8 @@ ends that cross are put in order as in Chernozhukov, Fernández-Val and Galichon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +21,13 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.forecasting.walkforward import Laid
 from gatecast.market.bars import numbered_days
+from gatecast.market.calendar import LONGEST_HALT
 from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 REGIMES = ("calm", "turbulent")
 LOW, HIGH = "return_low_", "return_high_"
 """How the heads of an interval's ends begin; its level in percent follows."""
+TRACK = "intervals"
+"""What is learned of intervals at a refit: where their quantiles stand, see `Standing`."""
 
 
 class Intervals(Settings):
@@ -93,12 +98,13 @@ class IntervalForecasts:
         }
 
     @classmethod
-    def of_heads(cls, heads: Mapping[str, FloatArray]) -> IntervalForecasts | None:
-        """The inverse of `heads`; None where a model has no intervals."""
-        levels = sorted(float(name.removeprefix(LOW)) for name in heads if name.startswith(LOW))
+    def of_heads(cls, heads: Mapping[str, FloatArray], most: int | None = None) -> IntervalForecasts | None:
+        """The inverse of `heads`, of the `most` narrowest levels; None where a model has no intervals."""
+        levels = sorted(float(name.removeprefix(LOW)) for name in heads if name.startswith(LOW))[:most]
         if not levels:
             return None
-        low, high = (np.stack([heads[f"{start}{level:g}"] for level in levels], axis=-1) for start in (LOW, HIGH))
+        parts = ([heads[f"{start}{level:g}"] for level in levels] for start in (LOW, HIGH))
+        low, high = (np.stack(part, axis=-1) if len(part) > 1 else part[0][..., None] for part in parts)
         return cls(low, high, tuple(round(level / 100, 9) for level in levels))
 
 
@@ -107,16 +113,24 @@ def with_intervals(
 ) -> Forecasts:  # fmt: skip
     """The same forecasts, the model's intervals among its heads; without a refit as they are.
 
-    `issued`: what a past has issued; where it has these heads, they are NaN in its rows, see `Forecasts.as_issued`.
+    `issued`: what a past has issued; where it has these heads, they are NaN in its rows, see `Forecasts.as_issued`, and
+    the quantiles go on from where they stood at its last refit. Where they stand at the last one is `learned`.
     """
     if not forecasts.folds:
         return forecasts
     settings = settings or Intervals()
-    rows: IntArray | slice = slice(None)
-    if issued is not None and settings.heads <= issued.values.get(model, {}).keys():
-        rows = np.flatnonzero(np.bincount(issued.rows_in(forecasts.samples)[1], minlength=len(forecasts.samples)) == 0)
-    made = make_intervals(forecasts, settings, model, rows)
-    return forecasts.with_model(model, {**forecasts.values[model], **made.heads()})
+    rows, heads = np.arange(len(forecasts.samples)), forecasts.values.get(model, {})
+    goes_on = issued is not None and settings.heads <= issued.values.get(model, {}).keys()
+    if issued is not None and goes_on:
+        rows = np.flatnonzero(issued.places_in(forecasts.samples) < 0)
+    rows, made, standing = _made(forecasts, settings, model, rows, issued)
+    learned = {**forecasts.learned, TRACK: standing.numbers}
+    if goes_on and isinstance(heads, Laid):
+        for name, values in made.heads().items():
+            heads.put(name, rows, values)
+        return replace(forecasts, learned=learned)
+    whole = _over(made, rows, len(forecasts.samples)).heads()
+    return replace(forecasts.with_model(model, {**heads, **whole}), learned=learned)
 
 
 def make_intervals(
@@ -147,8 +161,22 @@ def make_intervals(
     >>> coverage(made, intervals).filter(scope="overall", step=5)["level"].to_list()
     [0.8, 0.95]
     """
-    settings = settings or Intervals()
-    samples, horizon = forecasts.samples, forecasts.samples.horizon
+    rows, made, _ = _made(forecasts, settings or Intervals(), model, np.arange(len(forecasts.samples))[rows])
+    return _over(made, rows, len(forecasts.samples))
+
+
+def _over(made: IntervalForecasts, rows: IntArray, count: int) -> IntervalForecasts:
+    """Intervals of some of `count` samples, over all of them."""
+    low, high = (np.full((count, *one.shape[1:]), np.nan) for one in (made.low, made.high))
+    low[rows], high[rows] = made.low, made.high
+    return replace(made, low=low, high=high)
+
+
+def _made(
+    forecasts: Forecasts, settings: Intervals, model: str, rows: IntArray, issued: Issued | None = None
+) -> tuple[IntArray, IntervalForecasts, Standing]:
+    """Those of some samples that have a forecast, their intervals, and where the quantiles stand at the last refit."""
+    samples, horizon, tails = forecasts.samples, forecasts.samples.horizon, 2 * len(settings.levels)
     heads = forecasts.values.get(model, {})
     if forecasts.folds and not {"return", "volatility"} <= set(heads):
         able = [name for name, has in forecasts.values.items() if {"return", "volatility"} <= set(has)]
@@ -156,19 +184,82 @@ def make_intervals(
             f"intervals need forecasts of the return and of the volatility, and {model!r} has "
             f"{sorted(heads) or 'none'}. {did_you_mean(model, able)}"
         )
-    shape = (len(samples), horizon, len(settings.levels))
-    if not forecasts.folds:
-        return IntervalForecasts(np.full(shape, np.nan), np.full(shape, np.nan), settings.levels)
-    variance = heads["volatility"] * samples.facts.ratio[samples.ends]
-    unit = np.sqrt(variance[:, None] * np.arange(1, horizon + 1) / horizon)
-    error = (samples.targets["return"].value[samples.decided] - heads["return"]) / unit
-    ends = np.full((*shape[:2], 2 * shape[2]), np.nan)
-    ends[rows] = heads["return"][rows, :, None] + _track(samples, error, settings, rows) * unit[rows, :, None]
-    return IntervalForecasts(ends[:, :, : shape[2]][:, :, ::-1], ends[:, :, shape[2] :], settings.levels)
+    ends, standing = np.zeros((0, horizon, tails)), Standing.at_first(horizon, tails)
+    rows = rows[np.isfinite(heads["return"][rows]).any(1)] if forecasts.folds else rows[:0]
+    if forecasts.folds:
+
+        def unit_of(some: IntArray) -> FloatArray:
+            variance = heads["volatility"][some] * samples.facts.ratio[samples.ends[some]]
+            unit: FloatArray = np.sqrt(variance[:, None] * np.arange(1, horizon + 1) / horizon)
+            return unit
+
+        def error_of(some: IntArray) -> FloatArray:
+            answer = samples.targets["return"].value[samples.decided[some]]
+            error: FloatArray = (answer - heads["return"][some]) / unit_of(some)
+            return error
+
+        since = None
+        if issued is not None and (known := Standing.of(issued.learned.get(TRACK), horizon, tails)):
+            since = known, forecasts.folds[len(issued.cutoffs) - 1].cutoff
+        tracked, standing = _track(samples, error_of, settings, rows, forecasts.folds[-1].cutoff, since)
+        ends = heads["return"][rows][:, :, None] + tracked * unit_of(rows)[:, :, None]
+    low, high = ends[:, :, : tails // 2][:, :, ::-1], ends[:, :, tails // 2 :]
+    return rows, IntervalForecasts(low, high, settings.levels), standing
 
 
-def _track(samples: Samples, error: FloatArray, settings: Intervals, rows: IntArray | slice) -> FloatArray:
-    """(rows, horizon, tails) quantiles in force of the standardised errors (samples, horizon), lowest tail first."""
+@dataclass(frozen=True)
+class Standing:
+    """Where the quantiles of a class stand before a session: what a longer record goes on from, to the bit.
+
+    `offset`: (regimes, horizon, tails) from the normal ones. `count`: (horizon,) days of record. `days`, `quantile`:
+    (m,) the latest sessions before, and (m, regimes, horizon, tails) what was in force at them.
+    """
+
+    offset: FloatArray
+    count: IntArray
+    days: TimeArray
+    quantile: FloatArray
+
+    @classmethod
+    def at_first(cls, horizon: int, tails: int) -> Standing:
+        """Before the first session of a record."""
+        shape = (len(REGIMES), horizon, tails)
+        none = np.zeros(0, "datetime64[D]")
+        return cls(np.zeros(shape), np.zeros(horizon, np.int64), none, np.zeros((0, *shape)))
+
+    @property
+    def numbers(self) -> FloatArray:
+        """All of it in one row; `of` is the inverse."""
+        days = self.days.astype(np.int64)
+        return np.concatenate(
+            [part.ravel().astype(np.float64) for part in (self.offset, self.count, days, self.quantile)]
+        )
+
+    @classmethod
+    def of(cls, numbers: FloatArray | None, horizon: int, tails: int) -> Standing | None:
+        """The inverse of `numbers`; None where there are none, or others."""
+        shape = (len(REGIMES), horizon, tails)
+        size = math.prod(shape)
+        if numbers is None or numbers.size < size + horizon or not np.isfinite(numbers).all():
+            return None
+        days, rest = divmod(numbers.size - size - horizon, 1 + size)
+        offset, count, on, quantile = np.split(numbers, np.cumsum([size, horizon, days]))
+        if rest or not all((one == np.round(one)).all() and (np.abs(one) < 1e9).all() for one in (count, on)):
+            return None
+        sessions = on.astype(np.int64).astype("datetime64[D]")
+        return cls(offset.reshape(shape), count.astype(np.int64), sessions, quantile.reshape(days, *shape))
+
+
+def _track(
+    samples: Samples, error_of: Callable[[IntArray], FloatArray], settings: Intervals, rows: IntArray,
+    until: np.datetime64, since: tuple[Standing, np.datetime64] | None = None,
+) -> tuple[FloatArray, Standing]:  # fmt: skip
+    """(rows, horizon, tails) quantiles in force of the standardised errors, lowest tail first, and those at `until`.
+
+    `error_of`: samples -> (samples, horizon) errors. `rows`: samples. `since`: where the quantiles stood at an earlier
+    moment, and that moment; they go on from there, unless it is later than one of the rows, or an answer has come since
+    whose forecast is older than what was kept.
+    """
     from scipy.special import ndtri
 
     half = np.array(settings.levels) / 2
@@ -177,34 +268,54 @@ def _track(samples: Samples, error: FloatArray, settings: Intervals, rows: IntAr
     days, day = numbered_days(samples.sessions)
     opening = np.full(len(days), samples.times.max())  # the first forecast of each session
     np.minimum.at(opening, day, samples.times)
-    known_at = samples.answered
-    learned = np.where(np.isnat(known_at), len(days), np.searchsorted(opening, known_at))  # on which day
-    row, step = np.nonzero(np.isfinite(error) & (learned < len(days)))
-    on_day = learned[row, step].astype(np.min_scalar_type(len(days)))  # short numbers are sorted by counting
+    start, begin = Standing.at_first(horizon, tails), 0
+    if since is not None:
+        begin = int(np.searchsorted(opening, since[1]))
+        start = since[0]
+        before = days[max(begin - len(start.days), 0) : begin]
+        if not np.array_equal(before, start.days) or (day[rows] < begin).any():
+            return _track(samples, error_of, settings, rows, until)
+    first = begin - len(start.days)
+    known_at, some = samples.answered, np.arange(len(samples))
+    if begin:
+        some = np.flatnonzero(~(known_at <= opening[begin - 1]).all(1))  # NaT: not yet, or never
+    learned = np.where(np.isnat(known_at[some]), len(days), np.searchsorted(opening, known_at[some]))  # on which day
+    error = error_of(some)
+    row, step = np.nonzero(np.isfinite(error) & (learned < len(days)) & (learned >= begin))
+    on_day = (learned[row, step] - begin).astype(np.min_scalar_type(len(days)))  # short numbers are sorted by counting
     order = np.argsort(on_day, kind="stable")
     row, step = row[order], step[order]
-    bounds = np.searchsorted(on_day[order], np.arange(len(days) + 1))
+    bounds = np.searchsorted(on_day[order], np.arange(len(days) - begin + 1))
     regime, rate = _turbulent(samples).astype(np.int64), settings.rate / np.sqrt(np.arange(1, horizon + 1))
-    error, issued, cell = error[row, step], day[row], regime[row] * horizon + step
-    quantile = np.empty((len(days), len(REGIMES) * horizon, tails))
-    offset = np.zeros((len(REGIMES), horizon, tails))
-    record = np.zeros((len(days), horizon), np.int64)
-    count = np.zeros(horizon, np.int64)
-    for today, (begin, end) in enumerate(pairwise(bounds.tolist())):
-        if end > begin:
-            now = cell[begin:end]
-            surprise = chance - (error[begin:end, None] < quantile[issued[begin:end], now])
+    error, issued, cell = error[row, step], day[some[row]] - first, regime[some[row]] * horizon + step
+    if len(issued) and issued.min() < 0:
+        return _track(samples, error_of, settings, rows, until)
+    quantile = np.empty((len(days) - first, len(REGIMES) * horizon, tails))
+    quantile[: begin - first] = start.quantile.reshape(-1, *quantile.shape[1:])
+    offset, count = start.offset.copy(), start.count.copy()
+    record = np.zeros((len(days) - begin, horizon), np.int64)
+    at_refit, kept = int(np.searchsorted(opening, until)), samples.horizon_sessions + LONGEST_HALT
+    standing = start
+    for today, (low, high) in enumerate(pairwise([*bounds.tolist(), len(row)]), begin):
+        if today == at_refit:
+            last = slice(max(today - kept, first), today)
+            old = quantile[last.start - first : today - first].reshape(-1, *offset.shape)
+            standing = Standing(offset.copy(), count.copy(), days[last], old.copy())
+        if today == len(days):
+            break
+        if high > low:
+            now = cell[low:high]
+            surprise = chance - (error[low:high, None] < quantile[issued[low:high], now])
             place = now[:, None] * tails + np.arange(tails)
-            number = np.bincount(step[begin:end], minlength=horizon)
+            number = np.bincount(step[low:high], minlength=horizon)
             total = np.bincount(place.ravel(), surprise.ravel(), offset.size).reshape(offset.shape)
             move = total * (rate / np.maximum(number, 1))[:, None]
             offset += move.sum(0) + move
             count += number > 0
-        quantile[today] = np.sort(normal + offset, axis=-1).reshape(-1, tails)
-        record[today] = count
-    day, regime = day[rows], regime[rows]
-    tracked = quantile.reshape(len(days), len(REGIMES), horizon, tails)[day, regime]
-    return np.where((record[day] >= settings.minimum_days)[:, :, None], tracked, normal)
+        quantile[today - first] = np.sort(normal + offset, axis=-1).reshape(-1, tails)
+        record[today - begin] = count
+    tracked = quantile.reshape(-1, *offset.shape)[day[rows] - first, regime[rows]]
+    return np.where((record[day[rows] - begin] >= settings.minimum_days)[:, :, None], tracked, normal), standing
 
 
 def _turbulent(samples: Samples) -> BoolArray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def watch_losses(
     heads = forecasts.values.get(model, {})
     if not (settings.watch and forecasts.folds and {"return", "volatility"} <= set(heads)):
         return past
-    return _Watch(forecasts, settings, past, dict(heads)).run()
+    return _Watch(forecasts, settings, past, heads).run()
 
 
 class _Watch:
@@ -86,7 +87,7 @@ class _Watch:
         self.at, mean_square = self._by_session(known_at, error**2, usable)
         self.values = 0.5 * np.log(np.maximum(mean_square, 1e-12))
         self.misses, self.missed_at, self.level = np.zeros(0), np.zeros(0, np.int64), 0.0
-        intervals = IntervalForecasts.of_heads(heads)
+        intervals = IntervalForecasts.of_heads(heads, most=1)
         if intervals is not None:
             low, high = intervals.low[:, 0, 0], intervals.high[:, 0, 0]
             outside = ((answer < low) | (answer > high)).astype(np.float64)
@@ -122,41 +123,41 @@ class _Watch:
         return Alarms(tuple(order), (), until, state)
 
     def _watch_errors(self, begin: int, state: dict[str, Any]) -> None:
+        settings, values, at, first = self.settings, self.values, self.at, int(np.searchsorted(self.at, begin))
         cutoffs = np.searchsorted(self.moments, np.array([fold.cutoff for fold in self.forecasts.folds]))
-        settings, fold, slope, reference, record = self.settings, -1, 0.0, np.zeros(0), list[float]()
-        limit = mean_threshold(settings.rows, ALLOWANCE)
-        total, wealth = float(state.get("loss", 0.0)), float(state.get("bets", 0.0))
-        for row in range(int(np.searchsorted(self.at, begin)), len(self.at)):
-            now = int(self.at[row])
-            latest = int(np.searchsorted(cutoffs, now, side="right")) - 1
-            if latest != fold:
-                fold = latest
-                known = int(np.searchsorted(self.at, cutoffs[max(fold, 0)]))  # sessions before the refit in force
-                slope = _slope(self.values[max(0, known - settings.reference) : known])
-                reference = np.sort(_innovations(self.values[max(0, known - settings.reference) : known], slope))
-                record = np.sort(_innovations(self.values[:row], slope)).tolist()
-            elif row > 1:
-                insort(record, float(self.values[row - 1] - slope * self.values[row - 2]))
+        latest = np.searchsorted(cutoffs, at[first:], side="right") - 1  # the refit in force at each session
+        rows, scores, chances = [np.zeros(0, np.int64)], [np.zeros(0)], list[float]()
+        starts = first + np.flatnonzero(np.diff(latest, prepend=-2))
+        for since, until in pairwise([*starts.tolist(), len(at)]):
+            cutoff = cutoffs[max(int(latest[since - first]), 0)]
+            before = values[max(0, int(np.searchsorted(at, cutoff)) - settings.reference) : np.searchsorted(at, cutoff)]
+            slope = _slope(before)
+            reference = np.sort(_innovations(before, slope))
             if len(reference) < LEAST_REFERENCE:
                 continue
-            value = self.values[row] - slope * self.values[row - 1]
-            score = _normal_score(reference, value)
-            sums, alarms, total = cusum([score - ALLOWANCE], limit, total)
-            if len(alarms):
-                self._raise(
-                    now, "loss", sums[0], limit,
-                    f"The errors of the forecasts of {self._name} have become larger than before the last refit: "
-                    f"their chart stands at {sums[0]:.1f}, the limit is {limit:.1f}.",
-                )  # fmt: skip
-            pvalue = (1 + len(record) - bisect_left(record, value)) / (1 + len(record))
-            grown, alarms, wealth = detect_by_bets(bets([pvalue]), settings.rows, wealth)
-            if len(alarms):
-                self._raise(
-                    now, "bets", grown[0], settings.rows,
-                    f"The errors of the forecasts of {self._name} are larger than in their whole record: bets on that "
-                    f"have won {grown[0]:,.0f} times their stakes, the limit is {settings.rows:,.0f}.",
-                )  # fmt: skip
-        state |= {"loss": total, "bets": wealth}
+            record = np.sort(_innovations(values[:since], slope)).tolist()
+            own = _innovations(values[since - 1 : until], slope)
+            for value in own.tolist():
+                chances.append((1 + len(record) - bisect_left(record, value)) / (1 + len(record)))
+                insort(record, value)
+            rows.append(np.arange(since, until))
+            scores.append(_normal_scores(reference, own))
+        when, limit = at[np.concatenate(rows)], mean_threshold(settings.rows, ALLOWANCE)
+        sums, alarms, state["loss"] = cusum(np.concatenate(scores) - ALLOWANCE, limit, float(state.get("loss", 0.0)))
+        for row in alarms.tolist():
+            self._raise(
+                int(when[row]), "loss", sums[row], limit,
+                f"The errors of the forecasts of {self._name} have become larger than before the last refit: "
+                f"their chart stands at {sums[row]:.1f}, the limit is {limit:.1f}.",
+            )  # fmt: skip
+        won = bets(np.array(chances))
+        grown, alarms, state["bets"] = detect_by_bets(won, settings.rows, float(state.get("bets", 0.0)))
+        for row in alarms.tolist():
+            self._raise(
+                int(when[row]), "bets", grown[row], settings.rows,
+                f"The errors of the forecasts of {self._name} are larger than in their whole record: bets on that "
+                f"have won {grown[row]:,.0f} times their stakes, the limit is {settings.rows:,.0f}.",
+            )  # fmt: skip
 
     def _watch_calibration(self, begin: int, state: dict[str, Any]) -> None:
         since = int(state.get("calibration", 0))
@@ -208,9 +209,9 @@ def _innovations(values: FloatArray, slope: float) -> FloatArray:
     return made
 
 
-def _normal_score(reference: FloatArray, value: float) -> float:
-    """The rank of a value among sorted (n,) others as a standard normal number."""
+def _normal_scores(reference: FloatArray, values: FloatArray) -> FloatArray:
+    """The ranks of (n,) values among sorted (m,) others, as standard normal numbers."""
     from scipy.special import ndtri
 
-    below = 0.5 * (np.searchsorted(reference, value, "left") + np.searchsorted(reference, value, "right"))
-    return float(ndtri((below + 0.5) / (len(reference) + 1)))
+    below = 0.5 * (np.searchsorted(reference, values, "left") + np.searchsorted(reference, values, "right"))
+    return np.asarray(ndtri((below + 0.5) / (len(reference) + 1)), np.float64)
