@@ -47,7 +47,8 @@ def morning(view: View) -> Answer:
     )
     moved = [row for row in rows if abs(_held(row) - _held(row, "held_before")) >= TINY]
     return {
-        "headline": _headline(rows, trades), "sentence": told["book_sentence"], "book": book, "trades": trades,
+        "headline": _headline(rows, trades), "risk": told.get("risk") or {},
+        "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "behind": told["behind"], "findings": view.findings()["findings"],

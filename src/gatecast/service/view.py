@@ -139,11 +139,16 @@ class View:
             {"kind": "drift", "symbol": one.get("symbol"), "time": one["time"], "sentence": one["sentence"]}
             for one in told["alarms"]
         ]
-        held = told["book"] or {}
-        rows += told.get("findings") or [
-            {"kind": "book", "symbol": None, "time": held.get("close"), "sentence": one}
-            for one in held.get("findings") or []
-        ]
+        rows += told.get("findings") or []
+        rows += [
+            {
+                "kind": "break", "symbol": one["symbol"], "time": None,
+                "advice": "Explain it with `gatecast reconcile`.",
+                "sentence": f"{one['account']}: {one['symbol']} should be {one['expected']:,.6g} units and is "
+                f"{one['found']:,.6g}.",
+            }
+            for one in told.get("breaks") or []
+        ]  # fmt: skip
         rows += [
             {"kind": "waits", "symbol": None, "time": None, "sentence": one.sentence} for one in say_waiting(self.store)
         ]
