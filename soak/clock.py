@@ -18,6 +18,7 @@ from gatecast.experiment import Experiment
 from gatecast.live import health, retrain, update
 from gatecast.live.book import holdings_of
 from gatecast.live.retrain import due_closes
+from gatecast.market.bars import session_of
 from gatecast.market.sessions import Calendar, calendar_of
 from gatecast.store import Store
 from soak.cases import Case
@@ -38,8 +39,12 @@ ASLEEP = (
 CLOSELY = 12
 """In one month of so many the store is updated at each of `DAYS` sessions, and its book and health are looked at."""
 DAYS = 4
+ASLEEP_AT = pl.any_horizontal(
+    (pl.col("close") + timedelta(hours=1)).is_between(begin, begin + length, closed="left") for begin, length in ASLEEP
+)
+"""Whether the machine sleeps an hour after the `close` of a session."""
 HOLDS = datetime(2021, 1, 1, tzinfo=UTC)
-"""Until then the strategies hold positions; what they have held is judged anew at each refit, which lasts."""
+"""Until then the book has a core, and holds positions; what it has held is judged anew at each refit, which lasts."""
 HOUR = timedelta(hours=1)
 
 
@@ -58,6 +63,11 @@ def bars_of(calendar: Calendar, kind: str, seed: int) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def pauseless(calendar: Calendar) -> bool:
+    """Whether the next session opens when one closes."""
+    return calendar.name == "24/7"
+
+
 class Clock:
     """The clock of one exchange, and a store that is looked after by it."""
 
@@ -66,11 +76,12 @@ class Clock:
         self.folder = work / name.replace("/", "-")
         self.folder.mkdir(parents=True)
         (self.folder / "symbols.csv").write_text(f"symbol,asset_class,calendar\nA,{self.kind},{name}\n")
+        self.pauseless = pauseless(self.calendar)
         self.store, self.bars = self.folder / "store", bars_of(self.calendar, self.kind, seed)
         self.experiment = Experiment(
-            features=("ret_log_1",), lookback=10, horizon=1, models=("ridge", "logistic"),
+            features=("ret_log_1",), lookback=10, models=("ridge", "logistic"),
             signals={"model": "ridge", "confirmed_by": "ridge"}, schedule={"train": "1Y", "minimum": "1Y"},
-            selection={"evidence": 1.0, "minimum_days": 20}, book={"core": {"kind": "none"}},
+            selection={"evidence": 0.0},
         )  # fmt: skip
         self.come, self.missed, self.wrong = FIRST, list[str](), list[str]()
         self.sold, self._opened = False, cast("Store | None", None)
@@ -92,15 +103,16 @@ class Clock:
         )  # fmt: skip
         self.come, self._opened = now, None
 
-    def train(self, now: datetime) -> None:
-        """A refit where one is due; after the first year with settings by which nothing is held."""
+    def train(self, now: datetime, *, can: bool) -> None:
+        """A refit where one is due, if one `can` be made; after `HOLDS` with settings by which nothing is held."""
         holds = now < HOLDS
-        settings = None if holds or self.sold else self.experiment.replace(selection={"evidence": 0.0})
+        settings = None if holds or self.sold else self.experiment.replace(book={"core": {"kind": "none"}})
         done = retrain(self.store, now=now, settings=settings)
-        self.sold = not holds
         self.missed += [one.split()[1][:10] for one in done.missed]
-        self._opened = None
-        self.expect(done.model is not None, now, f"a refit was due and not made: {done.message}")
+        self.sold, self._opened = not holds, None
+        self.expect(
+            (done.model is not None) == can, now, f"a refit could {'' if can else 'not '}be made: {done.message}"
+        )
 
     def is_due(self, now: datetime) -> bool:
         """Whether one is due by the bars up to now, whether or not they have come: as retrain and health ask."""
@@ -131,23 +143,32 @@ class Clock:
     def run(self, end: datetime) -> None:
         """One session after the other: at each it is asked whether a refit is due, at some bars come."""
         closely = 0
-        for number, (day, close) in enumerate(self.calendar.between(BEGIN, end).select("session", "close").iter_rows()):
+        sessions = self.calendar.between(BEGIN, end).with_columns(asleep=ASLEEP_AT)
+        before = sessions["asleep"].shift(1, fill_value=False)
+        last = (sessions["session"].dt.month() != sessions["session"].dt.month().shift(-1)).fill_null(False)
+        sessions = sessions.with_columns(woke=before, last=last)
+        for day, close, asleep, woke, is_last in sessions.select(
+            "session", "close", "asleep", "woke", "last"
+        ).iter_rows():
             now = close + HOUR
-            if any(begin <= now < begin + length for begin, length in ASLEEP):
+            if asleep:
                 continue
-            trained = self.opened is not None and bool(self.opened.state.models)
-            last = self.opened.state.models[-1].cutoffs[self.kind] if self.opened and trained else ""
+            models = self.opened.state.models if self.opened else ()
+            cutoff = models[-1].cutoffs[self.kind] if models else ""
             due = self.is_due(now)
-            self.expect(due == (f"{day:%Y-%m}" > last[:7]), now, f"a refit is {'' if due else 'not '}due after {last}")
+            first = not cutoff or f"{day:%Y-%m}" > f"{session_of(datetime.fromisoformat(cutoff)):%Y-%m}"
+            self.expect(due == first, now, f"a refit is {'' if due else 'not '}due after {cutoff}")
             if due:
                 self.bring(now)
-                self.train(now)
-                closely = DAYS if (day.month - 1) % CLOSELY == 1 or not number else 0
+                self.train(now, can=not (woke and self.pauseless))
+                closely = DAYS if (day.month - 1) % CLOSELY == 1 or not models else 0
             elif closely:
                 self.bring(now)
                 closely -= 1
                 if not closely:
                     self.look(now)
+            elif is_last and self.pauseless:
+                self.bring(now)
 
 
 def clock_of(name: str, work: Path, seed: int, end: datetime) -> Case:
@@ -177,12 +198,16 @@ def clock(work: Path, seed: int, share: float, jobs: int = 2) -> Iterator[Case]:
 
 def wrong(calendar: Calendar, trained: list[str], missed: list[str], end: datetime) -> list[str]:
     """What does not fit: each month is trained once, at the close of the first session of it at which the machine was
-    awake; of months that passed while it slept the first sessions are listed."""
-    asleep = pl.any_horizontal(
-        (pl.col("close") + HOUR).is_between(begin, begin + length, closed="left") for begin, length in ASLEEP
-    )
-    sessions = calendar.between(BEGIN, end).with_columns(month=pl.col("session").dt.month_start())
-    first = sessions.filter(~asleep).group_by("month").agg(pl.col("close").min()).sort("month")
+    awake; of months that passed while it slept the first sessions are listed.
+
+    Where no pause follows a close, what the machine slept over came after the fill of the first close after it: nothing
+    is decided there, and the refit is made at the next.
+    """
+    sessions = calendar.between(BEGIN, end).with_columns(month=pl.col("session").dt.month_start(), asleep=ASLEEP_AT)
+    ready = ~pl.col("asleep")
+    if pauseless(calendar):
+        ready &= ~pl.col("asleep").shift(1, fill_value=False)
+    first = sessions.filter(ready).group_by("month").agg(pl.col("close").min()).sort("month")
     expected = first["close"].dt.strftime("%Y-%m-%dT%H:%M").to_list()
     slept = sessions.filter(~pl.col("month").is_in(first["month"].implode()))
     listed = slept.group_by("month").agg(pl.col("close").min()).sort("month")["close"].dt.strftime("%Y-%m-%d").to_list()

@@ -92,7 +92,7 @@ def test_the_interval_of_money_is_that_of_a_mean(knowing: Run) -> None:
 def held() -> Run:
     """A run with a book, not judged."""
     few = {name: value for name, value in FEW.items() if name != "book"}
-    experiment = Experiment(name="held", bars=synthetic.g1(1100, seed=3), **few)
+    experiment = Experiment(name="held", bars=synthetic.g1(1330, seed=3), **few)
     return replace(finish(experiment, make_chain(experiment, experiment.read().bars)), scores={"verdicts": {}})
 
 

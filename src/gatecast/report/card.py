@@ -90,7 +90,7 @@ class Card:
         <BLANKLINE>
         | a |
         |---|
-        | x\\\\|y |
+        | x\\|y |
         <BLANKLINE>
         """
         lines = ["# Card", "", self._first, ""]

@@ -53,8 +53,8 @@ UNITS = {
     CONTROL: "of the spread of realised over forecast volatility taken away",
 }  # fmt: skip
 """What an effect is; of the others a share of the first run's loss."""
-LEAST_WINDOWS = 10
-"""Windows of 21 sessions in which both books moved, before their control is compared."""
+LEAST_WINDOWS = 24
+"""Windows of 21 sessions in which both books moved, two years, before their control is compared."""
 LEAST_VARIANCE = 1e-12
 LONGEST_VALUE = 60
 """Characters of a setting's value in a line of text."""
