@@ -414,6 +414,31 @@ def test_an_older_store_is_brought_to_this_version_step_by_step(copy: Path) -> N
     assert said == [("upgraded", 1, 2), ("upgraded", 2, 3)]
 
 
+def test_an_upgrade_that_was_killed_is_no_damage_and_is_made_up_for(copy: Path) -> None:
+    lines = [line for file in Store.open(copy).journal.files() for line in file.read_bytes().splitlines()]
+    about = json.loads((copy / "store.json").read_bytes())
+    (copy / "store.json").write_text(json.dumps({**about, "version": 1}, sort_keys=True, indent=1) + "\n")
+    with pytest.warns(UserWarning, match="from schema version 1 to 2"):
+        upgraded = Store.open(copy)
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    record = [*upgraded.journal.records()][-1]
+    assert (record.kind, record.number, record.now) == ("upgraded", len(lines) + 1, json_now(lines[-1]))
+    content = (copy / "store.json").read_bytes()
+    (copy / "store.json").write_bytes(content.replace(b'"version": 2', b'"version": 1'))  # killed after its record
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    with pytest.warns(UserWarning, match="from schema version 1 to 2"):
+        Store.open(copy)
+    assert (copy / "store.json").read_bytes() == content
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    (copy / "store.json").write_bytes(content.replace(b'"gatecast": "', b'"gatecast": "9'))
+    assert "it was changed" in " ".join(fault.what for fault in Store.faults(copy))
+
+
+def json_now(line: bytes) -> datetime:
+    """The moment of a line of the journal."""
+    return datetime.fromisoformat(json.loads(line)["now"])
+
+
 # ── one process at a time ─────────────────────────────────────────────────────────────────────────
 
 OTHER = """

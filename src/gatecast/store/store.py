@@ -738,16 +738,19 @@ class Store:
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
         about: dict[str, Any] = {"format": FORMAT, "version": 1, "id": self.id, "gatecast": None}
-        written = [about]
+        may_be = [about]
         for one in records:
             if one.kind in ("created", "upgraded"):
-                version = one.body.get("after", one.body.get("version", 1))
-                written.append({**about, "version": version, "gatecast": one.body.get("gatecast")})
-        may_be = written[-2:] if records and records[-1].kind == "upgraded" else written[-1:]  # one may be unfinished
+                before = {**about, "version": one.body.get("before", 1)}
+                about = {
+                    **about, "version": one.body.get("after", one.body.get("version", 1)),
+                    "gatecast": one.body.get("gatecast"),
+                }  # fmt: skip
+                may_be = [about, before] if one is records[-1] else [about]  # a killed upgrade is made up for
         file = self.folder / ABOUT
         if read(file, at_most=ABOUT_BYTES, follow=False) in map(_json, may_be):
             return []
-        return [Fault(file, f"it was changed; expected {json.dumps(written[-1])}. Restore it from a copy.")]
+        return [Fault(file, f"it was changed; expected {json.dumps(about)}. Restore it from a copy.")]
 
     def _check_state(self, records: list[Record]) -> None:
         folded, named = State(), parts_named(records)
