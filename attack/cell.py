@@ -24,7 +24,7 @@ LONGEST = 2_000  # characters of a refusal: longer ones repeat the input
 PRELOADED = [
     "attack.cell", "gatecast.cli.run", "gatecast.store", "gatecast.live", "gatecast.report.page", "gatecast.runs",
     "gatecast.forecasting.lstm.kernel", "arch.univariate", "sklearn.ensemble", "sklearn.linear_model", "pandas",
-    "plotly.graph_objects",
+    "plotly.graph_objects", "gatecast.service.app", "starlette.testclient",
 ]  # fmt: skip
 """What a run imports, imported once for all cases."""
 FORBIDDEN = frozenset(

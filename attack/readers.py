@@ -84,6 +84,7 @@ def make_examples(folder: Path) -> None:
     from gatecast.store import save_run, write_page
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "token.txt").write_text("a-good-token-of-32-characters-ok\n", encoding="ascii")
     bars = synthetic.b1(760, seed=3, r2=0.05, symbols=2)
     plain = bars.select("symbol", "open", "high", "low", "close", "volume", "x", date=pl.col("time").dt.date())
     plain = plain.select("date", pl.exclude("date"))
@@ -644,6 +645,44 @@ def whole_after(good: Any, bad: Any, done: str) -> str:
     return f"a position on a forecast that is not there: {hollow}" if hollow else ""
 
 
+SERVED = ("/", "/risk", "/models", "/health", "/symbols/B1_0", "/health/ready", "/api/today", "/api/symbols/B1_0/bars")
+
+
+def serve_store(folder: str) -> Any:
+    """What the service answers on a store: the status of each page and part of the API, and what it wrote."""
+    import warnings
+    from datetime import datetime
+
+    from starlette.testclient import TestClient
+
+    from gatecast.service.app import make_app
+
+    files = {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        app = make_app(folder, now=datetime.fromisoformat(now_of("live_update")))
+        client = TestClient(app, base_url="http://127.0.0.1")
+        status = {path: client.get(path).status_code for path in SERVED}
+    after = {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+    wrote = sorted(str(path) for path in files.keys() ^ after.keys())
+    return {"status": status, "wrote": wrote, "same": files == after}
+
+
+def answers_or_says_why(good: Any, bad: Any, done: str) -> str:
+    odd = {path: status for path, status in bad["status"].items() if status not in (200, 404, 503)}
+    return f"the service answered {odd}" if odd else "" if bad["same"] else f"the service wrote {bad['wrote']}"
+
+
+def read_token_file(path: str) -> Any:
+    from gatecast.service.security import read_token
+
+    return {"token": read_token(Path(path))}
+
+
+def long_enough(good: Any, bad: Any, done: str) -> str:
+    return "" if len(bad["token"]) >= 16 else "a token that can be guessed was taken"
+
+
 def same_decisions(good: Any, bad: Any, done: str) -> str:
     changed = bad["rows"] != good["rows"] and not bad["faults"]
     return "other decisions than those of the store, and its check says that it is whole" if changed else ""
@@ -679,6 +718,8 @@ READERS = (
     Reader(
         "update a store", "records", ("live",), "live_update", update_store, same_decisions, others=("live_next.csv",)
     ),
+    Reader("serve", "records", ("service",), "live_update", serve_store, answers_or_says_why, share=0.5),
+    Reader("token", "settings", ("service.security",), "token.txt", read_token_file, long_enough, share=0.2),
     Reader("sessions", "records", ("market.sessions",), "sessions", read_sessions, same_sessions, share=0.5),
     Reader("studies", "records", ("forecasting.tuning.search",), "studies.db", open_studies, share=0.5),
 )

@@ -50,10 +50,10 @@ def _without(name: str, importing: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def require(package: str, needed_by: str, has: str = "__version__") -> Any:
+def require(package: str, needed_by: str, has: str = "__version__", extra: str = "") -> Any:
     """A package, imported; raises `PluginError` where it is not installed, cannot be imported, or is another one.
 
-    The extra of gatecast's that has it goes by its name. `has`: a name that the package must have.
+    `extra`: the extra of gatecast's that has it; "": it goes by its name. `has`: a name that the package must have.
 
     >>> require("numpy", "the model 'lstm'").__name__
     'numpy'
@@ -75,6 +75,7 @@ pip install 'gatecast[torsh]'.
             why = f"which cannot be imported ({described(error)})"
     if why:
         raise PluginError(
-            f"{needed_by} needs the package {package}, {why}. Install it{again}: pip install 'gatecast[{package}]'."
+            f"{needed_by} needs the package {package}, {why}. "
+            f"Install it{again}: pip install 'gatecast[{extra or package}]'."
         )
     return module

@@ -240,9 +240,13 @@ def today_of(chain: Chain, lines: Mapping[str, Line], sessions: Sessions) -> dic
     `line`: which one that is, see `line_held`. The longer tails are of the sessions of the horizon.
     """
     name = line_held(chain, lines)
-    horizon = max(round(one.samples.horizon / one.samples.session_bars) for one in chain.classes.values())
     today = Today.of(sessions, lines[name], deviations_of(chain.classes, sessions, ENSEMBLE))
-    return {"line": name, **risk_today(today, max(horizon, 1))}
+    return {"line": name, **risk_today(today, horizon_in_sessions(chain))}
+
+
+def horizon_in_sessions(chain: Chain) -> int:
+    """The longest horizon of a chain's classes, in sessions; at least one."""
+    return max(1, *(round(one.samples.horizon / one.samples.session_bars) for one in chain.classes.values()))
 
 
 BOOK_TITLES = {ENSEMBLE: "gatecast", TILTED: "gatecast, with what strategies add", BOUGHT: "bought and held"}

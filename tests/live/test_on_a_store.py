@@ -180,7 +180,7 @@ def test_parity_names_the_feature_that_moved_by_a_bar(
         found = parity(tmp_path / "s", now=now)
         assert found.difference is not None
         assert (found.difference.stage, found.difference.column) == ("feature", "planted_move")
-        assert (found.difference.symbol, found.difference.time) == ("B1_0", closes[month - 3])
+        assert (found.difference.symbol, found.difference.time) == ("B1_0", closes[month - 4])  # the refit's own close
         now = closes[month - 2] + HOUR
         done = update(tmp_path / "s", bars.filter(pl.col("time") <= now), now=now)
         assert f"'B1_0' at {closes[month - 3]:%Y-%m-%d %H:%M} UTC: the feature" in done.warnings[0]

@@ -97,7 +97,7 @@ def test_where_the_risk_comes_from_and_how_long_it_takes_to_sell() -> None:
         cells = [row["symbol"], percent(row["weight"]), percent(row["share"], 0), percent(row["shortfall"])]
         assert " ".join(cells) in text
     assert "S12 5.0 %" not in text
-    assert "And 3 more, in scores.json." in text
+    assert "And 3 more with less." in text
     assert "Beta to equity 0.55 Duration, years −0.20" in text
     assert "Sessions to sell 50 % 0.1 Sessions to sell 90 % 2.5 Sessions to sell 100 % –" in text
     assert "No volume is known of S04" in text

@@ -21,6 +21,7 @@ from gatecast.cli.live import forecast
 from gatecast.cli.options import with_options
 from gatecast.cli.orders import approve, fills, halt, orders, reconcile
 from gatecast.cli.run import init, report, run
+from gatecast.cli.serve import serve
 from gatecast.cli.show import complain, print_json
 from gatecast.cli.store import card, store
 from gatecast.cli.studies import audit, cadence, capacity, placebo, truth, tune, unseal
@@ -52,7 +53,7 @@ def _start(
 for command in (
     run, init, check, audit, unseal, truth, placebo, tune, cadence, capacity, judge, compare, whatif, sensitivity,
     forecast, report, update, retrain, rollback, today, card, replay, parity, health, live, fetch, orders, approve,
-    fills, reconcile, halt,
+    fills, reconcile, halt, serve,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)

@@ -76,6 +76,7 @@ def list_records(
     as_json: AsJson = False,
 ) -> None:
     """Show what a store holds and its newest records."""
+    from gatecast.store.about import about
     from gatecast.store.state import refuse_misfit
 
     opened = _opened(folder, index)
@@ -101,50 +102,8 @@ def list_records(
         f"bars{years}, {counted(len(state.models), 'refit')} ({model}), issued {counted(len(state.issued), 'time')}.",
         markup=False, soft_wrap=True,
     )  # fmt: skip
-    rows = ((one.number, moment_text(one.now), one.kind, _about(one)) for one in records)
+    rows = ((one.number, moment_text(one.now), one.kind, about(one)) for one in records)
     console.print(make_table(("record", "now", "kind", "what"), rows))
-
-
-def _about(record: Any) -> str:
-    """What a record is about, in a few words."""
-    body = record.body
-    match record.kind:
-        case "bars":
-            return ", ".join(f"{name} {count}" for name, count in body["counts"].items() if count)
-        case "accepted" | "refused" | "rollback":
-            return f"model {body['model']}" + (f": {body['reason']}" if body.get("reason") else "")
-        case "actions":
-            named = ", ".join(f"{one['symbol']} {one['date']}" for one in body.get("rows", ()))
-            return f"{body.get('verb', '')} {named}".strip()
-        case "tables":
-            return ", ".join(sorted(body["parts"]))
-        case "refit" if body.get("asked"):
-            return f"asked for: {', '.join(sorted(body['asked']))}"
-        case "missed":
-            return ", ".join(body["months"])
-        case "alarm":
-            return f"{body['name']} {body.get('text', '')}".strip()
-        case "pruned":
-            return f"{counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
-        case "lost":
-            return f"{counted(body['count'], 'record')} before it, whose files never came to the disk"
-        case "proposed" | "approved" | "exported":
-            again = ", once more" if body.get("again") else ""
-            return f"orders {body['id']} of {body['account']} by {body['by']}{again}"
-        case "fills":
-            return f"{body['new']} new, {body['seen']} there already, of {body['account']}"
-        case "reconciled":
-            return (
-                f"{body['account']}: {counted(len(body['breaks']), 'difference')}"
-                if body["breaks"]
-                else body["account"]
-            )
-        case "halted" | "released":
-            return f"by {body['by']}: {body['reason']}"
-        case "issued":
-            return "by no model" if body.get("model") is None else f"by model {body['model']}"
-        case _:
-            return ""
 
 
 @store.command()

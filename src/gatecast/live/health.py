@@ -67,6 +67,11 @@ class Health:
         """For a monitor: 0 ok, 1 warning, 2 failure."""
         return LEVELS.index(self.level)
 
+    @property
+    def sentence(self) -> str:
+        """What the worst check says."""
+        return self.checks[0].sentence if self.checks else "nothing was looked at."
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
@@ -85,7 +90,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     with warnings.catch_warnings(record=True, action="always") as said:
         try:
-            opened = Store.open(store)
+            opened = Store.open(store, upgrades=False)
         except StoreError as error:
             if not (Path(store) / "store.json").exists():
                 raise

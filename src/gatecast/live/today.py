@@ -100,8 +100,11 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
     `now`: the moment up to which bars count (default: the clock). Nothing is written. Raises `StoreError` where the
     store cannot be read.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    opened = Store.open(store)
+    return today_of(Store.open(store), datetime.now(UTC) if now is None else as_utc(now, "now"))
+
+
+def today_of(opened: Store, moment: datetime) -> Today:
+    """As `today`, of a store that is open, after the newest record that it has read."""
     said = _Said.of(opened)
     if not said.newest:
         return Today(opened.folder, moment, opened.state.serving, [])

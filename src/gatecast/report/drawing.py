@@ -138,11 +138,14 @@ def _said_in_corner(text: str) -> Data:
 
 
 def draw_candles(data: Data) -> Any:
-    """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon."""
-    times, fan = data["time"], data["fan"]
+    """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon.
+
+    With `past` (see `figures.past_data`) what was forecast for each close, and a shade behind turbulent regimes.
+    """
+    times, fan, past = data["time"], data["fan"], data.get("past")
     beyond = 0 if fan is None else max(0, fan["origin"] + fan["step"][-1] - len(times) + 1)
     labels = times + [f"+{k}" for k in range(1, beyond + 1)]
-    traces: list[Data] = []
+    traces: list[Data] = _past_band(times, past) if past else []
     if fan is not None:
         x = [labels[fan["origin"] + step] for step in fan["step"]]
         for n, alpha in ((2, "1f"), (1, "33")):
@@ -255,12 +258,50 @@ def draw_candles(data: Data) -> Any:
             zerolinecolor=LIGHT["line"],
         ),
         yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
+        shapes=_turbulent(past["turbulent"]) if past else [],
         annotations=[
             *([_said_in_corner(data["since"])] if data.get("since") else []),
             _panel_title("position decided", 0.22),
             _panel_title("strategy in force", 0.045),
         ],
     )
+
+
+def _past_band(times: list[str], past: Data) -> list[Data]:
+    """What was forecast for each close, as a shade from its lower to its upper end; one shape for each stretch."""
+    there = [None not in pair for pair in zip(past["low"], past["high"], strict=True)]
+    x: list[str | None] = []
+    y: list[float | None] = []
+    for start, end in _stretches(there):
+        way = [*range(start, end), *range(end - 1, start - 1, -1)]
+        x += [*(times[place] for place in way), None]
+        y += [*past["high"][start:end], *past["low"][start:end][::-1], None]
+    name = f"forecast {past['step']} bars before, ± 1 s.d."
+    shade = {"fill": "toself", "fillcolor": LIGHT["unsure"] + "26", "hoverinfo": "skip"}
+    return [{**_line(x, y, name, LIGHT["unsure"] + "66", 0.6), **shade}] if x else []
+
+
+def _stretches(there: list[bool]) -> list[tuple[int, int]]:
+    """The first place and the place after the last of each run of True.
+
+    >>> _stretches([True, False, True, True])
+    [(0, 1), (2, 4)]
+    """
+    edges = [False, *there, False]
+    starts = [place for place in range(len(there)) if edges[place + 1] and not edges[place]]
+    ends = [place + 1 for place in range(len(there)) if edges[place + 1] and not edges[place + 2]]
+    return list(zip(starts, ends, strict=True))
+
+
+def _turbulent(probability: list[float | None]) -> list[Data]:
+    """A shade behind each stretch of bars at which a turbulent regime was the likelier one."""
+    return [
+        {
+            "type": "rect", "x0": start - 0.5, "x1": end - 0.5, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain",
+            "layer": "below", "line": {"width": 0}, "fillcolor": LIGHT["bad"] + "14",
+        }
+        for start, end in _stretches([(one or 0.0) > 0.5 for one in probability])
+    ]  # fmt: skip
 
 
 def _colour(strategy: str) -> str:

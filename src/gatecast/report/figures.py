@@ -139,6 +139,33 @@ def candles_data(run: Run, symbol: str, most: int = 500, *, since: str | None = 
     }
 
 
+def past_data(run: Run, symbol: str, times: pl.Series) -> Data:
+    """What was forecast for each close, and the regime that was forecast at it: `low`, `high`, `turbulent`, `step`.
+
+    `times`: closes of a symbol, in order. `low`, `high`: prices one standard deviation around the path that was
+    forecast `step` bars before, the last step; `turbulent`: the probability of a turbulent regime of the coming bars.
+    None each where nothing was forecast.
+    """
+    own = run.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
+    last = own.filter(pl.col("step") == pl.col("step").max().over("head"))
+    bars = pl.DataFrame({"time": times}).join(
+        run.bars.filter(pl.col("symbol") == symbol).select("time", "close"), on="time", maintain_order="left"
+    )
+    table = bars
+    for head in ("return", "volatility", "regime"):
+        part = last.filter(pl.col("head") == head).select("time", pl.col("value").alias(head))
+        table = table.join(part, on="time", how="left", maintain_order="left")
+    table = table.join(variance_ratios(own.lazy()).select("time", "ratio").collect(), on="time", how="left")
+    table = table.sort("time")
+    step = int(last.filter(pl.col("head") == "return")["step"].max() or 1)  # type: ignore[arg-type]
+    spread = (pl.col("volatility") * pl.col("ratio")).sqrt()
+    ends = table.select(
+        low=(pl.col("close") * (pl.col("return") - spread).exp()).shift(step),
+        high=(pl.col("close") * (pl.col("return") + spread).exp()).shift(step), turbulent="regime",
+    )  # fmt: skip
+    return {"step": step, **{name: _rounded(ends[name], 6) for name in ends.columns}}
+
+
 def _fan(run: Run, symbol: str, bars: pl.DataFrame) -> Data | None:
     """Expected price and its intervals (or s.d. close to close) at steps 0..h after the newest forecast's bar.
 

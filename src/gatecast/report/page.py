@@ -439,12 +439,15 @@ def _hashed(script: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _environment(names: str) -> jinja2.Environment:
-    """The templates, compiled once, with filters that know the models' names (as JSON)."""
+def environment_of(names: str, *packages: str) -> jinja2.Environment:
+    """The templates of the report, compiled once, with filters that know the models' names (as JSON).
+
+    `packages`: further ones that have templates.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gatecast.report"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in (*packages, "gatecast.report")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -472,7 +475,7 @@ def render_data(data: Data) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    environment = _environment(json.dumps(data.get("names"), default=str))
+    environment = environment_of(json.dumps(data.get("names"), default=str))
     source = environment.loader.get_source  # type: ignore[union-attr]
     plotly_script, own_script = get_plotlyjs(), source(environment, "report.js")[0]
     policy = (

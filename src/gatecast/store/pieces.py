@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -56,19 +56,29 @@ def in_order(pieces: Sequence[tuple[int, Piece]]) -> list[Piece]:
     return [piece for _, piece in sorted(pieces, key=lambda one: -one[0] if one[1].again else one[0])]
 
 
-def forecasts_in_force(artefacts: Artefacts, state: State, horizon: int) -> pl.DataFrame:
+def forecasts_in_force(
+    artefacts: Artefacts, state: State, horizon: int, models: Collection[str] | None = None
+) -> pl.DataFrame:  # fmt: skip
     """symbol, time, model, head, step (sessions ahead) and value of every forecast that counts, sorted.
 
-    Forecasts over the whole horizon have its step. Raises `StoreError` as `read_pieces` does.
+    Forecasts over the whole horizon have its step. `models`: of these alone. Raises `StoreError` as `read_pieces` does.
     """
+    return table_of(pieces_by_record(artefacts, state, horizon), horizon, models)
+
+
+def table_of(
+    read: Mapping[int, Mapping[str, Piece]], horizon: int, models: Collection[str] | None = None
+) -> pl.DataFrame:
+    """As `forecasts_in_force`, of pieces that were read: number of a record -> asset class -> piece."""
     kinds = {name: kind for name, kind in TABLES["forecasts"].items() if name != "known_at"}
-    read = pieces_by_record(artefacts, state, horizon)
     frames = [pl.DataFrame(schema=kinds)]
     for name in sorted({name for each in read.values() for name in each}):
         ordered = in_order([(number, each[name]) for number, each in read.items() if name in each])
         whole = joined([piece.issued for piece in ordered])
         keys = issued_keys(whole)
         for model, heads in whole.values.items():
+            if models is not None and model not in models:
+                continue
             for head, array in heads.items():
                 table = array.reshape(len(array), array.size // max(len(array), 1))
                 for place in range(table.shape[1]):

@@ -221,15 +221,21 @@ class Store:
 
     @classmethod
     @checked
-    def open(cls, folder: str | Path, *, machine: Machine = ONE_CORE) -> Store:
+    def open(cls, folder: str | Path, *, machine: Machine = ONE_CORE, upgrades: bool = True) -> Store:
         """The store in a folder; one of an older schema version is brought to this one first.
 
         Raises `StoreError` for a folder that is no store, is of a newer version, or cannot be read. What a process left
-        that was killed does no harm: it never happened.
+        that was killed does no harm: it never happened. `upgrades`: False: nothing is written, and a store of an older
+        version is refused.
         """
         place = full_path(folder)
         about = _about(place)
         if about["version"] < VERSION:
+            if not upgrades:
+                raise StoreError(
+                    f"{place} is a store of schema version {about['version']}, and is not written to here: "
+                    f"`gatecast store list {place}` brings it to version {VERSION}."
+                )
             about = upgrade(place)
         return cls(place, about, machine)
 

@@ -56,6 +56,11 @@ class Today:
     @classmethod
     def of(cls, sessions: Sessions, line: Line, deviations: FloatArray) -> Today:
         """The newest close of a line that was sized by `deviations`, see `book.deviations_of`."""
+        return cls.of_weights(sessions, line.held[-1], float(line.frame["equity"][-1]), deviations)
+
+    @classmethod
+    def of_weights(cls, sessions: Sessions, weights: FloatArray, equity: float, deviations: FloatArray) -> Today:
+        """The newest close of a book that holds these weights, (symbols,) signed shares of its equity."""
         returns = sessions.total
         scales = np.where(np.isfinite(deviations), deviations, past_deviations(returns))
         correlations = Correlations.start(sessions.names, sessions.classes)
@@ -66,7 +71,7 @@ class Today:
         covariance = np.full((len(sessions.names), len(sessions.names)), np.nan)
         covariance[np.ix_(which, which)] = covariance_of(correlations.correlation(which), scales[-1][which])
         return cls(
-            sessions.names, sessions.classes, sessions.days, line.held[-1], float(line.frame["equity"][-1]),
+            sessions.names, sessions.classes, sessions.days, weights, equity,
             forward_filled(sessions.usual_volume)[-1], sessions.per_year, returns,
             scales, covariance,
         )  # fmt: skip

@@ -1,0 +1,317 @@
+"""The JSON API: each route gives one dictionary of the newest view, with the record and model that it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from gatecast.errors import SettingsError
+from gatecast.files import jsonable
+from gatecast.market.reading import as_utc
+from gatecast.service.events import Events
+from gatecast.service.view import Answer, View
+from gatecast.service.watching import Watched
+
+MOST_BARS, MOST_DECISIONS, MOST_RUNS = 5_000, 1_000, 1_000
+NO_STORE = {"cache-control": "no-store"}
+Rows = list[dict[str, Any]]
+
+
+class Told(BaseModel):
+    """A part of an answer; further fields are those of the commands' `--json`."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Head(Told):
+    """Of which store, record of its journal and model in force (number of its refit's record) an answer is."""
+
+    store: str
+    record: int
+    hash: str
+    model: int | None
+
+
+class Answered(Told):
+    """Every answer has its head. A number that is not there is null, and `missing` or `reason` says why."""
+
+    head: Head
+
+
+class Symbols(Answered):
+    """Every symbol and what was decided of it last."""
+
+    symbols: Rows
+
+
+class OfToday(Answered):
+    """As `gatecast today --json`."""
+
+    decisions: Rows
+
+
+class Forecast(Answered):
+    """The newest decision of a symbol, and the path that is forecast."""
+
+    symbol: str
+    decision: dict[str, Any] | None
+    path: Rows
+
+
+class Bars(Answered):
+    """Bars of a symbol, the oldest first; `more`: whether older ones lie in the range."""
+
+    symbol: str
+    bars: Rows
+    more: bool
+
+
+class Decisions(Answered):
+    """Decisions, the newest first, with what came after each over `horizon` bars."""
+
+    decisions: Rows
+    horizon: int
+    more: bool
+
+
+class OfBook(Answered):
+    """What the book holds; null before the first decision."""
+
+    book: dict[str, Any] | None
+
+
+class Findings(Answered):
+    """What somebody should look at."""
+
+    findings: Rows
+
+
+class OfRisk(Answered):
+    """What the book may lose."""
+
+    today: dict[str, Any] | None
+
+
+class Models(Answered):
+    """All refits, the newest first."""
+
+    models: Rows
+
+
+class Refits(Answered):
+    """The refits of the model in force, and those that the guard refused."""
+
+    refits: Rows
+    refused: Rows
+
+
+class Verdicts(Answered):
+    """The verdicts of the newest refit."""
+
+    verdicts: dict[str, Any]
+
+
+class Drift(Answered):
+    """Alarms of drift that are on, and the newest alarms of any kind."""
+
+    on: Rows
+    told: Rows
+
+
+class Runs(Answered):
+    """What commands did: records of the journal, the newest first."""
+
+    runs: Rows
+    more: bool
+
+
+class Live(Told):
+    """The process runs."""
+
+    status: str
+
+
+class Ready(Told):
+    """Whether the store can be read, and how old its data are."""
+
+    ready: bool
+    sentence: str
+    newest_bar: str | None = None
+    sessions_behind: int | None = None
+
+
+class Refused(BaseModel):
+    """Why there is no answer, in a sentence."""
+
+    error: str = Field(examples=["the store has no symbol 'SPZ'. Did you mean 'SPY'?"])
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Refused, "description": "No token, or a wrong one."},
+    403: {"model": Refused, "description": "A page of another site asked."},
+    404: {"model": Refused, "description": "There is no such symbol or path."},
+    413: {"model": Refused, "description": "The request has a body that is too long."},
+    414: {"model": Refused, "description": "The address is too long."},
+    421: {"model": Refused, "description": "The request names a host that is not served."},
+    422: {"model": Refused, "description": "A parameter is not what it must be."},
+    429: {"model": Refused, "description": "Too many requests."},
+    503: {"model": Refused, "description": "The store cannot be read now."},
+}
+"""Status -> what it means; each comes with a sentence."""
+
+Symbol = Annotated[str, Path(min_length=1, max_length=200, description="A symbol of the store.")]
+Moment = Annotated[
+    str | None,
+    Query(max_length=40, description="A date or a moment, 2024-01-31 or 2024-01-31T21:00+00:00; UTC without a zone."),
+]
+From = Annotated[Moment, Query(alias="from")]
+
+
+def moment_of(text: str | None, name: str) -> datetime | None:
+    """The moment of a parameter; None where none is given. Raises `SettingsError` for a text that is none.
+
+    >>> moment_of("2024-01-31", "from")
+    datetime.datetime(2024, 1, 31, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return as_utc(moment if moment.tzinfo else moment.replace(tzinfo=UTC), name)
+    except (ValueError, OverflowError):
+        raise SettingsError(
+            f"{name}={text!r} is no moment: give a date such as 2024-01-31, or 2024-01-31T21:00:00+00:00."
+        ) from None
+
+
+def encoded(content: Mapping[str, Any]) -> bytes:
+    """JSON without NaN; its numbers are read back as they are."""
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+def routes(watched: Watched, events: Events) -> APIRouter:
+    """All routes of the API on a store that is watched."""
+    router = APIRouter(responses=REFUSALS)
+
+    def told(view: View, content: Answer) -> Response:
+        body = encoded({"head": view.head, **content})
+        return Response(body, media_type="application/json", headers=NO_STORE)
+
+    def once(name: str, make: Callable[[View], Answer]) -> Response:
+        """An answer without parameters: it is made once for each view."""
+        view = watched.view
+        body = view.once(f"json {name}", lambda: encoded(view.answer(make(view))))
+        return Response(body, media_type="application/json", headers=NO_STORE)
+
+    @router.get("/api/today", response_model=OfToday, tags=["today"])
+    def today() -> Response:
+        """What to hold of every symbol and why it changed, as `gatecast today --json` says it."""
+        return once("today", View.today)
+
+    @router.get("/api/symbols", response_model=Symbols, tags=["today"])
+    def symbols() -> Response:
+        """Every symbol with its class and its newest decision in short."""
+        return once("symbols", View.symbols)
+
+    @router.get("/api/symbols/{symbol:path}/forecast", response_model=Forecast, tags=["symbol"])
+    def forecast(symbol: Symbol) -> Response:
+        """The newest decision of a symbol with its forecast, intervals, signal, strategy and reasons."""
+        known = watched.view.known(symbol)
+        return once(f"forecast of {known}", lambda view: view.forecast(known))
+
+    @router.get("/api/symbols/{symbol:path}/bars", response_model=Bars, tags=["symbol"])
+    def bars(
+        symbol: Symbol, since: From = None, to: Moment = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_BARS, description="Most bars, the newest.")] = 500,
+    ) -> Response:  # fmt: skip
+        """Bars of a symbol that close from one moment to another."""
+        view = watched.view
+        return told(view, view.bars(symbol, moment_of(since, "from"), moment_of(to, "to"), limit))
+
+    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
+    def chart(symbol: Symbol) -> Response:
+        """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
+        known = watched.view.known(symbol)
+        return once(f"chart of {known}", lambda view: {"symbol": known, "chart": view.candles(known)})
+
+    @router.get("/api/decisions", response_model=Decisions, tags=["today"])
+    def decisions(
+        symbol: Annotated[str | None, Query(max_length=200, description="Of this symbol alone.")] = None,
+        since: From = None, to: Moment = None,
+        limit: Annotated[int, Query(ge=1, le=MOST_DECISIONS, description="Most decisions, the newest.")] = 100,
+    ) -> Response:  # fmt: skip
+        """What was decided, and what came after it."""
+        view = watched.view
+        return told(view, view.decisions(symbol, moment_of(since, "from"), moment_of(to, "to"), limit))
+
+    @router.get("/api/book", response_model=OfBook, tags=["book"])
+    def book() -> Response:
+        """What the book holds, aims at and trades, and why that changed."""
+        return once("book", View.book)
+
+    @router.get("/api/risk", response_model=OfRisk, tags=["book"])
+    def risk() -> Response:
+        """What the book may lose: tails, contributions, correlations, stress; the first call takes some seconds."""
+        return once("risk", View.risk)
+
+    @router.get("/api/findings", response_model=Findings, tags=["today"])
+    def findings() -> Response:
+        """What somebody should look at."""
+        return once("findings", View.findings)
+
+    @router.get("/api/models", response_model=Models, tags=["models"])
+    def models() -> Response:
+        """All refits and what became of them."""
+        return once("models", View.models)
+
+    @router.get("/api/refits", response_model=Refits, tags=["models"])
+    def refits() -> Response:
+        """The refits that the model in force is made of."""
+        return once("refits", View.refits)
+
+    @router.get("/api/verdicts", response_model=Verdicts, tags=["models"])
+    def verdicts() -> Response:
+        """Whether the forecasts were worth anything."""
+        return once("verdicts", View.verdicts)
+
+    @router.get("/api/drift", response_model=Drift, tags=["models"])
+    def drift() -> Response:
+        """Alarms of drift."""
+        return once("drift", View.drift)
+
+    @router.get("/api/runs", response_model=Runs, tags=["store"])
+    def runs(limit: Annotated[int, Query(ge=1, le=MOST_RUNS, description="Most records.")] = 100) -> Response:
+        """What commands did to the store."""
+        view = watched.view
+        return told(view, view.runs(limit))
+
+    @router.get("/health/live", response_model=Live, tags=["health"])
+    def live() -> Response:
+        """That the process runs; no token is asked for."""
+        return JSONResponse({"status": "alive"}, headers=NO_STORE)
+
+    @router.get("/health/ready", response_model=Ready, tags=["health"])
+    def ready() -> Response:
+        """Whether the store can be read (503 where not), and how old its data are."""
+        view, found = watched.view, watched.health()
+        newest = view.all_bars["time"].max()
+        behind = max(found.behind.values(), default=None)
+        content = {
+            "ready": True, "sentence": found.sentence, "level": found.level, "head": view.head,
+            "newest_bar": newest, "sessions_behind": behind, "checks": found.to_dict()["checks"], "now": found.now,
+        }  # fmt: skip
+        return Response(encoded(jsonable(content)), media_type="application/json", headers=NO_STORE)
+
+    @router.get("/events", include_in_schema=False)
+    async def stream() -> Response:
+        """The newest record as server-sent events."""
+        headers = {**NO_STORE, "x-accel-buffering": "no"}
+        return StreamingResponse(events.listen(), media_type="text/event-stream", headers=headers)
+
+    return router

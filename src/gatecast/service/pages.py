@@ -1,0 +1,279 @@
+"""The pages: the dictionaries of a view -> HTML, made on the server with the report's templates, words and figures."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from gatecast.errors import StoreError
+from gatecast.evaluation.findings import cut_by
+from gatecast.files import sha256_of
+from gatecast.report import drawing
+from gatecast.report.exposure import exposure
+from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
+from gatecast.report.page import environment_of
+from gatecast.service.view import Answer, UnknownSymbolError, View
+from gatecast.service.watching import Watched
+
+PAGES = {"/": "This morning", "/risk": "Risk", "/models": "Models", "/health": "Health"}
+"""Path -> what the navigation calls it."""
+POLICY_HEADERS = {"cache-control": "no-store"}
+FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
+CORRELATED = 12
+"""Symbols of the table of correlations, those with most of the risk."""
+PAST_SHOWN = 40
+"""Earlier decisions that the page of a symbol shows."""
+TINY = 5e-4
+"""Change of a holding that is worth a line, as a share of equity."""
+
+
+# ── what each page says ───────────────────────────────────────────────────────────────────────────
+
+
+def morning(view: View) -> Answer:
+    """The first page: the book, its trades, what changed, what to look at, and every symbol."""
+    told, rows = view.today(), list(view.rows.values())
+    book = told["book"]
+    trades = sorted(
+        (row for row in rows if row.get("trade")), key=lambda row: (-abs(float(row["target"] or 0.0)), row["symbol"])
+    )
+    moved = [row for row in rows if abs(_held(row) - _held(row, "held_before")) >= TINY]
+    return {
+        "headline": _headline(rows, trades), "risk": told.get("risk") or {},
+        "sentence": told["book_sentence"], "book": book, "trades": trades,
+        "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
+        "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
+        "undecided": told["undecided"], "behind": told["behind"], "findings": view.findings()["findings"],
+        "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
+        "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(), "cut": cut_by,
+        "waiting": sorted(view.store.state.waiting),
+    }  # fmt: skip
+
+
+def _held(row: Mapping[str, Any], name: str = "held") -> float:
+    return float(row.get(name) or 0.0)
+
+
+def _headline(rows: Sequence[Answer], trades: Sequence[Answer]) -> str:
+    """What there is to do, in a few words.
+
+    >>> _headline([{}], []), _headline([{}, {}], [{}]), _headline([], [])
+    ('Nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
+    """
+    if not rows:
+        return "Nothing was decided yet"
+    if not trades:
+        return "Nothing to trade"
+    return "One trade for the next session" if len(trades) == 1 else f"{len(trades)} trades for the next session"
+
+
+def model_ages(view: View) -> list[Answer]:
+    """Asset class -> the last refit of the model in force and its age in days, up to the newest decision."""
+    model = view.store.state.model(view.store.state.serving)
+    times = {row["asset_class"]: row["time"] for row in view.rows.values()}
+    found = []
+    for name, cutoff in sorted((model.cutoffs if model else {}).items()):
+        newest = times.get(name)
+        days = None if newest is None else (datetime.fromisoformat(newest[:10]) - _day(cutoff)).days
+        found.append({"asset_class": name, "refit": cutoff[:10], "days": days})
+    return found
+
+
+def _day(text: str) -> datetime:
+    return datetime.fromisoformat(text[:10])
+
+
+def symbol_page(view: View, symbol: str) -> Answer:
+    """The page of a symbol. Raises `UnknownSymbolError`."""
+    said, data = view.forecast(symbol), view.candles(symbol)
+    names = sorted(view.store.state.symbols)
+    place = names.index(symbol)
+    past = view.decisions(symbol, None, None, PAST_SHOWN)["decisions"]
+    return {
+        "symbol": symbol, "asset_class": view.store.state.symbols[symbol], "row": said["decision"] or {},
+        "path": said["path"], "symbols": names, "previous": names[place - 1] if place else None,
+        "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
+        "titles": view.titles(), "cut": cut_by, "waits": view.store.state.waiting.get(symbol),
+        "figures": {"candles": {symbol: drawing.draw_candles(data).to_plotly_json()}} if data else {},
+    }  # fmt: skip
+
+
+def risk_page(view: View) -> Answer:
+    """What the book may lose, where it comes from, and how the tails held."""
+    told = view.risk()
+    today = told["today"] or {}
+    table = today.get("correlations") or {}
+    order = [row["symbol"] for row in sorted(today.get("symbols") or [], key=lambda row: -abs(row.get("share") or 0.0))]
+    names = [name for name in order if name in table][:CORRELATED]
+    curve = book_data(view.recent)
+    return {
+        "exposure": exposure(today or None), "reason": told.get("reason"), "tails": told.get("tails"),
+        "names": names,
+        "correlations": [{"symbol": one, "values": [table[one].get(two) for two in names]} for one in names],
+        "more": max(len(table) - len(names), 0), "sentence": view.today().get("book_sentence"),
+        "figures": {"book": drawing.draw_book(curve).to_plotly_json()} if curve else {},
+    }  # fmt: skip
+
+
+def models_page(view: View) -> Answer:
+    """Refits, the guard's decisions, verdicts, drift."""
+    run = view.recent
+    drawn = {
+        "selection": (selection_data(run), drawing.draw_selection), "tuning": (tuning_data(run), drawing.draw_tuning),
+        "coverage": (coverage_data(run), drawing.draw_coverage),
+    }  # fmt: skip
+    refits = view.refits()
+    return {
+        **view.models(), **refits, **view.verdicts(), "drift": view.drift(), "ages": model_ages(view),
+        "newest_refits": _newest_of_each_class(refits["refits"]), "folder": str(view.store.folder),
+        "figures": {name: draw(data).to_plotly_json() for name, (data, draw) in drawn.items() if data},
+    }  # fmt: skip
+
+
+def _newest_of_each_class(folds: Sequence[Answer]) -> list[Answer]:
+    """Asset class, its number of refits, and the newest of them.
+
+    >>> _newest_of_each_class([{"asset_class": "fx", "refit": "2020"}, {"asset_class": "fx", "refit": "2021"}])
+    [{'asset_class': 'fx', 'refit': '2021', 'count': 2}]
+    """
+    newest = {one["asset_class"]: one for one in folds}
+    counts = {name: sum(one["asset_class"] == name for one in folds) for name in newest}
+    return [{**one, "count": counts[name]} for name, one in sorted(newest.items())]
+
+
+# ── HTML ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def render(template: str, title: str, at: str, head: Answer | None, titles: Mapping[str, str], data: Answer) -> str:
+    """A page; everything in `data` is text to show, never markup. `at`: its path; `titles`: model -> title."""
+    environment = environment_of(json.dumps(dict(titles), sort_keys=True), "gatecast.service")
+    return environment.get_template(template).render(
+        title=title, at=at, pages=PAGES, head=head, light=drawing.LIGHT, dark=drawing.DARK, files=FILES, **data
+    )
+
+
+@lru_cache(maxsize=1)
+def static_files() -> dict[str, tuple[bytes, bytes, str]]:
+    """Name -> content, the same compressed, and its media type: scripts, styles, and Plotly's JavaScript as it comes
+    with the package."""
+    from plotly.offline import get_plotlyjs
+
+    environment = environment_of("{}", "gatecast.service")
+
+    def source(name: str) -> str:
+        assert environment.loader is not None
+        return environment.loader.get_source(environment, name)[0]
+
+    dark = "".join(f"--{role}: {colour}; " for role, colour in drawing.DARK.items())
+    light = "".join(f"--{role}: {colour}; " for role, colour in drawing.LIGHT.items())
+    style = (
+        f":root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n"
+        f"{source('report.css')}\n{source('service.css')}"
+    )
+    texts = {
+        "style.css": (style, "text/css"), "page.js": (source("service.js"), "text/javascript"),
+        "figures.js": (source("report.js"), "text/javascript"), "plotly.js": (get_plotlyjs(), "text/javascript"),
+        "icon.svg": (ICON, "image/svg+xml"),
+    }  # fmt: skip
+    return {
+        name: (text.encode(), gzip.compress(text.encode(), 6, mtime=0), kind) for name, (text, kind) in texts.items()
+    }
+
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#2f5d8c"/>'
+    '<path d="M5 21l7-7 5 4 10-11" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round" '
+    'stroke-linejoin="round"/></svg>'
+)
+
+
+class _Files:
+    """Name of a file of the pages -> its address, which changes with its content, so that it can be kept for ever."""
+
+    def __getitem__(self, name: str) -> str:
+        return f"/static/{name}?v={sha256_of(static_files()[name][0])[:12]}"
+
+
+FILES = _Files()
+
+
+def error_page(status: int, sentence: str) -> Response:
+    """A page that says why there is none."""
+    text = render("error.html.j2", f"{status}", "", None, {}, {"sentence": sentence})
+    return Response(text, status, media_type="text/html", headers=POLICY_HEADERS)
+
+
+def routes(watched: Watched) -> APIRouter:
+    """The pages of a store that is watched."""
+    router = APIRouter(include_in_schema=False)
+
+    def page(view: View, path: str, template: str, title: str, data: Any) -> Response:
+        text = view.once(
+            f"page {path}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
+        )
+        return Response(text, media_type="text/html", headers=POLICY_HEADERS)
+
+    @router.get("/")
+    def this_morning() -> Response:
+        view = watched.view
+        return page(view, "/", "morning.html.j2", "This morning", lambda: morning(view))
+
+    @router.get("/symbols")
+    def chosen(symbol: Annotated[str, Query(max_length=200)] = "") -> Response:
+        return RedirectResponse(f"/symbols/{quote(watched.view.known(symbol), safe='')}", 303)
+
+    @router.get("/symbols/{symbol:path}")
+    def one_symbol(symbol: Annotated[str, Path(max_length=200)]) -> Response:
+        view = watched.view
+        known = view.known(symbol)
+        return page(view, f"/symbols/{known}", "symbol.html.j2", known, lambda: symbol_page(view, known))
+
+    @router.get("/risk")
+    def risk() -> Response:
+        view = watched.view
+        return page(view, "/risk", "risk.html.j2", "Risk", lambda: risk_page(view))
+
+    @router.get("/models")
+    def models() -> Response:
+        view = watched.view
+        return page(view, "/models", "models.html.j2", "Models", lambda: models_page(view))
+
+    @router.get("/health")
+    def health() -> Response:
+        found = watched.health()
+        try:
+            view = watched.view
+        except StoreError as error:
+            sentence, head, runs = str(error), None, []
+        else:
+            sentence, head, runs = "", view.head, view.runs(20)["runs"]
+        told = found.to_dict()
+        text = render(
+            "health.html.j2", "Health", "/health", head, {}, {"health": told, "runs": runs, "sentence": sentence}
+        )
+        return Response(text, media_type="text/html", headers=POLICY_HEADERS)
+
+    @router.get("/static/{name}")
+    def static(name: str, request: Request) -> Response:
+        if name not in static_files():
+            raise UnknownSymbolError(f"there is no file {name[:80]!r}.")
+        content, packed, kind = static_files()[name]
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(
+                packed, media_type=kind, headers={**FOREVER, "content-encoding": "gzip", "vary": "accept-encoding"}
+            )
+        return Response(content, media_type=kind, headers={**FOREVER, "vary": "accept-encoding"})
+
+    @router.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml", headers=FOREVER)
+
+    return router

@@ -1,0 +1,137 @@
+"""The newest view of a store: looked for once a second, made in a thread of its own, and told to who waits for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gatecast.errors import GatecastError, StoreError
+from gatecast.live.health import Health, health
+from gatecast.service.view import View
+from gatecast.store.journal import FOLDER, Journal
+from gatecast.store.store import HEARTBEAT, Store
+
+EVERY_SECONDS = 1.0
+"""Time between two looks at the journal."""
+HEALTH_SECONDS = 10.0
+"""Age at which the health of a store is looked at again."""
+
+Stamp = tuple[object, ...]
+
+
+class Watched:
+    """A store that is looked after: `view` is what it says now, whoever writes to it.
+
+    `now`: a moment that stands still; None: the clock, and a view is made again in each hour, as bars become old. The
+    store is read alone. A store that cannot be read, or can no more, is what `view` raises, until it can be again.
+    """
+
+    def __init__(self, folder: Path, now: datetime | None = None) -> None:
+        self.folder, self.fixed = folder, now
+        self._look, self._stop, self._changed = threading.Lock(), threading.Event(), threading.Condition()
+        self._stamp: Stamp = ()
+        self._view: View | None = None
+        self._error: StoreError | None = None
+        self._health: tuple[float, Stamp, Health] | None = None
+        self._thread: threading.Thread | None = None
+        self._told: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> datetime:
+        """The moment up to which bars count."""
+        return datetime.now(UTC) if self.fixed is None else self.fixed
+
+    @property
+    def view(self) -> View:
+        """The newest view. Raises `StoreError` where the store cannot be read."""
+        if self._view is None and self._error is None:
+            self.look()
+        if self._error is not None:
+            raise StoreError(str(self._error))
+        assert self._view is not None
+        return self._view
+
+    def look(self) -> bool:
+        """Makes a new view where the journal has changed; whether it had."""
+        with self._look:
+            stamp = self._stamp_now()
+            if stamp == self._stamp:
+                return False
+            try:
+                view = View(Store.open(self.folder, upgrades=False), self.now)
+                view.today()
+                self._view, self._error = view, None
+            except StoreError as error:
+                self._view, self._error = None, error
+            is_first, self._stamp = not self._stamp, stamp
+        for tell in () if is_first else list(self._told):
+            tell()
+        return True
+
+    def warm(self) -> None:
+        """Makes the parts of the newest view that take seconds, so that no page waits for them."""
+        view = self._view
+        if view is None:
+            return
+        for make in (lambda: view.recent, view.risk):
+            with suppress(GatecastError):  # whoever asks for it is told
+                make()
+
+    def _stamp_now(self) -> Stamp:
+        """What changes when a record is written: name, size and time of the journal's newest file; and the hour."""
+        hour = None if self.fixed else datetime.now(UTC).strftime("%Y-%m-%d %H")
+        try:
+            newest = Journal(self.folder / FOLDER, None).files()[-1]
+            found = newest.stat()
+            return (newest.name, found.st_size, found.st_mtime_ns, found.st_ino, hour)
+        except (OSError, IndexError, StoreError) as error:
+            return (str(error), hour)
+
+    def health(self) -> Health:
+        """How the store is, at most ten seconds ago. Raises `StoreError` where there is no store."""
+        stamp = (*self._stamp_now(), *_stamp_of(self.folder / HEARTBEAT))
+        kept = self._health
+        if kept is None or kept[1] != stamp or time.monotonic() - kept[0] > HEALTH_SECONDS:
+            kept = (time.monotonic(), stamp, health(self.folder, now=self.now))
+            self._health = kept
+        return kept[2]
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Calls `tell`, from the watching thread, each time there is a new view."""
+        self._told.append(tell)
+
+    def start(self) -> None:
+        """Begins to look, once a second."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._watch, name="gatecast-watches", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+            self._thread = None
+
+    def _watch(self) -> None:
+        self.warm()
+        while not self._stop.wait(EVERY_SECONDS):
+            try:
+                if self.look():
+                    self.warm()
+            except Exception as error:  # the next look tries again
+                print(f"notice: {self.folder} could not be looked at: {error}", file=sys.stderr)
+
+
+def _stamp_of(file: Path) -> Stamp:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return (None,)
+    return (found.st_size, found.st_mtime_ns)

@@ -1,0 +1,54 @@
+"""What a record of the journal is about, in a few words."""
+
+from __future__ import annotations
+
+from gatecast.store.journal import Record
+
+
+def about(record: Record) -> str:
+    """A record in a few words; "" for a kind that says all by its name.
+
+    >>> from datetime import UTC, datetime
+    >>> now = datetime(2024, 1, 2, tzinfo=UTC)
+    >>> about(Record.make(2, now, now, "bars", {"counts": {"new": 3, "late": 0}}, "0" * 64))
+    'new 3'
+    """
+    body = record.body
+    match record.kind:
+        case "bars":
+            return ", ".join(f"{name} {count}" for name, count in body["counts"].items() if count)
+        case "accepted" | "refused" | "rollback":
+            return f"model {body['model']}" + (f": {body['reason']}" if body.get("reason") else "")
+        case "actions":
+            named = ", ".join(f"{one['symbol']} {one['date']}" for one in body.get("rows", ()))
+            return f"{body.get('verb', '')} {named}".strip()
+        case "tables":
+            return ", ".join(sorted(body["parts"]))
+        case "refit" if body.get("asked"):
+            return f"asked for: {', '.join(sorted(body['asked']))}"
+        case "missed":
+            return ", ".join(body["months"])
+        case "alarm":
+            return f"{body['name']} {body.get('text', '')}".strip()
+        case "pruned":
+            return f"{_counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
+        case "lost":
+            return f"{_counted(body['count'], 'record')} before it, whose files never came to the disk"
+        case "proposed" | "approved" | "exported":
+            again = ", once more" if body.get("again") else ""
+            return f"orders {body['id']} of {body['account']} by {body['by']}{again}"
+        case "fills":
+            return f"{body['new']} new, {body['seen']} there already, of {body['account']}"
+        case "reconciled":
+            breaks = f": {_counted(len(body['breaks']), 'difference')}" if body["breaks"] else ""
+            return f"{body['account']}{breaks}"
+        case "halted" | "released":
+            return f"by {body['by']}: {body['reason']}"
+        case "issued":
+            return "by no model" if body.get("model") is None else f"by model {body['model']}"
+        case _:
+            return ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

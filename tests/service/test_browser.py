@@ -1,0 +1,144 @@
+"""Every page in a browser, wide and narrow, light and dark: nothing from elsewhere, no error, no sideways scrolling.
+
+Needs Chromium; where there is none on the path the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import uvicorn
+from served import SYMBOLS
+
+from gatecast.service.app import make_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
+SYMBOL = f"/symbols/{quote(SYMBOLS[0], safe='')}"
+PAGES = ("/", SYMBOL, "/risk", "/models", "/health", "/symbols/nothing")
+
+
+@pytest.fixture(scope="module")
+def address(made: Path, now: datetime) -> Iterator[str]:
+    """A server in a thread, on a free port."""
+    config = uvicorn.Config(make_app(made, now=now), host="127.0.0.1", port=0, log_level="error", ws="none")
+    socket = config.bind_socket()
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    server.should_exit = server.force_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Seen:
+    """A page that was opened, what it asked for, and what it complained of."""
+
+    def __init__(self, browser: Any, address: str, path: str, width: int = 1400, scheme: str = "light") -> None:
+        self.page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda one: self.asked.append(one.url))
+        self.page.on("pageerror", lambda one: self.complaints.append(str(one)))
+        self.page.on("console", lambda one: self.complaints.append(one.text) if one.type == "error" else None)
+        self.page.goto(address + path, wait_until="load")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
+def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str) -> None:
+    for path in PAGES:
+        seen = Seen(browser, address, path, width, scheme)
+        if path in (SYMBOL, "/models"):
+            seen.page.wait_for_selector(".js-plotly-plot .main-svg")
+        assert [one for one in seen.asked if not one.startswith(address)] == []
+        assert [one for one in seen.complaints if "404" not in one] == []
+        wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{path} scrolls sideways by {wide} px at {width}"
+        seen.page.close()
+
+
+def test_contrast_is_enough(browser: Any, address: str) -> None:
+    """WCAG AA: 4.5 to 1 for the texts of both colour schemes."""
+    script = """() => {
+      const light = (text) => {
+        const part = text.match(/[\\d.]+/g).slice(0, 3).map((one) => one / 255)
+          .map((one) => one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+      };
+      const found = {};
+      const roles = ["--ink", "--quiet", "--good", "--bad", "--accent"];
+      for (const card of ["--paper", "--card"]) for (const role of roles) {
+        const probe = document.createElement("i");
+        probe.style.color = `var(${role})`; probe.style.backgroundColor = `var(${card})`;
+        document.body.append(probe);
+        const style = getComputedStyle(probe), both = [light(style.color), light(style.backgroundColor)].sort();
+        found[card + role] = (both[1] + 0.05) / (both[0] + 0.05);
+        probe.remove();
+      }
+      return found;
+    }"""
+    for scheme in ("light", "dark"):
+        seen = Seen(browser, address, "/", scheme=scheme)
+        low = {role: round(ratio, 2) for role, ratio in seen.page.evaluate(script).items() if ratio < 4.5}
+        assert low == {}, scheme
+        seen.page.close()
+
+
+def test_the_table_is_found_and_sorted_by_keyboard(browser: Any, address: str) -> None:
+    page = Seen(browser, address, "/").page
+    page.fill("#find", "a/b")
+    assert page.locator("#all tbody tr:visible").count() == 1
+    assert page.text_content("#found") == "1 symbol"
+    page.fill("#find", "")
+    first = page.locator("[data-sort=text]").first
+    first.focus()
+    page.keyboard.press("Enter")
+    up = page.locator("#all tbody tr td:first-child a").all_text_contents()
+    assert up == sorted(up, key=str.lower)
+    page.keyboard.press("Enter")
+    assert page.locator("#all tbody tr td:first-child a").all_text_contents() == up[::-1]
+    assert page.locator("th[aria-sort=descending]").count() == 1
+    page.close()
+
+
+def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str) -> None:
+    page = Seen(browser, address, SYMBOL).page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    label = page.evaluate("document.getElementById('candles').data.find((one) => one.type === 'candlestick').x.at(-1)")
+    page.evaluate("(x) => document.getElementById('candles').emit('plotly_click', {points: [{x}]})", label)
+    page.wait_for_selector("#clicked.said")
+    assert "expected over 5 bars" in page.text_content("#clicked")
+    assert page.text_content("#clicked").startswith(label)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/symbols/%3Cb%3E*")
+    page.close()
+
+
+def test_an_open_page_says_that_something_new_was_decided(browser: Any, address: str) -> None:
+    page = Seen(browser, address, "/").page
+    page.wait_for_selector("#live.on")
+    assert page.is_hidden("#news")
+    page.evaluate("document.body.dataset.record = 1")
+    page.reload()
+    page.wait_for_selector("#live.on")
+    page.close()

@@ -1,0 +1,200 @@
+"""Pages: what they say is what the dictionaries say, and nothing on them comes from elsewhere or is markup."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from served import SYMBOLS
+from starlette.testclient import TestClient
+
+from gatecast.report.figures import past_data
+from gatecast.report.words import percent
+from gatecast.service.view import View
+from gatecast.store import Store
+
+PAGES = ("/", "/risk", "/models", "/health", *(f"/symbols/{quote(one, safe='')}" for one in SYMBOLS))
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "input", "br", "i"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" not in self.open[-1:]:
+            self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def pages(client: TestClient) -> dict[str, Elements]:
+    answers = {path: client.get(path) for path in PAGES}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(PAGES, 200)
+    return {path: Elements(answer.text) for path, answer in answers.items()}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_comes_from_the_service_itself(pages: dict[str, Elements], path: str) -> None:
+    page = pages[path]
+    for _, attributes in page.found:
+        for name in ("src", "href", "action"):
+            address = attributes.get(name)
+            assert address is None or address == "" or address.startswith(("/", "#")), address
+            assert not (address or "").startswith("//")
+        assert not [name for name in attributes if name.startswith("on")], "a script in an attribute"
+    for script in page.of("script"):
+        assert script.get("src") or script.get("type") == "application/json", "a script in the page"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_can_be_read_by_a_screen_reader(pages: dict[str, Elements], path: str) -> None:
+    page = pages[path]
+    assert page.of("html")[0]["lang"] == "en"
+    assert page.of("meta")[1]["content"] == "width=device-width, initial-scale=1"
+    assert len(page.of("h1")) == len(page.of("main")) == 1
+    current = [one["href"] for one in page.of("a") if "aria-current" in one]
+    assert current == ([path] if "/symbols" not in path else [])
+    levels = [int(tag[1]) for tag, _ in page.found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(later <= before + 1 or before == 1 for before, later in pairwise(levels))
+    for tag, attributes in page.found:
+        if tag == "div" and "plot" in (attributes.get("class") or "").split():
+            assert attributes.get("aria-label")
+            assert attributes.get("role") == "img"
+
+
+def test_no_symbol_is_markup(client: TestClient) -> None:
+    for path in PAGES:
+        text = client.get(path).text
+        assert "<b>&" not in text
+    assert html.escape(SYMBOLS[1], quote=False)[:9] in client.get("/").text
+
+
+def test_the_first_page_says_what_the_api_says(client: TestClient, pages: dict[str, Elements]) -> None:
+    text = " ".join(pages["/"].text.split())
+    told = client.get("/api/today").json()
+    for row in told["decisions"]:
+        assert row["symbol"] in text
+        for number in (row["held"], row["target"], row["held_before"]):
+            assert percent(number, 1, True) in text
+        assert percent(row["expected_return_log"], 2, True) in text
+    assert f"{told['book']['equity']:,.0f}" in text
+    trades = [row for row in told["decisions"] if row["trade"]]
+    assert {0: "Nothing to trade", 1: "One trade for the next session"}.get(
+        len(trades), f"{len(trades)} trades"
+    ) in text
+
+
+def test_the_page_of_a_symbol_says_why(client: TestClient, pages: dict[str, Elements]) -> None:
+    for symbol in SYMBOLS:
+        path = f"/symbols/{quote(symbol, safe='')}"
+        row = client.get(f"/api{path}/forecast").json()["decision"]
+        text = " ".join(pages[path].text.split())
+        assert symbol in text
+        assert row["gate_sentence"] in text
+        assert row["reason"][:60].replace("-", "−")[10:] in text.replace("-", "−")
+        assert percent(row["core"], 2, True) in text
+
+
+def test_the_chart_has_the_bars_and_what_was_forecast(client: TestClient) -> None:
+    symbol = quote(SYMBOLS[0], safe="")
+    chart = client.get(f"/api/symbols/{symbol}/chart").json()["chart"]
+    bars = client.get(f"/api/symbols/{symbol}/bars?limit=500").json()["bars"]
+    assert np.allclose(chart["close"], [row["close"] for row in bars], rtol=1e-5)
+    step, past = chart["past"]["step"], chart["past"]
+    assert step == 5
+    there = [place for place, low in enumerate(past["low"]) if low is not None]
+    assert len(there) > 100
+    for place in (there[0], there[-1]):
+        middle = np.sqrt(past["low"][place] * past["high"][place])  # prices: the band is even in logs
+        assert abs(np.log(middle / chart["close"][place - step])) < 0.1
+        assert past["low"][place] < past["high"][place]
+    page = client.get(f"/symbols/{symbol}").text
+    figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    kinds = [trace["type"] for trace in figures["candles"][SYMBOLS[0]]["data"]]
+    assert "candlestick" in kinds
+
+
+def test_the_band_is_the_forecast_of_so_many_bars_before(client: TestClient, made: Path) -> None:
+    """One s.d. to each side of the expected return; the variance from close to close is in the simple return."""
+    symbol = SYMBOLS[0]
+    opened = Store.open(made)
+    row = opened.decisions().filter(symbol=symbol).sort("time").row(0, named=True)
+    view = View(opened, opened.journal.last.now)  # type: ignore[union-attr]
+    times = view.all_bars.filter(symbol=symbol)["time"]
+    later = times.index_of(row["time"])
+    assert later is not None
+    past = past_data(view.recent, symbol, times)
+    place = later + 1  # the newest close: its own forecast was made five bars before
+    low, high = past["low"][place], past["high"][place]
+    close = view.all_bars.filter(symbol=symbol)["close"][place - past["step"]]
+    issued = view.recent.forecasts.filter(symbol=symbol, model="ensemble", time=times[place - past["step"]])
+    heads = {(one["head"], one["step"]): one["value"] for one in issued.to_dicts()}
+    simple, expected = heads["return_simple", 5], heads["return", 5]
+    deviation = np.sqrt(2 * (np.log1p(simple) - expected))
+    assert low == pytest.approx(close * np.exp(expected - deviation), rel=1e-4)
+    assert high == pytest.approx(close * np.exp(expected + deviation), rel=1e-4)
+
+
+def test_files_are_kept_for_ever_and_change_their_address_with_their_content(client: TestClient) -> None:
+    address = re.search(r'href="(/static/style.css\?v=[0-9a-f]{12})"', client.get("/").text)
+    assert address
+    answer = client.get(address[1])
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["content-type"].startswith("text/css")
+    assert client.get("/").headers["cache-control"] == "no-store"
+
+
+def test_plotly_is_the_one_of_the_package(client: TestClient) -> None:
+    from plotly.offline import get_plotlyjs
+
+    plain = client.get("/static/plotly.js", headers={"accept-encoding": "identity"})
+    assert plain.text == get_plotlyjs()
+    packed = client.get("/static/plotly.js", headers={"accept-encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.text == plain.text
+    assert len(gzip.compress(plain.content, 6)) < 1_500_000
+
+
+def test_a_choice_leads_to_the_page_of_a_symbol(client: TestClient) -> None:
+    answer = client.get("/symbols", params={"symbol": SYMBOLS[0]}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/symbols/A%2FB")
+
+
+def test_errors_of_pages_are_pages(client: TestClient) -> None:
+    answer = client.get("/symbols/nothing")
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_pages_are_small(client: TestClient) -> None:
+    for path in PAGES:
+        size: Any = len(client.get(path).content)
+        assert size < 400_000, path

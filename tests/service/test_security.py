@@ -1,0 +1,282 @@
+"""Who is let in, how often and with how much; hostile requests get a sentence and never an error of the server's."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from gatecast.errors import SettingsError
+from gatecast.service.app import make_app, rules_of
+from gatecast.service.security import HEADERS, TARGET_BYTES, Buckets, Guard, Rules, read_token
+
+TOKEN = "a-token-of-32-characters-exactly"
+MANY = {"per_second": 1e9, "at_once": 1e9}
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    await PlainTextResponse("secret")(scope, receive, send)
+
+
+def client_of(
+    rules: Rules | None = None, clock: Callable[[], float] = lambda: 0.0, host: str = "127.0.0.1"
+) -> TestClient:
+    return TestClient(Guard(hello, rules or Rules(), clock), base_url=f"http://{host}")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "LOCALHOST:8765", "[::1]:80", "192.168.1.4", "pi.lan", "pi.lan:80"]
+)
+def test_hosts_that_are_served(host: str) -> None:
+    answer = client_of(Rules(hosts=("pi.lan",))).get("/", headers={"host": host})
+    assert (answer.status_code, answer.text) == (200, "secret")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil", "", "a b", "127.0.0.1:x", "[::1", "pi.lan.", "[::1]x"],
+)
+def test_a_name_that_leads_here_is_refused(host: str) -> None:
+    """DNS rebinding: a page of evil.example asks evil.example, which leads to this machine."""
+    answer = client_of(Rules(hosts=("only.lan",))).get("/", headers={"host": host})
+    assert answer.status_code == 421
+    assert "secret" not in answer.text
+
+
+def test_two_hosts_are_refused() -> None:
+    headers = [("host", "127.0.0.1"), ("host", "evil.example")]
+    assert client_of().get("/", headers=headers).status_code == 421
+
+
+def basic(token: str) -> str:
+    return "Basic " + base64.b64encode(f"any:{token}".encode()).decode()
+
+
+@pytest.mark.parametrize("given", [f"Bearer {TOKEN}", f"bearer {TOKEN}", basic(TOKEN)])
+def test_the_token_lets_in(given: str) -> None:
+    assert client_of(Rules(token=TOKEN)).get("/", headers={"authorization": given}).text == "secret"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, "", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", basic(""), basic("x"),
+     TOKEN, "Basic %%%", "Basic " + base64.b64encode(b"\xff\xfe").decode(), f"Digest {TOKEN}", "Bearer \xe9" + TOKEN],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/", "/api/today", "/health/live/", "/health/ready", "//health/live", "/HEALTH/LIVE"])
+def test_nobody_without_the_token_is_let_in(given: str | None, path: str) -> None:
+    headers = {} if given is None else {"authorization": given.encode("latin-1")}
+    answer = client_of(Rules(token=TOKEN, **MANY)).get(path, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == 401
+    assert "secret" not in answer.text
+    assert TOKEN not in answer.text + str(answer.headers)
+    assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+def test_whether_the_process_lives_is_said_without_a_token() -> None:
+    assert client_of(Rules(token=TOKEN)).get("/health/live").status_code == 200
+
+
+def test_the_token_is_not_shown_with_the_rules() -> None:
+    assert TOKEN not in repr(Rules(token=TOKEN))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "HEAD", "TRACE", "CONNECT", "ODD"])
+def test_nothing_can_be_changed(method: str) -> None:
+    answer = client_of().request(method, "/")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, OPTIONS"
+
+
+def test_bodies_and_addresses_are_bounded() -> None:
+    client = client_of()
+    assert client.request("GET", "/", content=b"x" * 1_001).status_code == 413
+    assert client.request("GET", "/", content=b"x" * 1_000).status_code == 200
+    assert client.get("/", headers={"content-length": "-1"}).status_code == 413
+    assert client.get("/", headers={"content-length": "9" * 30}).status_code == 413
+    assert client.get("/" + "a" * TARGET_BYTES).status_code == 414
+    assert client.get("/?" + "a" * TARGET_BYTES).status_code == 414
+
+
+def test_a_body_without_a_length_ends_where_it_may() -> None:
+    seen: list[int] = []
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            seen.append(len(message.get("body", b"")))
+            more = message.get("more_body", False)
+        await PlainTextResponse("read")(scope, receive, send)
+
+    parts = (b"x" * 400 for _ in range(50))
+    TestClient(Guard(reads, Rules()), base_url="http://127.0.0.1").request("GET", "/", content=parts)
+    assert sum(seen) == 1_000
+
+
+def test_one_address_may_ask_so_often() -> None:
+    now = [0.0]
+    client = client_of(Rules(per_second=2, at_once=3), lambda: now[0])
+    assert [client.get("/").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    now[0] = 1.0
+    assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+    assert client.get("/").headers["retry-after"] == "1"
+
+
+def test_wrong_tokens_are_dear() -> None:
+    client = client_of(Rules(token=TOKEN, per_second=1, at_once=50))
+    tries = [client.get("/", headers={"authorization": f"Bearer {place}"}).status_code for place in range(6)]
+    assert tries[:3] == [401, 401, 401]
+    assert tries[3:] == [429, 429, 429]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 2)), max_size=60))
+def test_no_address_gets_more_than_its_share(asked: list[tuple[str, float]]) -> None:
+    now = [0.0]
+    buckets, allowed = Buckets(3.0, 5.0, lambda: now[0]), {"a": 0, "b": 0}
+    for address, later in asked:
+        now[0] += later
+        allowed[address] += buckets.takes(address)
+        assert allowed[address] <= 5.0 + 3.0 * now[0] + 1e-6
+
+
+def test_addresses_that_are_remembered_are_bounded() -> None:
+    buckets = Buckets(1.0, 1.0, lambda: 0.0)
+    for place in range(3_000):
+        buckets.takes(str(place))
+    assert len(buckets._left) == 1_000
+
+
+def test_no_site_may_read_but_those_that_are_named() -> None:
+    rules = Rules(origins=("https://mine.example",))
+    strange = client_of(rules).get("/", headers={"origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in strange.headers
+    mine = client_of(rules).get("/", headers={"origin": "https://mine.example"})
+    assert mine.headers["access-control-allow-origin"] == "https://mine.example"
+    assert "access-control-allow-credentials" not in mine.headers
+    asked = client_of(Rules(token=TOKEN, origins=rules.origins)).options(
+        "/", headers={"origin": "https://mine.example"}
+    )
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-headers"] == "authorization"
+
+
+def test_a_page_of_another_site_is_refused_but_a_link_is_followed() -> None:
+    cross = {"sec-fetch-site": "cross-site"}
+    assert client_of().get("/", headers={**cross, "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert client_of().get("/", headers={**cross, "sec-fetch-mode": "navigate"}).status_code == 200
+    assert client_of().get("/", headers={"sec-fetch-site": "same-origin"}).status_code == 200
+
+
+def test_sockets_are_closed() -> None:
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), client_of().websocket_connect("/events"):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/api/nothing", "/static/style.css", "/symbols/nothing"])
+def test_every_answer_has_the_headers_of_security(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    for name, value in HEADERS.items():
+        assert answer.headers[name] == value
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    assert "server" not in answer.headers
+
+
+def test_a_token_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert read_token(file) == TOKEN
+    for text in ("short", "with a space in between them", "x" * 1_001, "", "ä" * 20, "a\nb" * 9):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match="token"):
+            read_token(file)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_token(tmp_path / "none")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "example.org"])
+def test_another_address_needs_a_token(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--token-file"):
+        rules_of(host, None)
+    (tmp_path / "token").write_text(TOKEN)
+    assert rules_of(host, tmp_path / "token").token == TOKEN
+    with pytest.raises(SettingsError, match="expected a site"):
+        rules_of("localhost", None, allow_origins=("*",))
+
+
+HOSTILE = (
+    "/../../etc/passwd", "/static/../../etc/passwd", "/static/%2e%2e%2fstyle.css", "/symbols/%00", "/symbols/../",
+    "/api/symbols/%2F%2F/bars", "/api/symbols//bars", "/symbols?symbol=", "/symbols?symbol=%0d%0aset-cookie:x",
+    "/api/decisions?from=9999-12-31T23:59:59-14:00", "/api/decisions?from=0001-01-01", "/api/decisions?limit=1e3",
+    "/api/decisions?limit=9223372036854775808", "/api/decisions?from[]=1&from[$ne]=2", "/api/runs?limit=%00",
+    "/api/symbols/A%2FB/bars?from=2000&to=%F0%9F%92%A9", "/%c0%ae%c0%ae/", "/api/symbols/" + "%41" * 300 + "/bars",
+    "/api/symbols/%ff%fe/bars", "/symbols/%E2%80%AE", "/?__proto__[a]=1", "/api/symbols/';DROP TABLE bars;--/bars",
+    "/api/symbols/{{7*7}}/forecast", "/symbols/{{7*7}}", "/symbols/<script>alert(1)</script>", "/events/../api/today",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_hostile_addresses_get_a_sentence(client: TestClient, path: str) -> None:
+    answer = client.get(path, follow_redirects=False)
+    assert answer.status_code in (200, 303, 307, 404, 414, 422), answer.text
+    assert "root:" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "<script>alert" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(("/", "/api/", "/api/symbols/", "/symbols/", "/static/", "/health/")), rest=TEXT,
+    query=st.dictionaries(st.sampled_from(("from", "to", "limit", "symbol", "x")), TEXT, max_size=3),
+    header=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40).map(str.strip),
+)  # fmt: skip
+def test_whatever_is_asked_no_error_is_the_servers(
+    client: TestClient, path: str, rest: str, query: dict[str, str], header: str
+) -> None:
+    answer = client.get(path + quote(rest, safe="/"), params=query, headers={"range": header, "accept": header})
+    assert answer.status_code in (200, 303, 307, 404, 414, 422)
+
+
+def test_requests_made_from_the_description_get_what_it_says(made: Path, now: datetime) -> None:
+    """Schemathesis makes good and bad parameters of each operation; answers with status 200 are as described."""
+    import schemathesis
+
+    app = make_app(made, Rules(hosts=("testserver",), **MANY), now=now)
+    count = 0
+    for found in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
+        operation = found.ok()
+        modes = [schemathesis.GenerationMode.POSITIVE]
+        if any(True for _ in operation.iter_parameters()):
+            modes.append(schemathesis.GenerationMode.NEGATIVE)
+        for mode in modes:
+
+            @settings(
+                max_examples=10, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )  # fmt: skip
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def asked(case: Any) -> None:
+                nonlocal count
+                answer = case.call()
+                assert answer.status_code in (200, 404, 405, 414, 422), (case.path, answer.status_code)
+                if answer.status_code == 200:
+                    case.validate_response(answer)
+                count += 1
+
+            asked()
+    assert count > 50
