@@ -143,6 +143,9 @@ def test_findings_stand_in_a_table_and_what_they_say_stands_nowhere_else() -> No
     given = scores(UNSURE) | {"findings": [one.to_dict() for one in missed]}
     assert fault_of(Scores, given) == ""
     given["book"]["lines"][:] = [{**line, "reached": 0.25} for line in given["book"]["lines"]]
+    page = Tags(render(FakeRun(scores=given)))
+    cells = {tag[1].get("data-name") for tag in page.tags if tag[0] == "td"}
+    assert {"Found", "Weight", "What to do"} <= cells  # on a narrow screen each cell says what it is
     text = text_of(given)
     assert missed[0].advice in text
     assert "20.0 % target volatility 400 closes" in text
