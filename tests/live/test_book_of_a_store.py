@@ -123,7 +123,7 @@ def test_a_late_bar_is_not_traded_and_live_is_still_batch(
 
 
 def test_a_rollback_decides_the_newest_session_again_from_what_was_held_before(
-    feed: Feed, store: Path, month: int, closes: list[datetime]
+    feed: Feed, store: Path, month: int, closes: list[datetime], gatecast: Command
 ) -> None:
     feed(month - 3, month - 1)
     feed(month)
@@ -140,6 +140,9 @@ def test_a_rollback_decides_the_newest_session_again_from_what_was_held_before(
             assert (row[f"held_{when}"], row[f"target_{when}"]) == (own["held"], own["target"])
     assert "What the book holds stays" not in done.message
     back = holdings_of(Store.open(store))
+    shown = gatecast("rollback", store, "--now", now.isoformat()).out
+    assert "book holds, was" in shown
+    assert all(f"{one:+.1%}" in shown for one in new.filter(pl.col("session") == new["session"].max())["target"])
     assert not new["target"].equals(old["target"])
     assert back.equals(old)
     assert new.filter(pl.col("session") < new["session"].max()).equals(
