@@ -234,7 +234,8 @@ def test_costs_beside_the_gross_profit() -> None:
     assert third.weight == pytest.approx(0.4)
     (whole,) = too_costly(0.05, 0.12, 10, 2500)
     (none,) = too_costly(-0.05, 0.12, 10, 2500)
-    assert whole.weight == none.weight == 1
+    assert (whole.weight, whole.share_of) == (1, "gross profit")
+    assert (none.weight, none.share_of) == (pytest.approx(0.012), "equity a year")  # there is no profit to be a part of
     assert "on top of a loss" in none.sentence
 
 

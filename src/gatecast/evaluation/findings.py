@@ -311,12 +311,12 @@ def too_costly(gross: float, cost: float, years: float, sessions: int, subject: 
     """
     if sessions < LEAST_CLOSES or cost < COST_A_YEAR * years or cost <= COST_SHARE * gross:
         return []
-    share = min(cost / gross, 1.0) if gross > 0 else 1.0
+    share = min(cost / gross, 1.0) if gross > 0 else cost / years
     took = f"{share:.0%} of the gross profit" if gross > cost else "all of the gross profit" if gross > 0 else ""
     said = f"took {took}" if took else "came on top of a loss before costs"
     return [
         Finding(
-            "cost", subject, share, "gross profit", sessions, "sessions",
+            "cost", subject, share, "gross profit" if gross > 0 else "equity a year", sessions, "sessions",
             f"Costs of the {subject}, {cost / years:.2%} of the equity a year, {said} ({gross / years:+.2%} a year).",
         )
     ]  # fmt: skip

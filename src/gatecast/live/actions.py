@@ -19,6 +19,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
+from gatecast.live.tables import forget, kept_actions
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
     GIVES,
@@ -33,6 +34,7 @@ from gatecast.market.actions import (
     refuse_above_price,
     refuse_contradicted,
     with_ends,
+    with_terms,
 )
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.merging import DataProblem
@@ -163,7 +165,8 @@ def _told(
     store: Store, now: datetime, message: str = "", *, changed: bool = False, symbol: str | None = None
 ) -> Actions:  # fmt: skip
     """A store's actions and what waits, of one `symbol` where it is given."""
-    actions, waits = store.actions, [*store.state.waiting.values()]
+    actions, waits = pl.concat([store.actions, _coming(store)]), [*store.state.waiting.values()]
+    actions = actions.sort("symbol", "kind", "date")
     errors = [one for one in store.state.waits if one.left_out]
     if symbol is not None:
         actions = actions.filter(pl.col("symbol") == symbol)
@@ -183,9 +186,24 @@ def _told(
     return Actions(store.folder, now, actions, waiting, left_out, changed, message)
 
 
+def _coming(store: Store) -> pl.DataFrame:
+    """Actions of the tables that a store keeps which are dated after a symbol's newest bar: they count once it has one.
+
+    `known_at` is null where the table does not say it.
+    """
+    kept = [with_terms(table) for table in kept_actions(store).values()]
+    if not kept:
+        return store.actions.clear()
+    newest = store.bars.versions().group_by("symbol").agg(_last=session_date(pl.col("time").max()))
+    table = pl.concat(kept).unique(["symbol", "kind", "date"]).join(newest, on="symbol")
+    table = table.filter(pl.col("date") > pl.col("_last")).drop("_last")
+    return table.join(store.actions, on=["symbol", "kind", "date"], how="anti").select(store.actions.columns)
+
+
 @checked
 def list_actions(store: str | Path, *, symbol: str | None = None, now: datetime | None = None) -> Actions:
-    """The actions that a store was told, the bars that wait and those that are errors; of one `symbol` or all."""
+    """The actions that a store was told, those of its tables that are still to come, the bars that wait and those that
+    are errors; of one `symbol` or all."""
     opened = Store.open(store)
     if symbol is not None:
         _refuse_unknown(opened, symbol)
@@ -312,6 +330,8 @@ def remove_action(
 ) -> Actions:  # fmt: skip
     """Takes an action back, or what was said of a bar, which waits again; where there is none nothing changes.
 
+    It leaves the tables that the store keeps as well, and may be one of them that is still to come.
+
     What was issued meanwhile stays. Raises `StoreError` for a symbol that the store does not have.
     """
     moment = _moment(now)
@@ -325,8 +345,15 @@ def remove_action(
             one for one in opened.state.waits
             if kind in LEVELS and one.symbol == symbol and step_of(one).day == day and one.until is not None
         ]  # fmt: skip
-        if there.is_empty() and not waited:
+        own = pl.col("symbol") == symbol, pl.col("kind").is_in(LEVELS if kind in LEVELS else [kind])
+        kept = [table.filter(*own, pl.col("date") == day) for table in kept_actions(opened).values()]
+        told = pl.concat([there.clear(), *kept]).unique(["symbol", "kind", "date"])
+        if there.is_empty() and not waited and told.is_empty():
             return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.")
+        if len(told):
+            forget(opened, told, moment)  # else the next update would take it from its table again
+        if there.is_empty() and not waited:
+            return _told(opened, moment, "taken back from the table that the store keeps.", changed=True)
         gone = pl.concat([there, _end_of(opened, there)])
         left = opened.actions.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
         return _changed(opened, left, moment, "remove", there, [_again(one) for one in waited])
@@ -398,15 +425,17 @@ def _changed(
 
 
 def known_since_told(store: Store, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Actions as a store takes them: what they give up to the newest session of its book is known now at the earliest.
+    """Actions as a store takes them: what they give up to the newest session of its book is known now at the earliest,
+    and after the newest close that was seen there.
 
     That session was decided without it and stays; the next one pays who held before the date.
     """
-    decided = max((one.session for one in store.state.issued), default="")
-    if not decided:
+    decided = max(store.state.issued, key=lambda one: (one.session, one.record), default=None)
+    if decided is None or not decided.session:
         return actions
-    late = pl.col("kind").is_in([*PAYS, *GIVES]) & (pl.col("date") <= date.fromisoformat(decided))
-    told = pl.max_horizontal("known_at", pl.lit(now, UTC_TIME))
+    late = pl.col("kind").is_in([*PAYS, *GIVES]) & (pl.col("date") <= date.fromisoformat(decided.session[:10]))
+    since = max(now, datetime.fromisoformat(decided.until) + timedelta(microseconds=1)) if decided.until else now
+    told = pl.max_horizontal("known_at", pl.lit(since, UTC_TIME))
     return actions.with_columns(known_at=pl.when(late).then(told).otherwise("known_at"))
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.errors import BarsError, GatecastError
 from gatecast.evaluation.findings import limited_by
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.sessions import feed_age, orders_until
-from gatecast.store.carried import changes_of
+from gatecast.store.carried import bytes_of_carried, changes_of
 from gatecast.store.desks import bytes_of_desk
 from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
@@ -44,13 +45,27 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
 
     `carried`: what it goes on from, see `trading.book.carry_on`; nothing: it begins at the newest session. `again`: the
     newest session is decided again, as its orders cannot be filled yet. What was issued before it stays.
+
+    Raises `BarsError` where money becomes larger than any number: an action gives what no holder can get.
     """
     close = chain.bars["time"].max()
     assert isinstance(close, datetime)
     newest = session_of(close)
     kept = [one for one in carried if not again or one.day < newest]
     settled = bool(kept) and kept[-1].day < newest
-    return carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            course = carry_on(chain.classes, chain.facts, chain.book, kept, newest, settled=settled)
+        for one in course.carried[-1:]:
+            bytes_of_carried(one)
+    except GatecastError:
+        raise
+    except (OverflowError, ValueError) as error:  # of NumPy's linear algebra too
+        raise BarsError(
+            f"the money of the book at {newest} is no finite number ({error}): an action gives more than anybody can "
+            "hold. `gatecast actions list STORE` shows them all, `gatecast actions remove STORE` takes one back."
+        ) from None
+    return course
 
 
 def desk_bytes(course: Course, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes | None:
@@ -89,7 +104,8 @@ def figures_of(course: Course, settings: Book) -> dict[str, Any]:
         {
             "session": str(carried.day), "close": carried.close.isoformat(), "equity": step.booked.equity,
             "cash": step.cash, "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
-            "volatility": step.volatility, "spiked": step.spiked, "target_volatility": settings.size.target_volatility,
+            "volatility": step.volatility, "held_volatility": step.held_volatility, "spiked": step.spiked,
+            "target_volatility": settings.size.target_volatility,
             "reached": step.reached, "currency": settings.money.currency,
             "earned": step.earned, "expected": step.expected, "level": step.level,
             "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
@@ -121,8 +137,8 @@ class HeldNow:
         told = self.figures
         long = sum(max(float(row["held"]), 0.0) for row in self.rows.values())
         short = sum(max(-float(row["held"]), 0.0) for row in self.rows.values())
-        volatility, aimed = told.get("volatility"), told.get("target_volatility") or 0.0
-        risk = "nothing is forecast" if volatility is None else f"forecast volatility {volatility:.1%} a year"
+        volatility, aimed = told.get("held_volatility"), told.get("target_volatility") or 0.0
+        risk = "forecast volatility not known" if volatility is None else f"forecast volatility {volatility:.1%} a year"
         reached = "" if told.get("reached") else " (not reached)"
         return (
             f"The book after the close of {self.session}: {long:.1%} long and {short:.1%} short of "

@@ -32,7 +32,7 @@ from gatecast.evaluation.findings import (
 )
 from gatecast.files import jsonable
 from gatecast.live.blotter import Blotter
-from gatecast.live.book import HeldNow, holdings_of
+from gatecast.live.book import HeldNow, book_now, holdings_of
 from gatecast.live.scored import LiveRecord, live_record
 from gatecast.market.bars import session_of
 from gatecast.market.facts import facts_of
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 RECENT = timedelta(days=1461)
 """Of the past that tails are made of: four years, some thousand vectors of returns."""
+SHOWN = 5e-4
+"""Volatility below the target that is not seen in a tenth of a per cent."""
 NEWEST = 250
 """Records of decisions that findings of a store are made of, the newest: a year of daily ones."""
 OF_RECORD = ("crisis", "cost", "stale", "cliff")
@@ -115,14 +117,26 @@ class Risk:
             f"{book}: gross {self.gross:.1%}, net {self.net:+.1%}, forecast volatility {volatility}.",
             f"Expected shortfall of one session at 97.5 %: {loss}.",
         ]
-        reached = f"The target of {self.target:.1%} is reached." if self.target and self.reached else ""
-        return [*first, *(one for one in [reached or self._missed.strip()] if one)]
+        return [*first, *(one for one in [self._reached or self._missed.strip()] if one)]
+
+    @property
+    def _cut(self) -> str:
+        return ", ".join(f"{name} limits {count}" for name, count in self.bound.items())
+
+    @property
+    def _reached(self) -> str:
+        if not (self.target and self.reached):
+            return ""
+        if self.volatility is None or self.volatility >= self.target - SHOWN:
+            return f"The target of {self.target:.1%} is reached."
+        short = f"What is held has {self.volatility:.1%} of the {self.target:.1%} aimed at, which is within the band"
+        return f"{short}: {self._cut}." if self._cut else f"{short}."
 
     @property
     def _missed(self) -> str:
         if self.target is None:
             return ""
-        cut = ", ".join(f"{name} limits {count}" for name, count in self.bound.items())
+        cut = self._cut
         return f" The target of {self.target:.1%} is not reached: {cut or 'forecasts or bands keep it lower'}."
 
 
@@ -151,8 +165,7 @@ class Morning:
     @property
     def sentences(self) -> list[str]:
         """The live record, findings and breaks in words."""
-        dated = [f"Up to the refit of {one['until']}: " if "until" in one else "" for one in self.findings]
-        said = [f"finding: {when}{in_words(one)}" for when, one in zip(dated, self.findings, strict=True)]
+        said = [f"finding: {dated_in_words(one)}" for one in self.findings]
         breaks = [
             f"break: {one['account']}: {one['symbol']} should be {one['expected']:,.6g} units and is "
             f"{one['found']:,.6g}. Explain it with `gatecast reconcile` before new orders."
@@ -167,6 +180,22 @@ class Morning:
         if self.closes >= LEAST_CLOSES:
             return "No findings."
         return f"No findings yet: most take {LEAST_CLOSES} closes of the book, {self.closes} on record."
+
+
+def dated_in_words(finding: Mapping[str, Any]) -> str:
+    """A finding of a morning in a line; of one of the record, up to which refit.
+
+    >>> cost = Finding("cost", "book", 0.5, "gross profit", 900, "sessions", "Costs took half.").to_dict()
+    >>> dated_in_words({**cost, "until": "2024-01-05"})[:51]
+    'Up to the refit of 2024-01-05: Costs took half. (50'
+    """
+    return (f"Up to the refit of {finding['until']}: " if "until" in finding else "") + in_words(finding)
+
+
+def findings_of(store: Store, now: datetime) -> list[Mapping[str, Any]]:
+    """The findings of a store as `morning` has them; of one without a book those of the record alone."""
+    told = morning(store, book_now(store), now)
+    return list(told.findings) if told else list(_of_record(store, _scores(store)))
 
 
 def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None:

@@ -72,6 +72,23 @@ def keep(store: Store, tables: Beside, now: datetime) -> None:
         store.append("tables", {"parts": {**store.state.tables, **parts}}, now)
 
 
+def kept_actions(store: Store) -> dict[str, pl.DataFrame]:
+    """Name of a table of actions that a store keeps -> the table, without symbols that the store does not have."""
+    own = pl.col("symbol").is_in(list(store.state.symbols))
+    return {name: store.table(name).filter(own) for name in KINDS if name in store.state.tables}
+
+
+def forget(store: Store, gone: pl.DataFrame, now: datetime) -> None:
+    """Stores the kept tables of actions without some rows; `gone`: symbol, kind and date of each."""
+    parts = dict(store.state.tables)
+    for name in KINDS:
+        if name in parts:
+            left = store.table(name).join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+            parts[name] = store.put(parquet(left), ".parquet")
+    if parts != store.state.tables:
+        store.append("tables", {"parts": parts}, now)
+
+
 def named_in(options: Mapping[str, Any]) -> dict[str, str | Path]:
     """Options of `read_bars` -> those that name a table. `splits=False` names none."""
     return {name: options[name] for name in TABLES if options.get(name) is not None and options[name] is not False}

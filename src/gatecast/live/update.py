@@ -53,6 +53,7 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
     GOES,
     LEVELS,
+    PAYS,
     join_actions,
     no_actions,
     refuse_above_price,
@@ -80,6 +81,8 @@ from gatecast.store.store import ABOUT, Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gatecast.trading.book import Course
 
     FloatArray = NDArray[np.float64]
 
@@ -191,6 +194,7 @@ def update(
         settings = settings.replace(bars={**kept, "source": IN_A_STORE})
         tables = beside(None, named)
         reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
+        _refuse_above_price(None, reading, tables.actions, moment)
         settings = settings.replace(book=settings.book.priced_in(reading.currencies))
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
@@ -212,6 +216,7 @@ def update(
             options = {name: one for name, one in given.items() if name not in named}
             reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
             reading = _with_actions_of_others(opened, reading, tables.actions, moment)
+            _refuse_above_price(opened, reading, tables.actions, moment)
             if other := _other_currencies(opened, reading.currencies):
                 warnings.warn(other, stacklevel=2)
         if cut_off := _may_be_cut(bars):
@@ -244,11 +249,12 @@ def update(
                 took: Mapping[str, int] = record.body["counts"]
                 others = sum(took[name] for name in ("new", "corrected", "unfinished"))
                 counts = {**took, "repeated": len(reading.bars) - others}
+        decided_now = made[-1] if made else decide(opened.bars.for_chain(moment))  # before tables and actions count
         with _said_as_stored(opened, took_bars=counts.keys() != {"repeated"}):
             keep(opened, tables, moment)
             _keep_actions(opened, known_actions, moment)
             problems = (*problems, *why_not)
-            done = _issue(opened, made[-1] if made else decide(opened.bars.for_chain(moment)), problems, moment)
+            done = _issue(opened, decided_now, problems, moment)
             opened.maintain(moment)
             opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
@@ -372,9 +378,30 @@ def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, 
         return reading
     bars = store.bars.as_of(now)
     others = with_ends(with_known_at(others, bars), bars)
-    refuse_above_price(others, bars)
     refuse_contradicted(others, bars)
     return replace(reading, actions=pl.concat([reading.actions, others]))
+
+
+def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFrame, now: datetime) -> None:
+    """Raises `BarsError` for money a share of tables that is more than the close before it, by the store's bars too.
+
+    Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come.
+    """
+    names = {*reading.bars["symbol"].unique(), *(store.state.symbols if store is not None else ())}
+    new = pl.concat([with_terms(told), with_terms(reading.actions)]).unique(["symbol", "kind", "date"])
+    new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, "spin_off"]))
+    newest = reading.bars.group_by("symbol").agg(pl.col("time").max())
+    came = reading.bars.select("symbol", "time", "close").join(newest, on=["symbol", "time"])
+    if store is None:
+        last = newest.select("symbol", _last=session_date(pl.col("time")))
+        new = new.join(last, on="symbol").filter(pl.col("date") > pl.col("_last")).drop("_last")
+    else:
+        new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti")
+        if len(new):
+            came = pl.concat([store.bars.as_of(now).select("symbol", "time", "close"), came]).unique(
+                ["symbol", "time"], keep="first"
+            )
+    refuse_above_price(new, came)
 
 
 def _to_store(
@@ -481,18 +508,20 @@ class Made:
     chain: Chain
     bars: pl.DataFrame
     awaited: pl.DataFrame
+    course: Course
 
 
 def _make(served: Served, bars: pl.DataFrame, actions: pl.DataFrame, calendars: Mapping[str, str]) -> Made:
     """The chain over `bars`, with the rows that may still come; `calendars`: symbol -> calendar where it is not that of
     its class.
 
-    Raises `BarsError` where the bars are not those that the model was made of.
+    Raises `BarsError` where the bars are not those that the model was made of, or the book is worth no finite number.
     """
     bars, awaited = with_awaited_of(served.run.experiment, bars, actions, calendars)
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=actions, past=served.past, refit="never")
-    return Made(served, chain, bars, awaited)
+    course = course_of(served.past.carried(), without_doubtful(served.run, chain))
+    return Made(served, chain, bars, awaited, course)
 
 
 def with_awaited_of(
@@ -559,18 +588,20 @@ def _issue(store: Store, made: Made | None, problems: Sequence[DataProblem], now
         warnings.warn(said, stacklevel=2)
     every = (*problems, *say_awaited(made.bars, made.awaited))
     unlike = _unlike_before(store, made.chain)
-    done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited)
+    done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited, course=made.course)
     return replace(done, warnings=(*unlike, *done.warnings))
 
 
 def issue_chain(
     store: Store, served: Served, chain: Chain, problems: Sequence[DataProblem], now: datetime, *,
     again: bool = False, awaited: pl.DataFrame | None = None, classes: Collection[str] | None = None,
+    course: Course | None = None,
 ) -> Issued:  # fmt: skip
     """The newest rows of a chain, told and stored.
 
     `again`: they take the place of what was issued at these closes before. `awaited`: symbol and time of rows that may
     still come, of which nothing is issued. `classes`: of which something is issued; None: of all.
+    `course`: of the book, where it was decided already.
     """
     ended = chain.facts.symbols_ended
     model = store.state.model(served.number)
@@ -600,7 +631,7 @@ def issue_chain(
         held = issued.filter(pl.col("weight").fill_null(0) != 0)  # what was traded stays, whatever gate closes later
         table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
         table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
-    course = course_of(served.past.carried(), chain, again=again)
+    course = course_of(served.past.carried(), chain, again=again) if course is None else course
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
         more = _alarms_at(chain, experiment.drift)

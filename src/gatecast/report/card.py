@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.arguments import checked
-from gatecast.evaluation.findings import in_words
 from gatecast.evaluation.risk import sentences_of
 from gatecast.evaluation.verdict import in_percent
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.report.words import is_number, named, number
+from gatecast.store.journal import moment_of
 from gatecast.store.parts import Parts
 from gatecast.store.schema import Scores
 from gatecast.store.store import Store
@@ -314,7 +315,7 @@ def _failures(told: Told) -> Section:
     audit = told.scores.get("audit") or {}
     gate = ((book.get("risk") or {}).get("gate") or {}).get("sentence")
     said = [
-        *(f"Finding: {in_words(one)}" for one in told.scores.get("findings") or []),
+        *(f"Finding: {dated_in_words(one)}" for one in findings_of(told.store, moment_of(state.now))),
         *([f"Control of the book: {gate}"] if gate else []),
         *(str(one.get("sentence")) for one in audit.get("findings") or []),
         *(f"Warning: {text}" for text in told.scores.get("warnings") or []),

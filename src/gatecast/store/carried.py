@@ -54,7 +54,10 @@ NUMBERS = ("cash", "equity", "surprise", "peak", "correlations_half_life", "core
 
 
 def bytes_of_carried(carried: Carried) -> bytes:
-    """All that a line goes on from, as one file of arrays; `carried_of` is the inverse, to the bit."""
+    """All that a line goes on from, as one file of arrays; `carried_of` is the inverse, to the bit.
+
+    Raises `ValueError`, in words, for numbers that are not finite: nobody could go on from them.
+    """
     from safetensors.numpy import save
 
     line, core = carried.line, carried.core
@@ -80,6 +83,7 @@ def bytes_of_carried(carried: Carried) -> bytes:
         "lagged": correlations.lagged.total, "lagged_weight": correlations.lagged.weight,
         "returns": core.ewma.sums.total, "returns_weight": core.ewma.sums.weight,
     }  # fmt: skip
+    _refuse_infinite(arrays)
     return save({name: np.array(array, order="C", copy=True) for name, array in sorted(arrays.items())})
 
 
@@ -125,6 +129,12 @@ def carried_of(content: bytes, changes: ChangesOf | None = None) -> Carried:
     )  # fmt: skip
     ewma = Ewma(names, numbers["core_half_life"], Sums(arrays["returns"], arrays["returns_weight"]))
     return Carried(line.with_covariance(), CoreState(names, classes, ewma, arrays["core"], table["month"]))
+
+
+def _refuse_infinite(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Raises `ValueError` for arrays with numbers that are not finite; NaN is one that may be unknown."""
+    refuse_infinite({name: arrays[name] for name in MAY_BE_UNKNOWN}, nan=True)
+    refuse_infinite({name: one for name, one in arrays.items() if name not in (*MAY_BE_UNKNOWN, *WHOLE)}, nan=False)
 
 
 def _with_changes(table: dict[str, Any], arrays: dict[str, NDArray[Any]], changes: ChangesOf | None) -> None:
@@ -187,8 +197,7 @@ def _refuse_other_shapes(arrays: dict[str, NDArray[Any]], count: int, lengths: M
         shape = wanted.get(name, (len(array), count) if array.ndim == 2 else (0, count))
         if array.dtype != kind or array.shape != shape:
             raise ValueError(f"its {name!r} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
-    refuse_infinite({name: arrays[name] for name in MAY_BE_UNKNOWN}, nan=True)
-    refuse_infinite({name: one for name, one in arrays.items() if name not in (*MAY_BE_UNKNOWN, *WHOLE)}, nan=False)
+    _refuse_infinite(arrays)
     places = arrays["changed_place"]
     if not ((places >= 0) & (places < count)).all():
         raise ValueError(f"units of a name changed that is none of its {count}")

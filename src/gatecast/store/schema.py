@@ -535,6 +535,7 @@ class BookOfRecord(Schema):
 
     Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
     `trading.sizing.Finding`; `kinds`: the kind of each. `spiked`: the volatility with each class falling together.
+    `volatility`: of the target; `held_volatility`: of what is held, None in records of earlier versions.
     `earned`, `expected`, `level`: see `trading.line.Step`.
     """
 
@@ -545,6 +546,7 @@ class BookOfRecord(Schema):
     gross: Number = None
     net: Number = None
     volatility: Number = None
+    held_volatility: Number = None
     spiked: Number = None
     target_volatility: Number = None
     reached: bool = False

@@ -33,7 +33,7 @@ from gatecast.settings import Settings
 from gatecast.trading.core import Core, CoreState
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import book_variance
-from gatecast.trading.desk import Desk, without_tables
+from gatecast.trading.desk import Desk, moment_of, without_tables
 from gatecast.trading.grid import (
     FUNDING,
     INTEREST,
@@ -200,12 +200,16 @@ class Sessions:
         )  # fmt: skip
 
 
-def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default_ends: bool = True) -> Sessions:
+def sessions_by(
+    facts: Facts, settings: Book, *, level: Level = "first", default_ends: bool = True,
+    decided: Mapping[date, datetime] | None = None,
+) -> Sessions:  # fmt: skip
     """The bars of all classes, session by session, as they were traded: not adjusted for splits.
 
-    `level`: which bars are on the level that splits brought all to; of a store "first", of a file that was read
-    "newest". `default_ends`: whether a symbol that ends on terms that nobody knows is booked on the usual ones, else at
-    no loss.
+    `decided`: session -> the newest close that was seen when it was decided, of sessions that stay as they are: what
+    became known after that is booked later, whatever bars of the session came since. `level`: which bars are on the
+    level that splits brought all to; of a store "first", of a file that was read "newest". `default_ends`: whether a
+    symbol that ends on terms that nobody knows is booked on the usual ones, else at no loss.
     """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
@@ -230,12 +234,13 @@ def sessions_by(facts: Facts, settings: Book, *, level: Level = "first", default
     grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
     outside, inside = ~_of_sessions(is_inside(bars), bars, grid), _of_sessions(stays_inside(bars), bars, grid)
     ends = _sold_ends(facts.ends.filter(pl.col("symbol").is_in(grid.symbols)), inside, grid)
-    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), _closes(bars))
+    closes = _closes(bars, times, grid.days, decided or {})
+    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), closes)
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
-    _add_given(returns, actions, _closes(bars), split, instruments, grid)
+    _add_given(returns, actions, closes, split, instruments, grid)
     total = returns.copy()
-    _add_given(total, actions, _closes(bars), split, instruments, grid, late=True)
+    _add_given(total, actions, closes, split, instruments, grid, late=True)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         # another instrument under the name ends the old one for good
@@ -394,9 +399,16 @@ def _at_close(event: Event, day: date, grid: Grid) -> Event:
     return replace(event, at_close=bool(traded))
 
 
-def _closes(bars: pl.DataFrame) -> list[datetime]:
-    """The last close of each session."""
-    return bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
+def _closes(
+    bars: pl.DataFrame, times: NDArray[np.int64], days: Sequence[date], decided: Mapping[date, datetime]
+) -> list[datetime]:  # fmt: skip
+    """The last close of each session that is known in time, at which it is decided; where none is, its last close.
+
+    `times`: see `_in_time`. `decided`: see `sessions_by`.
+    """
+    last = bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
+    found = [moment_of(seen) if seen else close for seen, close in zip(times.max(axis=1).tolist(), last, strict=True)]
+    return [min(close, decided.get(day, close)) for day, close in zip(days, found, strict=True)]
 
 
 def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
@@ -880,13 +892,13 @@ def carry_on(
     `begins`: the first session of a line that carries nothing; None: the first at which all lines of a comparison have
     a forecast. A session costs as much as there are pairs of names, plus what it takes to read the newest 130.
     """
-    if carried:
-        facts = facts.since(_before(facts, carried[0].day))
-    sessions = sessions_by(facts, settings)
+    recent = facts.since(_before(facts, carried[0].day)) if carried else facts
+    decided = {one.day: one.close for one in carried if one.line.bars.any()}
+    sessions = sessions_by(recent, settings, decided=decided)
     if carried and not settled and _has_more(sessions, carried[-1].line):
         if len(carried) == 1:
             return carry_on(classes, facts, settings, begins=carried[0].day)
-        carried = carried[:-1]
+        return carry_on(classes, facts, settings, carried[:-1], settled=True)
     _refuse_core(sessions, settings.core)
     names, terms = sessions.names, terms_of(sessions, settings)
     tilt = tilt_of(classes, sessions, MARKET)

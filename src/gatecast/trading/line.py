@@ -194,8 +194,9 @@ class Step:
     `booked`: see `money.Booked`; `cash` after it. `units`: held, before the orders. `trades`: units ordered for the
     next fill, those that waited for it among them. `weights`: shares of equity after them; `target`: what was aimed at;
     `core`, `tilt`: its parts before the caps. `share`: of the core before it is scaled. `gate`: what cut a name last.
-    `volatility`: of the target, a year; `spiked`: the same with each class falling together, NaN where that is not
-    asked for; `reached`: whether what is held has the volatility that is aimed at.
+    `volatility`: of the target, a year; `held_volatility`: of what is held after the trades; `spiked`: of the
+    target with each class falling together, NaN where that is not asked for;
+    `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
     `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
     that was forecast of what was held after the fill, without `level`, the multiplier of a volatility that was known
@@ -223,6 +224,7 @@ class Step:
     level: float
     findings: tuple[Finding, ...] = ()
     spiked: float = np.nan
+    held_volatility: float = np.nan
     view: BookView | None = field(default=None, repr=False)
     sizing: BookState | None = field(default=None, repr=False)
 
@@ -393,7 +395,7 @@ class LineState:
             step = replace(
                 step, trades=sized.trades + waiting, weights=sized.weights, target=sized.target, core=sized.core,
                 tilt=sized.tilt, gate=sized.gate, volatility=sized.volatility, findings=sized.findings,
-                spiked=sized.spiked,
+                spiked=sized.spiked, held_volatility=float(has),
                 reached=bool(has >= size.target_volatility * (1 - size.book_band) * (1 - 1e-6)),
             )  # fmt: skip
         step = replace(step, findings=(*_paid_late(self.account, session, self.names), *step.findings))

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
-from gatecast.market.bars import session_date
+from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
@@ -359,9 +359,11 @@ def events_of(
         elif row["kind"] != "unit":
             booked.append((row["date"], 1, _event_of(row), row["known_at"]))
     if ends is not None:
-        told = ends.select("symbol", "kind", "value", day=session_date(pl.col("time")))
-        for symbol, kind, value, day in told.sort("day", "symbol").iter_rows():
-            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), None))
+        told = ends.select(
+            "symbol", "kind", "value", day=session_date(pl.col("time")), at=pl.col("time").cast(UTC_TIME)
+        )
+        for symbol, kind, value, day, at in told.sort("day", "symbol").iter_rows():
+            booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), at))
     found: dict[date, list[tuple[int, Event]]] = {}
     for day, rank, event, known_at in booked:
         place = in_time = bisect_left(sessions, day)
