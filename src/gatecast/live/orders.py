@@ -136,7 +136,7 @@ def _refuse_taken(place: Path, file: bytes) -> None:
 def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:
     """Raises where no file of orders may be written."""
     content, name = made.content, made.orders_id
-    before = blotter.of("exported", account=content["account"], session=content["session"], halt=content["halt"])
+    before = blotter.of("exported", account=content["account"], session=content["session"])
     same = [one for one in before if one["id"] == name]
     if again and not same:
         raise StoreError(f"orders {name} were never exported: leave --again out.")
@@ -147,7 +147,8 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
         )
     if again:
         return
-    if before:
+    closes = content["halt"] is not None  # what is held, once, after the session's own file
+    if any(not closes or one["halt"] is not None for one in before):
         raise StoreError(
             f"orders of {content['session']} for the account {content['account']!r} were exported already "
             f"({before[0]['id']}, {before[0]['now'][:16]} UTC): a session has one file. Wait for the next session."
