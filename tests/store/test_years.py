@@ -370,9 +370,9 @@ def test_a_record_that_was_lost_is_known_from_the_index(copy: Path) -> None:
     [
         (b"", "damaged"), (b"[]", "not of a gatecast store"),
         (b'{"format": "gatecast run"}', "not of a gatecast store"),
-        (b'{"format": "gatecast store", "version": 2, "id": "a", "gatecast": "9.1"}', r"version 2, .* \(9.1\) or a"),
+        (b'{"format": "gatecast store", "version": 3, "id": "a", "gatecast": "9.1"}', r"version 3, .* \(9.1\) or a"),
         (b'{"format": "gatecast store", "version": "1", "id": "a"}', "'version'"),
-        (b'{"format": "gatecast store", "version": 1, "id": "other"}', "files of two stores"),
+        (b'{"format": "gatecast store", "version": 2, "id": "other"}', "files of two stores"),
         (b'{"format": "gatecast store", "version": 0, "id": "a"}', "no longer reads"),
     ],
 )  # fmt: skip
@@ -400,6 +400,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 def test_an_older_store_is_brought_to_this_version_step_by_step(copy: Path) -> None:
     steps = {1: lambda place: (place / "new").write_text("2"), 2: lambda place: (place / "new").write_text("3")}
     about = json.loads((copy / "store.json").read_bytes())
+    (copy / "store.json").write_text(json.dumps({**about, "version": 1}))
     with pytest.warns(UserWarning, match="from schema version 1 to 3"):
         assert upgrade(copy, steps=steps, newest=3)["version"] == 3
     assert upgrade(copy, steps=steps, newest=3)["version"] == 3
@@ -409,8 +410,33 @@ def test_an_older_store_is_brought_to_this_version_step_by_step(copy: Path) -> N
     with pytest.raises(StoreError, match=r"store of schema version 3"):
         Store.open(copy)
     (copy / "store.json").write_text(json.dumps(about))
-    record = [*Store.open(copy).journal.records()][-1]
-    assert (record.kind, record.body["before"], record.body["after"]) == ("upgraded", 1, 3)
+    said = [(one.kind, one.body["before"], one.body["after"]) for one in [*Store.open(copy).journal.records()][-2:]]
+    assert said == [("upgraded", 1, 2), ("upgraded", 2, 3)]
+
+
+def test_an_upgrade_that_was_killed_is_no_damage_and_is_made_up_for(copy: Path) -> None:
+    lines = [line for file in Store.open(copy).journal.files() for line in file.read_bytes().splitlines()]
+    about = json.loads((copy / "store.json").read_bytes())
+    (copy / "store.json").write_text(json.dumps({**about, "version": 1}, sort_keys=True, indent=1) + "\n")
+    with pytest.warns(UserWarning, match="from schema version 1 to 2"):
+        upgraded = Store.open(copy)
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    record = [*upgraded.journal.records()][-1]
+    assert (record.kind, record.number, record.now) == ("upgraded", len(lines) + 1, json_now(lines[-1]))
+    content = (copy / "store.json").read_bytes()
+    (copy / "store.json").write_bytes(content.replace(b'"version": 2', b'"version": 1'))  # killed after its record
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    with pytest.warns(UserWarning, match="from schema version 1 to 2"):
+        Store.open(copy)
+    assert (copy / "store.json").read_bytes() == content
+    assert [fault for fault in Store.faults(copy) if not fault.is_harmless] == []
+    (copy / "store.json").write_bytes(content.replace(b'"gatecast": "', b'"gatecast": "9'))
+    assert "it was changed" in " ".join(fault.what for fault in Store.faults(copy))
+
+
+def json_now(line: bytes) -> datetime:
+    """The moment of a line of the journal."""
+    return datetime.fromisoformat(json.loads(line)["now"])
 
 
 # ── one process at a time ─────────────────────────────────────────────────────────────────────────

@@ -18,13 +18,14 @@ from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
-from gatecast.store.carried import bytes_of_carried, carried_of
+from gatecast.store.carried import bytes_of_carried, carried_of, changes_of
 from gatecast.trading.book import (
     Book,
     Carried,
     Sessions,
     closes_of,
     core_path,
+    holdings_of,
     learned_of,
     past_deviations,
     run_line,
@@ -124,6 +125,14 @@ def test_who_held_before_the_date_is_paid_for_what_becomes_known_late(sessions: 
     assert given.units[0] - steps[169 - BEGIN].units[0] - given.booked.units[0] == pytest.approx(held * 0.001, rel=1e-9)
 
 
+def test_changes_of_units_are_found_again_from_what_was_held(sessions: Sessions) -> None:
+    none = pl.DataFrame(schema={"session": pl.Date, "symbol": pl.String, "ratio": pl.Float64})
+    for cut in (BEGIN + 2, 185, len(sessions.days)):
+        carried, steps = fold(sessions, start(sessions), 0, cut)
+        found = changes_of(holdings_of(steps, sessions.names), none, sessions.names)
+        assert found == carried.line.account.changes != ()
+
+
 def test_a_split_that_is_told_after_its_session_was_decided_is_booked_at_the_next() -> None:
     """The split's bars wait until it is told: nothing of the symbol is known at three sessions, then all at once."""
     bars = synthetic.g1(260, seed=3, symbols=3)  # prices on one level, as a store has them
@@ -140,6 +149,9 @@ def test_a_split_that_is_told_after_its_session_was_decided_is_booked_at_the_nex
     for one, other in zip(steps, theirs, strict=True):
         assert one.booked.equity == pytest.approx(other.booked.equity, rel=1e-4)  # but for a lot of a unit
     assert bytes_of_carried(carried_of(bytes_of_carried(ours))) == bytes_of_carried(ours)
+    held = pl.concat([holdings_of(fold(none, start(none), 0, 203)[1], none.names), holdings_of(steps, none.names)])
+    split_at = pl.DataFrame({"session": [later.days[203]], "symbol": [name], "ratio": [4.0]})
+    assert changes_of(held, split_at, none.names) == ours.line.account.changes
 
 
 def test_parts_of_a_target_add_up(sessions: Sessions) -> None:

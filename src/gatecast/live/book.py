@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,19 @@ import polars as pl
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.sessions import feed_age, orders_until
+from gatecast.store.carried import changes_of
 from gatecast.store.desks import bytes_of_desk
+from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
 from gatecast.trading.desk import micros_of, moment_of
+from gatecast.trading.money import LATE_DAYS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.chain import Chain
+    from gatecast.store.carried import Changes
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
     from gatecast.trading.desk import Desk
@@ -182,6 +186,29 @@ def holdings_by_record(store: Store, before: int | None = None, last: int | None
     ]  # fmt: skip
     found = pl.concat([pl.DataFrame(schema={**HOLDINGS, "record": pl.Int64}), *tables], how="vertical_relaxed")
     return found.filter(pl.col("record") == pl.col("record").max().over("session"))
+
+
+def changes_before(store: Store, before: int, names: Sequence[str], day: date) -> Changes:
+    """The changes of units of the book of a store up to a session, as it counted before a record, for what it carries
+    in a file of an earlier version, see `store.carried`."""
+    first = day - timedelta(days=LATE_DAYS)
+    said = [one for one in store.state.issued if one.book and one.record < before]
+    older = sum(one.session <= str(first) for one in said)
+    held = holdings_by_record(store, before, len(said) - older + 1)  # the last of the older begins with what was held
+    moments = {one.record: moment_of_text(one.now) for one in said}
+    sessions = sorted(
+        (session, moments[record]) for session, record in held.select("session", "record").unique().rows()
+    )
+    splits = store.actions.filter(pl.col("kind") == "split").sort("date", "symbol")
+    booked = [
+        (next((session for session, now in sessions if session >= split and (known is None or now >= known)), None),
+         symbol, ratio)
+        for symbol, split, known, ratio in splits.select("symbol", "date", "known_at", "value").iter_rows()
+    ]  # fmt: skip
+    table = pl.DataFrame(booked, {"session": pl.Date, "symbol": pl.String, "ratio": pl.Float64}, orient="row")
+    found = changes_of(held.filter(pl.col("session") <= day), table, names)
+    last = max((session for session, _ in sessions if session < day), default=day)
+    return tuple(one for one in found if one[0] > first or one[0] >= last)
 
 
 def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:

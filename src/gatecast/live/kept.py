@@ -14,6 +14,7 @@ import polars as pl
 from gatecast.chain import Past
 from gatecast.errors import StoreError
 from gatecast.forecasting.drift import Alarms
+from gatecast.live.book import changes_before
 from gatecast.runs import Run
 from gatecast.store.issued import Piece, bytes_of_pieces, issued_keys, joined
 from gatecast.store.parts import Parts, models_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gatecast.experiment import Experiment
     from gatecast.forecasting.forecaster import FittedForecaster
     from gatecast.forecasting.walkforward import Issued
+    from gatecast.store.state import Issued as IssuedAt
     from gatecast.store.state import Model
     from gatecast.store.store import Store
     from gatecast.trading.book import Carried
@@ -153,18 +155,21 @@ def carried_before(store: Store, record: int | None = None) -> list[Carried]:
     if record is not None:
         decided = next((one.session for one in said if one.record >= record), "")
         said = [one for one in said if one.record < record and (not decided or one.session < decided)]
-    found: dict[str, str] = {}
+    found: dict[str, IssuedAt] = {}
     for one in reversed(said):
-        found.setdefault(one.session, one.carried or "")
+        found.setdefault(one.session, one)
         if len(found) == 2:
             break
-    gone = [session for session, name in found.items() if not store.artefacts.has(name)]
+    gone = [session for session, one in found.items() if not store.artefacts.has(one.carried or "")]
     if gone and record is not None:
         raise StoreError(
             f"{store.folder}: what the book went on from at {gone[0]} was pruned or is missing: compare fewer closes, "
             "with --last, or restore it from a copy of the store."
         )
-    return [store.carried_of(found[session]) for session in sorted(found)]
+    return [
+        store.carried_of(one.carried or "", partial(changes_before, store, one.record + 1))
+        for _, one in sorted(found.items())
+    ]  # fmt: skip
 
 
 def book_begins(store: Store, session: date) -> date:

@@ -440,11 +440,12 @@ class Piece(Schema):
 class CarriedTable(Schema):
     """What the arrays of what a line of the book carries cannot say, see `store.carried`."""
 
+    version: Annotated[int, Field(ge=1)] = 1
     names: list[Name]
     classes: list[Name]
     session: Moment
     due: list[Moment]
-    changed: list[Moment]
+    changed: list[Moment] = []
     month: Annotated[int, Field(ge=-1, le=10**6)]
     flat_left: Count
 

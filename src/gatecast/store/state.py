@@ -40,9 +40,10 @@ class WithSettings(Schema):
 
 
 class Created(Schema):
-    """The store was made: its id, its settings."""
+    """The store was made: its id, its schema version, its settings."""
 
     id: Name
+    version: Count = 1
     parts: WithSettings
 
 

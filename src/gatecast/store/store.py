@@ -72,6 +72,7 @@ from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.audits.leaks import Leak
+    from gatecast.store.carried import ChangesOf
     from gatecast.store.index import Index
     from gatecast.store.issued import Piece
     from gatecast.store.state import Model
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
     from gatecast.trading.desk import Desk
     from gatecast.trading.orders import OrderSettings
 
-FORMAT, VERSION = "gatecast store", 1
+FORMAT, VERSION = "gatecast store", 2
 ABOUT, HEARTBEAT, LOCK, INDEX, KEPT = "store.json", "heartbeat", "lock", "index.sqlite", "kept"
 ABOUT_BYTES = 100_000
 MOST_LEAKS = 20
@@ -99,8 +100,12 @@ SNAPSHOT_EVERY = 100
 """Records after which `maintain` takes a snapshot."""
 DOCUMENTS: dict[str, type[Schema]] = {"orders": OrdersFile, "fills": FillsFile, "positions": PositionsFile}
 """Role of an artefact of a record about orders -> what it must be."""
-UPGRADES: dict[int, Callable[[Path], None]] = {}
-"""Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice."""
+UPGRADES: dict[int, Callable[[Path], None]] = {1: lambda place: None}
+"""Schema version -> what brings a store's folder from it to the next one. It must bear being begun twice.
+
+2 has orders, what they are made of, and changes of units in what the book goes on from: a gatecast that knows 1 alone
+cannot read that. What is there of 1 stays as it is, and `carried` reads it.
+"""
 
 
 class About(Schema):
@@ -203,7 +208,8 @@ class Store:
             temporary.mkdir()
             write(temporary / ABOUT, _json(about))
             settings = Artefacts(temporary).put(to_toml(experiment).encode(), ".toml")
-            body = {"id": about["id"], "gatecast": about["gatecast"], "parts": {"settings": settings}}
+            body = {**about, "parts": {"settings": settings}}
+            del body["format"]
             Journal.open(temporary).append("created", body, moment)
             for inner in (temporary, temporary / ARTEFACTS):
                 sync_folder(inner)
@@ -593,10 +599,11 @@ class Store:
         """What the book holds, of an artefact; see `trading.book.holdings_of`. Raises `StoreError` for what is none."""
         return self.artefacts.table(name, HOLDINGS)
 
-    def carried_of(self, name: str) -> Carried:
-        """What the book goes on from, of an artefact. Raises `StoreError` for what is none."""
+    def carried_of(self, name: str, changes: ChangesOf | None = None) -> Carried:
+        """What the book goes on from, of an artefact; `changes`: see `carried.carried_of`. Raises `StoreError` for what
+        is none."""
         try:
-            return carried_of(self.artefacts.get(name))
+            return carried_of(self.artefacts.get(name), changes)
         except ValueError as error:
             raise self.artefacts.fault(name, str(error)) from None
 
@@ -736,10 +743,18 @@ class Store:
 
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
-        made_by = [one.body.get("gatecast") for one in records if one.kind in ("created", "upgraded")]
-        about = {"format": FORMAT, "version": VERSION, "id": self.id, "gatecast": made_by[-1] if made_by else None}
+        about: dict[str, Any] = {"format": FORMAT, "version": 1, "id": self.id, "gatecast": None}
+        may_be = [about]
+        for one in records:
+            if one.kind in ("created", "upgraded"):
+                before = {**about, "version": one.body.get("before", 1)}
+                about = {
+                    **about, "version": one.body.get("after", one.body.get("version", 1)),
+                    "gatecast": one.body.get("gatecast"),
+                }  # fmt: skip
+                may_be = [about, before] if one is records[-1] else [about]  # a killed upgrade is made up for
         file = self.folder / ABOUT
-        if read(file, at_most=ABOUT_BYTES, follow=False) == _json(about):
+        if read(file, at_most=ABOUT_BYTES, follow=False) in map(_json, may_be):
             return []
         return [Fault(file, f"it was changed; expected {json.dumps(about)}. Restore it from a copy.")]
 
@@ -948,8 +963,8 @@ def upgrade(
 ) -> dict[str, Any]:  # fmt: skip
     """Brings a store's folder to the newest schema version, one step after the other; its `store.json` then.
 
-    `steps`: see `UPGRADES`. After each step `store.json` says so, and a record is written in the end. Raises
-    `StoreError` for a version from which no step leads on, and where another process writes to the store.
+    `steps`: see `UPGRADES`. After each step a record says so, then `store.json`. Raises `StoreError` for a version
+    from which no step leads on, and where another process writes to the store.
     """
     from importlib.metadata import version
 
@@ -964,15 +979,17 @@ def upgrade(
                 )
             try:
                 steps[about["version"]](place)
-                about |= {"version": about["version"] + 1, "gatecast": version("gatecast")}
+                body = {"before": about["version"], "after": about["version"] + 1, "gatecast": version("gatecast")}
+                journal = Journal.open(place)
+                moment = journal.last.now if journal.last else datetime.now(UTC)  # no command's moment: time stays
+                journal.append("upgraded", body, moment)
+                about |= {"version": body["after"], "gatecast": body["gatecast"]}
                 write_whole(place / ABOUT, _json(about))
             except OSError as error:
                 if isinstance(error, StoreError):
                     raise
                 raise StoreError(f"{place} cannot be upgraded: {error.strerror or error}.") from None
         if before < newest:
-            body = {"before": before, "after": newest, "gatecast": about["gatecast"]}
-            Journal.open(place).append("upgraded", body, datetime.now(UTC))
             warnings.warn(f"{place} was brought from schema version {before} to {newest}.", stacklevel=3)
     return about
 
