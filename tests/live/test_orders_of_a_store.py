@@ -352,6 +352,26 @@ def test_differences_of_the_same_positions_are_explained_one_by_one(desk: Desk) 
     assert found(later, "--explain", "B1_0", "given away") == ["given away", "bought"]
 
 
+def test_the_date_of_a_session_of_all_hours_is_its_close(desk: Desk) -> None:
+    """A session that closes at midnight: the end of its date is no moment before."""
+    from dataclasses import replace
+
+    from gatecast.store.desks import bytes_of_desk
+    from gatecast.trading.desk import micros_of
+
+    store = Store.open(desk.store)
+    issued = store.state.issued[-1]
+    kept, limits = store.desk_of(str(issued.desk))
+    midnight = desk.close + 3 * HOUR
+    made = replace(kept, bars=micros_of([desk.close, midnight]))
+    record = next(store.journal.records(since=issued.record))
+    parts = {**record.parts, "desk": store.put(bytes_of_desk(made, limits), ".safetensors")}
+    store.append("issued", {**record.body, "parts": parts}, desk.close + HOUR)
+    assert desk.orders(desk.held(), after=4 * HOUR).status == 0
+    early = desk.orders(desk.held(as_of=text_of(midnight - HOUR / 60)), after=4 * HOUR)
+    assert "which closed at 2001-12-27 00:00 UTC" in " ".join(early.err.split())
+
+
 def test_a_soft_limit_is_overridden_with_a_reason_and_an_expiry(desk: Desk, tmp_path: Path) -> None:
     held = desk.held({"B1_0": -30_000, "B1_1": -5_000})  # far from the target: more is traded than the capital
     made = desk.orders(held, "--json", capital=4e6).json
