@@ -346,7 +346,7 @@ def read_filled(path: str) -> Any:
     """The units of each fill."""
     from gatecast.live.positions import read_fills
 
-    return {"units": [one.signed for one in read_fills(path)]}
+    return {"units": [one.signed for one in read_fills(path)[0]]}
 
 
 def read_settings(path: str) -> Any:

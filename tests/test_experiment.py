@@ -150,6 +150,16 @@ def test_a_missing_settings_file_is_refused(tmp_path: Path) -> None:
         Experiment.from_toml(tmp_path / "no.toml", model={"lstm": {"units": 32}})
 
 
+def test_the_cheap_settings_of_the_documentation_fit_linear_models_alone(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "cheap.toml").write_text(recipe, encoding="utf-8")
+    chain = make_chain(Experiment.from_toml(tmp_path / "cheap.toml"), synthetic.a1(1000, seed=1))
+    assert {"ridge", "logistic", "ensemble"} <= {*chain.classes["index"].forecasts.values}
+    assert not {"lstm", "forest", "garch"} & {*chain.classes["index"].forecasts.values}
+    assert np.isfinite(chain.classes["index"].forecasts.values["ensemble"]["volatility"]).any()
+
+
 def test_a_change_that_is_none_changes_nothing() -> None:
     assert merge({"lstm": {"units": 32}, "seed": 1}, {"lstm": {"units": None}, "seed": None}) == {
         "lstm": {"units": 32},

@@ -198,6 +198,9 @@ def test_evidence_that_the_settings_set_is_said_first() -> None:
     assert said["headline"].startswith("The settings set evidence = 1. There is no evidence of skill")
     assert said["subline"] == "There were positions because the settings set evidence = 1, whatever the record says."
     assert "while the evidence factor was above 0" in headline({"return": verdict}, True, audit)["subline"]
+    idle = headline({"return": verdict}, False, audit)["subline"]
+    assert "No strategy ever had a position" in idle
+    assert "The book's core is held without them" in idle
 
 
 def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:

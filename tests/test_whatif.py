@@ -103,7 +103,11 @@ def test_a_run_that_was_read_gives_the_same(planted: Run, tmp_path: Path, capsys
     assert said["before"] == pytest.approx(itself.figures)
     assert said["trials"] == 1
     assert execute(asked[:-1]) == 0
-    assert "0.1 -> 0.06" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "0.1 -> 0.06" in shown
+    (row,) = (line for line in shown.splitlines() if "return a year, net" in line)
+    for one in (itself, mine):
+        assert f"{100 * one.figures['return']:.1f} %".replace("-", "−") in row
 
 
 def test_the_figures_are_those_of_the_line(planted: Run) -> None:

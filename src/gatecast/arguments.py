@@ -15,12 +15,14 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 import numpy as np
 import polars as pl
 
-from gatecast.errors import GatecastError, SettingsError, shown
+from gatecast.errors import GatecastError, SettingsError, shown, text_fault
 from gatecast.settings import Settings, lines_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+MOST_NAME, MOST_REASON = 200, 1000
+"""Characters of a name, and of a reason, that somebody gives."""
 WORDS: dict[Any, str] = {
     str: "text", int: "a whole number", float: "a number", bool: "True or False", Path: "a path", date: "a date",
     datetime: "a time (datetime)", pl.DataFrame: "a Polars frame", type(None): "None",
@@ -192,3 +194,16 @@ def in_words(kind: Any) -> str:
         return f"a list (each: {in_words(of[0])})"
     name = str(getattr(kind, "__name__", kind))
     return WORDS.get(kind, f"{'an' if name[:1] in 'AEIO' else 'a'} {name}")
+
+
+def refuse_odd_text(name: str, text: str | None, longest: int = MOST_NAME) -> None:
+    """Raises `SettingsError` for a text that somebody gives and that is empty, too long or holds control characters.
+
+    >>> refuse_odd_text("by", "ann")
+    >>> refuse_odd_text("by", "a\\nb")
+    Traceback (most recent call last):
+        ...
+    gatecast.errors.SettingsError: by = 'a\\nb': it holds the sign '\\n'. Give a plain text of one line.
+    """
+    if text is not None and (fault := text_fault(text, longest)):
+        raise SettingsError(f"{name} = {shown(text)}: {fault}. Give a plain text of one line.")

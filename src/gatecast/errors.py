@@ -174,6 +174,19 @@ def escaped(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def text_fault(text: str, longest: int) -> str:
+    """Why a text is no name and no sentence of one line, in words; "" where it is: not empty, no control characters.
+
+    >>> text_fault("ann", 10), text_fault(" ", 10), text_fault("a\\x1bb", 10), text_fault("a" * 20, 10)
+    ('', 'it is empty', "it holds the sign '\\\\x1b'", 'it has 20 characters, at most 10 are kept')
+    """
+    if not text.strip():
+        return "it is empty"
+    if odd := re.search(r"\n", text) or _CONTROL.search(text):
+        return f"it holds the sign {odd[0]!a}"
+    return f"it has {len(text):,} characters, at most {longest:,} are kept" if len(text) > longest else ""
+
+
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Signs that a terminal obeys, or that hide or turn round the text beside them; halves of surrogate pairs."""
 _SHORT = reprlib.Repr()

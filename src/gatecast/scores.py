@@ -456,7 +456,8 @@ def _headline(
     second = (
         "Strategies had positions only while the evidence factor was above 0."
         if traded
-        else "No strategy ever had a position; signals are shown but not traded."
+        else "No strategy ever had a position; their signals are shown but not traded. The book's core is held "
+        "without them: forecasts of volatility size it."
     )
     return {"headline": first, "subline": second}
 

@@ -66,8 +66,12 @@ _BEFORE = {
 """Setting -> why a what-if cannot change it; of those that are not here models would have to be fitted again."""
 NO_DECISION = ("orders", "name", "too_good")
 """Settings that do not come before the forecasts, either."""
-FIGURES = ("return", "volatility", "sharpe", "certainty_equivalent", "drawdown", "turnover", "cost")
-"""The figures of a book's money, a year where they are of a time."""
+FIGURES = {
+    "return": "return a year, net", "volatility": "volatility a year", "sharpe": "Sharpe ratio a year, beyond cash",
+    "certainty_equivalent": "certainty equivalent a year, beyond cash", "drawdown": "deepest drawdown",
+    "turnover": "one-sided turnover a year, times the equity", "cost": "cost a year, of the equity",
+}  # fmt: skip
+"""Figures of a book's money -> what each is; shares as fractions."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,6 +16,7 @@ from gatecast.live.book import holdings_of
 from gatecast.market import synthetic
 from gatecast.market.bars import make_bars
 from gatecast.store import Store
+from gatecast.trading.sizing import TARGET_CAPS
 from tests.live.conftest import HOUR, Command, settings
 
 Feed = Callable[..., Updated]
@@ -41,6 +42,9 @@ def test_decisions_say_what_the_book_holds_aims_at_and_trades(
 ) -> None:
     done = feed(month - 3)
     assert done.book is not None
+    tilted = sum(row["weight"] not in (None, 0) for row in done.decisions)
+    held = sum(row["held"] != 0 for row in done.decisions)
+    assert done.message == f"2 decisions: {tilted} with a position of a strategy, {held} held by the book."
     told = done.to_dict()["book"]
     assert told["session"] == str(closes[month - 3].date())
     assert told["gross"] == pytest.approx(sum(abs(row["held"]) for row in told["holdings"]))
@@ -51,6 +55,9 @@ def test_decisions_say_what_the_book_holds_aims_at_and_trades(
             name: kept[name] for name in ("held", "target", "trade", "core", "tilt")
         }
         assert row["cut_by"] == kept["gate"]
+        capped, idle = kept["gate"] in TARGET_CAPS, kept["trade"] == 0 and abs(kept["held"] - kept["target"]) > 1e-3
+        assert ("target: " in row["limited_by"]) >= capped
+        assert ("trade: " in row["limited_by"]) >= idle
         if kept["gate"] == "":
             assert row["core"] + row["tilt"] == pytest.approx(row["target"])
     now = f"{closes[month - 3] + HOUR:%Y-%m-%dT%H:%M}+00:00"
@@ -116,7 +123,7 @@ def test_a_late_bar_is_not_traded_and_live_is_still_batch(
 
 
 def test_a_rollback_decides_the_newest_session_again_from_what_was_held_before(
-    feed: Feed, store: Path, month: int, closes: list[datetime]
+    feed: Feed, store: Path, month: int, closes: list[datetime], gatecast: Command
 ) -> None:
     feed(month - 3, month - 1)
     feed(month)
@@ -124,8 +131,18 @@ def test_a_rollback_decides_the_newest_session_again_from_what_was_held_before(
     now = closes[month] + HOUR
     retrain(store, now=now)
     new = holdings_of(Store.open(store))
-    rollback(store, now=now)
+    done = rollback(store, now=now)
+    for row in done.changes:
+        for table, when in ((new, "before"), (old, "after")):
+            own = table.filter(pl.col("symbol") == row["symbol"], pl.col("session") == table["session"].max()).row(
+                0, named=True
+            )
+            assert (row[f"held_{when}"], row[f"target_{when}"]) == (own["held"], own["target"])
+    assert "What the book holds stays" not in done.message
     back = holdings_of(Store.open(store))
+    shown = gatecast("rollback", store, "--now", now.isoformat()).out
+    assert "book holds, was" in shown
+    assert all(f"{one:+.1%}" in shown for one in new.filter(pl.col("session") == new["session"].max())["target"])
     assert not new["target"].equals(old["target"])
     assert back.equals(old)
     assert new.filter(pl.col("session") < new["session"].max()).equals(

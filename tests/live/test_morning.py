@@ -20,6 +20,7 @@ from rich.console import Console
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
+from gatecast.live.morning import Morning, Risk
 from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
 from gatecast.live.today import Today
 from gatecast.store import Store
@@ -86,6 +87,15 @@ def test_what_the_book_may_lose_is_what_its_weights_and_covariance_say(
     assert risk.vectors == len(outcomes) >= 250
     assert risk.value_at_risk == pytest.approx(lowest[-1])
     assert risk.shortfall == pytest.approx((lowest * part).sum() / beyond)
+
+
+@pytest.mark.parametrize(("closes", "said"), [(1, "take 21 closes of the book, 1 on record"), (21, "No findings.")])
+def test_too_few_closes_are_not_called_no_findings(closes: int, said: str) -> None:
+    risk = Risk("2024-01-05", 0.0, 0.0, None, 0.1, False, {}, None, None, 0, {}, 1e6, "USD")
+    sentences = Morning(risk, LiveRecord(1, 1.0, 1.0, 0.0), closes=closes).sentences
+    assert said in sentences[-1]
+    assert ("No findings." in sentences) == (closes == 21)
+    assert "variance, 1 session: " in sentences[0]
 
 
 def test_live_forecasts_are_scored_as_they_were_issued(
@@ -221,7 +231,7 @@ def test_the_command_says_it_on_100_columns_and_json_has_all(
     assert "Expected shortfall" in shown.getvalue()
     table = next(line for line in lines if line.lstrip().startswith("symbol"))
     assert "of risk" in table
-    rows = [line for line in lines if line.lstrip().startswith("B1_") and ":" not in line]
+    rows = [line for line in lines if line.lstrip().startswith("B1_") and line.lstrip()[4] != ":"]
     assert len(rows) == 2
     assert max(map(len, [table, *rows])) <= 100
     assert "Live forecasts of variance" in shown.getvalue()

@@ -37,7 +37,8 @@ def test_other_settings_hold_from_a_refit_on_until_it_is_rolled_back(
     before = Store.open(store).experiment
     file = given(settings(strategies={"target_volatility": 0.05}))
     done = gatecast("retrain", store, "--settings", file, "--if-due", *now)
-    assert "The settings are as before" in done.json["message"]
+    assert "The settings are NOT taken" in done.json["message"]
+    assert (done.status, done.json["settings_not_taken"]) == (1, True)
     assert Store.open(store).experiment == before
     done = gatecast("retrain", store, "--settings", file, *now)
     assert done.status == 0, done.err
@@ -49,6 +50,13 @@ def test_other_settings_hold_from_a_refit_on_until_it_is_rolled_back(
         for one in reversed(opened.state.issued[-2:])
     )
     assert 0 < held < was
+    again = given(settings(strategies={"target_volatility": 0.07}))
+    records = len(list(opened.journal.records()))
+    for close in (now, ("--now", (closes[month - 2] - HOUR).isoformat(), "--json")):  # refitted; then its fill is over
+        done = gatecast("retrain", store, "--settings", again, *close)
+        assert (done.status, done.json["model"], done.json["settings_not_taken"]) == (1, None, True)
+        assert "The settings are NOT taken: run it again after the next close" in done.json["message"]
+    assert len(list(Store.open(store).journal.records())) == records
     feed(month - 2)
     later = ("--now", (closes[month - 2] + HOUR).isoformat(), "--json")
     assert gatecast("parity", store, "--last", 2, *later).json["equal"]

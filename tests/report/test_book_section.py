@@ -109,7 +109,7 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
     assert "What the book holds now" in text
     assert "The 30 largest of 40 symbols." in text
     assert "S00 +2.0 % +2.5 % +3.0 % −0.5 % 12 –" in text
-    assert "S01 +2.0 % +2.5 % +3.0 % −0.5 % 12 volume (participation)" in text
+    assert "S01 +2.0 % +2.5 % +3.0 % −0.5 % 12 trade: volume (participation)" in text
     assert "S30" not in text
     assert "What the book holds now" not in text_of(scores(UNSURE))
 
@@ -130,7 +130,8 @@ def test_the_first_screen_says_what_the_book_holds_and_earned_not_the_strategies
 def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> None:
     text = text_of(scores(UNSURE))
     for said in (
-        "The target of 10.0 % a year was reached at 300 of 400 closes. What kept it lower: gross_cap 90.",
+        "The target of 10.0 % a year was reached at 300 of 400 closes. "
+        "At the others (one close may count twice): gross_cap 90.",
         "Not in the book: ES: a future needs a contract.",
         "earned 2.0 % a year: the rate of one-month bills",
     ):
@@ -142,6 +143,9 @@ def test_findings_stand_in_a_table_and_what_they_say_stands_nowhere_else() -> No
     given = scores(UNSURE) | {"findings": [one.to_dict() for one in missed]}
     assert fault_of(Scores, given) == ""
     given["book"]["lines"][:] = [{**line, "reached": 0.25} for line in given["book"]["lines"]]
+    page = Tags(render(FakeRun(scores=given)))
+    cells = {tag[1].get("data-name") for tag in page.tags if tag[0] == "td"}
+    assert {"Found", "Weight", "What to do"} <= cells  # on a narrow screen each cell says what it is
     text = text_of(given)
     assert missed[0].advice in text
     assert "20.0 % target volatility 400 closes" in text
@@ -174,6 +178,17 @@ def test_a_better_forecast_that_earned_less_says_both() -> None:
     assert "is forecast better than by the best simple forecast so far" in verdict["forecast"]["sentence"]
     assert "varies less than" in verdict["control"]["sentence"]
     assert "earned less than" in verdict["money"]["sentence"]
+
+
+@pytest.mark.parametrize("low", [0.005, 0.003])
+def test_control_is_a_claim_only_where_it_is_as_large_as_could_have_been_seen(low: float) -> None:
+    """It is outside of the run's correction. Both intervals are above 0; of the effects .0125 and .0115 one is seen."""
+    verdict = scores(risk((-0.01, 0.02), (low, 0.02), (-0.01, 0.01)))["verdicts"]["risk"]
+    said = verdict["control"]["sentence"]
+    assert ("the volatility of the book varies less than" in said) == (low == 0.005)
+    assert ("cannot tell whether" in said) == (low == 0.003)
+    assert "p 0.001, which no correction counts" in said
+    assert "spread" not in said
 
 
 @pytest.mark.parametrize("trials", [1, 100])

@@ -15,12 +15,12 @@ from attack.readers import make_live
 from gatecast.cli.app import execute
 from gatecast.live import add_action, update
 from gatecast.report import card
-from gatecast.report.card import Card, Section, _better, _overridden
+from gatecast.report.card import Card, Section, _better, _orders, _overridden
 from gatecast.store import Store
 
 TITLES = (
     "Purpose", "Data and licences", "Assumptions", "Rivals, and where it loses", "Known failures", "Limits", "Changes",
-    "Overrides",
+    "Orders", "Overrides",
 )  # fmt: skip
 
 
@@ -113,6 +113,25 @@ def test_overrides_name_who_and_why() -> None:
     assert list(_overridden(record("halted", by="kim", reason="holiday"))) == ["holiday"]
     assert list(_overridden(record("exported", again=True))) == ["orders were exported again"]
     assert list(_overridden(record("issued", model=3))) == []
+
+
+def test_orders_that_went_out_name_who_approved_and_exported_them() -> None:
+    def records(*kinds: str) -> Any:
+        now = datetime.fromisoformat("2024-01-05T21:00:00+00:00")
+        every = [
+            SimpleNamespace(number=7 + place, now=now, kind=kind, body={"id": "ab12", "by": "kim"})
+            for place, kind in enumerate(("proposed", "approved", "exported"))
+        ]
+        return [one for one in every if one.kind in kinds]
+
+    told: Any = SimpleNamespace(of_kind=records)
+    found = _orders(told).to_dict()
+    assert found["said"] == ["Orders: approved 1, exported 1, proposed 1."]
+    assert [(row["record"], row["by"], row["what"], row["orders"]) for row in found["rows"]] == [
+        ("8", "kim", "approved", "ab12"), ("9", "kim", "exported", "ab12"),
+    ]  # fmt: skip
+    nothing: Any = SimpleNamespace(of_kind=lambda *_: [])
+    assert _orders(nothing).said == ["No orders were made from it."]
 
 
 def test_nothing_in_a_card_is_markup() -> None:

@@ -21,7 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.runs import Run, finish, run
 from gatecast.store import save_run
-from gatecast.studies.comparing import BETTER, NO_DIFFERENCE, THE_SAME, WORSE, compare
+from gatecast.studies.comparing import BETTER, NO_DIFFERENCE, THE_SAME, WORSE, Difference, compare
 
 BARS = synthetic.b1(1100, seed=5, r2=0.1)
 FEW: dict[str, Any] = {
@@ -158,3 +158,8 @@ def test_runs_on_other_bars_are_compared_where_both_have_the_same(knowing: Run) 
 def test_another_market_is_refused(knowing: Run) -> None:
     with pytest.raises(SettingsError, match="no bar in common"):
         compare(knowing, replace(knowing, bars=synthetic.b1(1100, seed=6, r2=0.1)))
+
+
+def test_a_sentence_says_which_p_and_which_interval_are_corrected() -> None:
+    found = Difference("volatility", 0.02, 0.001, 0.039, 0.04, 900, 0.03, pvalue_holm=0.24).sentence
+    assert "(uncorrected), p 0.040 alone and 0.240 after Holm's correction, which decides" in found

@@ -164,6 +164,15 @@ def test_a_variance_that_knows_the_next_range_is_noticed(values: FloatArray, dou
     assert found.doubtful == doubtful
 
 
+@pytest.mark.parametrize(("power", "noted"), [(1.0, False), (0.5, True)], ids=["variances", "standard deviations"])
+def test_standard_deviations_given_for_variances_are_said(power: float, noted: bool) -> None:
+    values = np.maximum(smoothed(RANGE), 1e-8) ** power
+    with unrecorded():
+        found = judge_forecasts(table_of(values, RANGES, "volatility"), RANGES, horizon=1, name="mine", copies=0)
+    assert any("another unit" in note for note in found.notes) == noted
+    assert ("standard deviations. Square them." in " ".join(found.summary().split())) == noted
+
+
 def test_quantiles_whose_width_knows_the_move_are_a_leak() -> None:
     coming = np.abs(pl.Series(np.log(BARS["close"].to_numpy())).diff(5).shift(-5).to_numpy())
     rows = [table_of(sign * (0.01 + 0.5 * coming), head="value").with_columns(quantile=0.5 + 0.4 * sign)

@@ -55,6 +55,7 @@ def test_each_cell_is_the_run_with_its_settings_and_a_trial(made: Run) -> None:
     textbook = np.sqrt((1 + ratio**2 / 2) / n * own.per_year)  # Lo (2002), independent days
     assert found.errors[found.chosen] == pytest.approx(textbook, rel=0.35)
     assert len(found.sentences) == 2
+    assert f"by {2 * found.errors[found.chosen]:.2g}, two standard errors" in found.sentences[0]
     assert "5 cells are trials on this market, of which there are 6 now" in found.sentences[1]
 
 

@@ -56,7 +56,7 @@ def update(
         made = " (made)" if done.created else ""
         console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
         if done.decisions:
-            shown = ("symbol", "close", "expected, log", "held", "target", "trade", "cut by", "decided by")
+            shown = ("symbol", "close", "expected, log", "held", "target", "trade", "limited by", "gate")
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
@@ -66,16 +66,17 @@ def update(
         raise typer.Exit(1)
 
 
-OF_BOOK = ("held", "target", "trade", "tilt", "cut by")
+OF_BOOK = ("held", "target", "trade", "tilt", "limited by")
 """What is shown of what the book holds of a symbol."""
 DECIDED = (
     "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", *OF_BOOK,
-    "decided by",
+    "gate",
 )  # fmt: skip
 """What is shown of a decision."""
 HELD_WORDS = (
     "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
-    "the rest is the core. Cut by: what keeps the trade from the target."
+    "the rest is the core. Limited by: what cut the target (a cap), and what keeps the trade from it (the band, lots). "
+    "Gate: what decided on the strategies' position; the book's core needs no evidence."
 )
 
 
@@ -93,7 +94,7 @@ def _of_book(row: Mapping[str, Any]) -> tuple[object, ...]:
     """The cells of what the book holds of a symbol."""
     return (
         share_text(row.get("held"), "+.1%"), share_text(row.get("target"), "+.1%"),
-        share_text(row.get("trade"), "+,.6g"), share_text(row.get("tilt"), "+.1%"), row.get("cut_by") or None,
+        share_text(row.get("trade"), "+,.6g"), share_text(row.get("tilt"), "+.1%"), row.get("limited_by") or None,
     )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def retrain(
     all the same. Of several that were missed the latest is made
     and the others are listed. The new models take over unless the guard refuses them; `gatecast rollback` brings the
     ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
-    with.
+    with; where no refit is made they are not taken, and the exit status is 1.
     """
     from gatecast.live import retrain as retrain_store
     from gatecast.live.retrain import settings_over
@@ -131,6 +132,8 @@ def retrain(
     )  # fmt: skip
     if as_json:
         print_json(done.to_dict())
+        if done.settings_not_taken:
+            raise typer.Exit(1)
         return
     for text in done.warnings:
         say(f"warning: {text}")
@@ -146,6 +149,8 @@ def retrain(
     for head, verdict in done.verdicts.items():
         console.print(f"{head:<11}{verdict}", markup=False, soft_wrap=True)
     console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
+    if done.settings_not_taken:
+        raise typer.Exit(1)
 
 
 def rollback(
@@ -164,11 +169,13 @@ def rollback(
             row["symbol"], moment_text(row["time"]),
             *(share_text(row[f"expected_return_log_{when}"], "+.2%") for when in ("before", "after")),
             *(share_text(row[f"standard_deviation_{when}"], ".2%") for when in ("before", "after")),
-            *(share_text(row[f"weight_{when}"], "+.1%") for when in ("before", "after")),
+            *(share_text(row[f"{name}_{when}"], "+.1%")
+              for name in ("weight", "held", "target") for when in ("before", "after")),
         )
         for row in done.changes
     )  # fmt: skip
-    columns = ("symbol", "close", "expected, was", "is", "s.d., was", "is", "position, was", "is")
+    names = ("expected", "s.d.", "strategies", "book holds", "book's target")
+    columns = ("symbol", "close", *(text for name in names for text in (f"{name}, was", "is")))
     show_rows(columns, rows, console)
     console.print(f"{done.store}: {done.message}", markup=False, soft_wrap=True)
 
@@ -204,9 +211,9 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     )  # fmt: skip
     columns = (
         "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "of risk",
-        *OF_BOOK, "decided by",
+        *OF_BOOK, "gate",
     )  # fmt: skip
-    narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "cut by", "decided by")
+    narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "limited by", "gate")
     show_rows(columns, rows, console, narrow=narrow)
     say(f"{HELD_WORDS} Of risk: share of the variance of the book, below 0 for a hedge.")
     for row in found.rows:

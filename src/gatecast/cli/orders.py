@@ -22,6 +22,7 @@ PositionsFile = Annotated[
     Path, typer.Option("--positions", help="CSV of what is held: symbol, units; above it `# as_of: DATE`.")
 ]
 Account = Annotated[str | None, typer.Option(help="Account of the positions.", show_default="that of the file")]
+NewAccount = Annotated[bool, typer.Option("--new-account", help="The account may be one that the store has not seen.")]
 By = Annotated[str | None, typer.Option("--by", envvar="GATECAST_BY", help="Who does it.", show_default="unnamed")]
 ByWhom = Annotated[str, typer.Option("--by", envvar="GATECAST_BY", help="Who does it.")]
 NEVER_TRADES = "gatecast never trades: it writes a file, and sends nothing to a market."
@@ -53,6 +54,7 @@ def orders(
     without: Annotated[
         list[str] | None, typer.Option(help="Symbol that is not traded now; may be repeated.", show_default="none")
     ] = None,
+    new_account: NewAccount = False,
     form: Annotated[
         str | None,
         typer.Option("--format", help="csv or json: of --out; without --out the file is printed.", show_default="csv"),
@@ -84,8 +86,8 @@ def orders(
         raise SettingsError("--again needs --out: it writes a file that was exported before once more.")
     made = propose(
         folder, positions, capital=capital, open_orders=open_orders, account=account,
-        as_of=as_of.date() if as_of else None, restricted=restricted, without=without or (), by=by, now=as_moment(now),
-        machine=machine,
+        as_of=as_of.date() if as_of else None, restricted=restricted, without=without or (),
+        new_account=new_account, by=by, now=as_moment(now), machine=machine,
     )  # fmt: skip
     if out is not None:
         made = export(
@@ -100,7 +102,7 @@ def orders(
     say(NEVER_TRADES)
 
 
-SHOWN = ("symbol", "side", "units", "limit", "until, UTC", "value", "cost", "bps", "target", "held", "why")
+SHOWN = ("symbol", "side", "units", "limit", "send before, UTC", "value", "cost", "bps", "target", "held", "why")
 
 
 def _show(made: Orders) -> None:
@@ -138,7 +140,8 @@ def _row(row: Mapping[str, Any]) -> tuple[object, ...]:
     """The cells of an order."""
     return (
         row["symbol"], row["side"], f"{row['units']:,.8g}", f"{row['limit_price']:,.8g} {row['currency']}",
-        row["until"][:16].replace("T", " "), f"{row['value']:,.2f}", f"{row['cost']:,.2f}", f"{row['cost_bps']:.1f}",
+        row["send_before"][:16].replace("T", " "), f"{row['value']:,.2f}", f"{row['cost']:,.2f}",
+        f"{row['cost_bps']:.1f}",
         f"{row['target_units']:,.8g}", f"{row['held']:,.8g}", row["reason"],
     )  # fmt: skip
 
@@ -216,6 +219,7 @@ def reconcile(
     folder: StoreFolder,
     positions: PositionsFile,
     account: Account = None,
+    new_account: NewAccount = False,
     explain: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="SYMBOL REASON", help="Why a holding differs.", show_default="none"),
@@ -233,8 +237,8 @@ def reconcile(
     from gatecast.live import reconcile as reconcile_positions
 
     done = reconcile_positions(
-        folder, positions, account=account, explain=dict([explain]) if explain else None, by=by, now=as_moment(now),
-        machine=machine_of(1, index=index),
+        folder, positions, account=account, new_account=new_account, explain=dict([explain]) if explain else None,
+        by=by, now=as_moment(now), machine=machine_of(1, index=index),
     )  # fmt: skip
     if as_json:
         print_json(done.to_dict())

@@ -44,7 +44,8 @@ def card(
     out: Annotated[Path | None, typer.Option(help="File to write, .md or .html.", show_default="printed")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the card of a store: purpose, data, assumptions, rivals, failures, limits, changes and overrides.
+    """Write the card of a store: purpose, data, assumptions, rivals, failures, limits, changes, orders (approved,
+    exported) and overrides.
 
     Everything is read from the journal: the same journal gives the same bytes.
     """

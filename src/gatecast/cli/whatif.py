@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, RunFolder, as_setting, output_file, write_output
-from gatecast.cli.show import make_console, make_table, number_text, print_json
+from gatecast.cli.show import make_console, make_table, print_json
 from gatecast.compute.progress import TerminalBars, printable
 
 
@@ -26,6 +26,7 @@ def whatif(
     other section has it; band and target are the book's band and target volatility; none leaves a setting out.
     """
     from gatecast.report.sensitivity import value_text
+    from gatecast.report.words import measured
     from gatecast.store import load_run
     from gatecast.whatif import FIGURES
 
@@ -46,7 +47,7 @@ def whatif(
     for name, (one, other) in found.changes.items():
         console.print(printable(f"{name}: {value_text(one)} -> {value_text(other)}"), markup=False, soft_wrap=True)
     rows = [
-        (name.replace("_", " "), number_text(before[name]), number_text(found.figures[name])) for name in FIGURES
+        (FIGURES[name], *(measured(one[name], name) for one in (before, found.figures))) for name in FIGURES
     ]  # fmt: skip
     console.print(make_table((after["of"], "as it is", "what if"), rows))
     lines = [f"{head}: {one['verdict']}" for head, one in said.items()]

@@ -52,6 +52,26 @@ class Cliff:
         )
 
 
+def smallest_seen(grid: Grid, chosen: tuple[int, int], *, times: float = TIMES) -> float | None:
+    """The lead over its neighbours from which on `cliff` finds one at a cell; None where nothing there could be found.
+
+    >>> values = np.array([[0.1, 0.2, 0.1], [0.2, 0.3, 0.3], [0.1, 0.2, 0.2]])
+    >>> smallest_seen(Grid(values, np.full((3, 3), 0.25)), (1, 1)), smallest_seen(Grid(values[:1, :1], values), (0, 0))
+    (0.5, None)
+    """
+    error = float(grid.errors[chosen])
+    known = np.isfinite(grid.values[chosen]) and error > 0 and len(_beside(grid, chosen)) >= LEAST_NEIGHBOURS
+    return times * error if known else None
+
+
+def _beside(grid: Grid, chosen: tuple[int, int]) -> FloatArray:
+    """The values that are known of the cells that touch one."""
+    row, column = chosen
+    touching = grid.values[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].copy()
+    touching[min(row, 1), min(column, 1)] = np.nan
+    return np.asarray(touching[np.isfinite(touching)], np.float64)
+
+
 def cliff(grid: Grid, chosen: tuple[int, int], *, times: float = TIMES) -> Cliff | None:
     """The cliff at the chosen cell (row, column) of a grid, None where there is none.
 
@@ -65,13 +85,9 @@ def cliff(grid: Grid, chosen: tuple[int, int], *, times: float = TIMES) -> Cliff
     >>> cliff(Grid(values, np.full((3, 3), 0.7)), (1, 1)) is None
     True
     """
-    row, column = chosen
-    touching = grid.values[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].copy()
-    touching[min(row, 1), min(column, 1)] = np.nan
-    known = touching[np.isfinite(touching)]
-    value, error = float(grid.values[row, column]), float(grid.errors[row, column])
-    if len(known) < LEAST_NEIGHBOURS or not np.isfinite(value) or not error > 0:
+    if smallest_seen(grid, chosen, times=times) is None:
         return None
+    known, value, error = _beside(grid, chosen), float(grid.values[chosen]), float(grid.errors[chosen])
     best = float(known.max())
     errors = (value - best) / error
     return Cliff(value, best, errors, len(known)) if errors > times else None

@@ -160,7 +160,7 @@ TESTED = ("forecast", "money", "shortfall")
 """The answers that are tests, which a run's Holm counts."""
 QUOTED = ("control", "money")
 """The answers that the first screen quotes."""
-MEASURES = ("gain in QLIKE", "fall of the spread of volatility", "certainty equivalent a year")
+MEASURES = ("gain in QLIKE", "fall of the variation of volatility", "certainty equivalent a year")
 
 
 def gain_in_forecast(mine: Held, other: Held) -> Answer:
@@ -178,7 +178,7 @@ def gain_in_forecast(mine: Held, other: Held) -> Answer:
 
 
 def gain_in_control(mine: FloatArray, other: FloatArray) -> Answer:
-    """(b): by how much the spread of the volatility of separate windows is lower than the rival's; one-sided.
+    """(b): by how much the variation of the volatility of separate windows is lower than the rival's; one-sided.
 
     By the delta method, from windows that share no session.
     """
@@ -292,18 +292,32 @@ def _answers_of(verdict: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _in_words(name: str, answer: Answer, rival: str) -> str:
+    """An answer in a sentence.
+
+    One that is no test of the run's correction is a claim only where its effect is as large as could have been seen,
+    which is about as strict as the correction.
+
+    >>> found = Answer("fall", 0.010, 0.001, 0.019, 0.041, 0.014, 500)
+    >>> _in_words("control", found, "rival").partition(".")[0]
+    'Control: cannot tell whether the volatility of the book varies less or more than when sized by the best simple \
+forecast so far'
+    >>> "varies less than" in _in_words("control", replace(found, detectable=0.009), "rival")
+    True
+    """
     title, (claim, better, worse, unit, digits) = name.title(), _WORDS[name]
     if answer.reason:
         return f"{title}: cannot be judged, {answer.reason}."
-    how = better if answer.better else worse if answer.worse else f"{better} or {worse}"
+    plain = name in TESTED or not abs(answer.effect) < answer.detectable
+    sure = plain and (answer.better or answer.worse)
+    how = f"{better} or {worse}" if not sure else better if answer.better else worse
     told = claim.format(how=how, other=model_phrase(rival))
-    if not (answer.better or answer.worse):
+    if not sure:
         told = f"cannot tell whether {told}"
     form = f"+.{digits}" + ("%" if name in ("forecast", "money") else "f")
     effect, low, high, seen = (
         format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
     )
-    alone = ""
+    alone = "" if name in TESTED else f", p {answer.pvalue:.2g}, which no correction counts"
     if answer.low > 0 and not answer.better:
         alone = f", p {answer.pvalue:.2g} alone and {answer.pvalue_corrected:.2g} after correction"
     return (
@@ -316,7 +330,7 @@ _WORDS = {
     "forecast": ("the variance of the core is forecast {how} than by {other}", "better", "worse", "Gain in QLIKE", 1),
     "control": (
         "the volatility of the book varies {how} than when sized by {other}",
-        "less", "more", "Fall of the spread of 21-session volatility", 3,
+        "less", "more", "Fall of the variation (standard deviation over mean) of 21-session volatility", 3,
     ),
     "money": (
         "the book earned {how} than when sized by {other}, at equal volatility and net of costs",

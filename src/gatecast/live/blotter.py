@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from gatecast.errors import StoreError, did_you_mean
+from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.positions import Fill, Positions
 from gatecast.market.actions import GOES
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
@@ -64,6 +64,24 @@ class Blotter:
             one for one in self.events
             if one["kind"] == kind and all(one.get(name) == value for name, value in fields.items())
         ]  # fmt: skip
+
+    @property
+    def accounts(self) -> list[str]:
+        """The accounts that the store has seen, sorted."""
+        return sorted({one["account"] for one in self.events if "account" in one})
+
+    def refuse_new(self, account: str) -> None:
+        """Raises `SettingsError` for an account that the store has not seen, where it has seen others."""
+        if (known := self.accounts) and account not in known:
+            raise SettingsError(
+                f"the account {cut(account)!r} is new in {self.store.folder}. {did_you_mean(account, known)} Where it "
+                "is meant, give --new-account once."
+            )
+
+    def last_capital(self, account: str, day: date) -> float | None:
+        """The capital of an account's last export before a session; None before the first."""
+        found = [one for one in self.of("exported", account=account) if one["session"][:10] < str(day)]
+        return float(self.content(self.proposed(found[-1]["id"]))["capital"]) if found else None
 
     @property
     def halt(self) -> Mapping[str, Any] | None:

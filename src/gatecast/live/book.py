@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.findings import limited_by
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.sessions import feed_age, orders_until
@@ -213,10 +214,15 @@ def changes_before(store: Store, before: int, names: Sequence[str], day: date) -
 
 def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
     """What is said of the book beside a decision: shares `held` and aimed at (`target`), `core` and `tilt` of the
-    target, units to `trade`, and the gate that cut it (`cut_by`); None each where the book has nothing of the symbol.
+    target, units to `trade`, the gate that cut it last (`cut_by`), and what cut the target and keeps the trade from it,
+    in words (`limited_by`, see `evaluation.findings`); None each where the book has nothing of the symbol.
     """
     row = now.rows.get(symbol, {}) if now else {}
-    return {**{name: row.get(name) for name in SHOWN}, "cut_by": row.get("gate")}
+    return {
+        **{name: row.get(name) for name in SHOWN},
+        "cut_by": row.get("gate"),
+        "limited_by": limited_by(row) if row else None,
+    }
 
 
 SHOWN = ("held", "target", "trade", "core", "tilt")

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.evaluation.findings import (
+    LEAST_CLOSES,
     Finding,
     concentrated,
     correlation_spike,
@@ -100,7 +101,7 @@ class Risk:
         >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
         Expected shortfall of one session at 97.5 %: 1.6% of the equity.
-        The target of 10.0% is not reached: gross_cap cut 3.
+        The target of 10.0% is not reached: gross_cap limits 3.
         """
         book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
         if self.gross == 0:
@@ -121,7 +122,7 @@ class Risk:
     def _missed(self) -> str:
         if self.target is None:
             return ""
-        cut = ", ".join(f"{name} cut {count}" for name, count in self.bound.items())
+        cut = ", ".join(f"{name} limits {count}" for name, count in self.bound.items())
         return f" The target of {self.target:.1%} is not reached: {cut or 'forecasts or bands keep it lower'}."
 
 
@@ -130,7 +131,7 @@ class Morning:
     """See `morning`. `findings`: see `evaluation.findings.Finding.to_dict`; of those of the record up to the refit in
     force `until` is its cutoff. `breaks`: account, symbol, units `expected` and `found`, of positions that are not what
     was expected and that nobody has explained. `halt`: of the orders, `by` whom and for which `reason`; None without
-    one.
+    one. `closes`: of the book on record, of which findings are made.
     """
 
     risk: Risk
@@ -138,12 +139,13 @@ class Morning:
     findings: Sequence[Mapping[str, Any]] = ()
     breaks: Sequence[Mapping[str, Any]] = ()
     halt: Mapping[str, Any] | None = None
+    closes: int = LEAST_CLOSES
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "risk": self.risk.to_dict(), "record": self.record.to_dict(), "findings": list(self.findings),
-            "breaks": list(self.breaks), "halt": self.halt,
+            "breaks": list(self.breaks), "halt": self.halt, "closes": self.closes,
         }  # fmt: skip
 
     @property
@@ -157,7 +159,14 @@ class Morning:
             for one in self.breaks
         ]
         halt = [f"halt: no orders leave, by {self.halt['by']}: {self.halt['reason']}"] if self.halt else []
-        return [*self.record.sentences, *(said or ["No findings."]), *breaks, *halt]
+        return [*self.record.sentences, *(said or [self._none]), *breaks, *halt]
+
+    @property
+    def _none(self) -> str:
+        """What stands in place of findings."""
+        if self.closes >= LEAST_CLOSES:
+            return "No findings."
+        return f"No findings yet: most take {LEAST_CLOSES} closes of the book, {self.closes} on record."
 
 
 def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None:
@@ -193,7 +202,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
     blotter = Blotter(store)
     breaks = [{"account": account, **one.to_dict()} for account, one in blotter.unexplained]
     halt = blotter.halt and {name: blotter.halt.get(name) for name in ("by", "reason", "flatten")}
-    return Morning(risk, live_record(store, bars, verdict, told), every, breaks, halt)
+    return Morning(risk, live_record(store, bars, verdict, told), every, breaks, halt, len(told))
 
 
 # ── what the book may lose ────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ Nothing is ever sent to a market, see `gatecast.live.proposing`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from gatecast.arguments import checked
+from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
-from gatecast.files import full_path, read, sha256_of, write_whole
+from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
 from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, with_status
 from gatecast.machine import ONE_CORE, Machine
@@ -40,6 +41,8 @@ def approve(
     `SettingsError` where a soft limit is exceeded and not overridden, `StoreError` for orders that were not proposed.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    refuse_odd_text("by", by)
+    refuse_odd_text("reason", reason, MOST_REASON)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         blotter = Blotter(opened)
@@ -49,7 +52,7 @@ def approve(
         before = blotter.of("approved", id=orders_id)
         if before and not override:
             return with_status(blotter, made, f"they are approved by {before[0]['by']} already: nothing has changed.")
-        refuse_unnamed(by)
+        _refuse_exported(blotter, made)
         refuse_halted(blotter, content)
         exceeded = {one["name"]: one["sentence"] for one in content["breaches"]}
         for name in override:
@@ -58,7 +61,7 @@ def approve(
                     f"these orders do not exceed the limit {cut(name)!r}: {', '.join(sorted(exceeded)) or 'none'} can "
                     "be overridden."
                 )
-        if override and (not reason or not reason.strip() or until is None):
+        if override and (reason is None or until is None):
             raise SettingsError("an override needs --reason and --until: why, and up to which moment it holds.")
         ends = None if until is None else as_utc(until, "until")
         if override and ends is not None and ends <= moment:
@@ -68,7 +71,7 @@ def approve(
             raise SettingsError(
                 f'{left[0]} They are not approved. It is overridden with {names} --reason "WHY" --until MOMENT.'
             )
-        if any(datetime.fromisoformat(one["until"]) < moment for one in content["orders"]):
+        if any(datetime.fromisoformat(one["send_before"]) < moment for one in content["orders"]):
             raise SettingsError(f"the open that orders {orders_id} are for has passed: make those of the next session.")
         told = [{"limit": name, "reason": reason, "until": ends.isoformat()} for name in override if ends is not None]
         body = {"id": orders_id, "account": event["account"], "by": by, "overrides": told}
@@ -90,13 +93,15 @@ def export(
 ) -> Orders:
     """Writes the file of orders that were approved, once; `again`: the same file once more, which is journalled.
 
-    The record is written first. `form`: csv or json. Raises `StoreError` for orders of a session and account of which
-    a file was written before, and where it cannot be written; `SettingsError` for orders that are not approved.
+    The record is written before the file is in its place. `form`: csv or json. Raises `StoreError` for orders of a
+    session and account of which a file was written before, and where it cannot be written; `SettingsError` for orders
+    that are not approved.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     if form not in ("csv", "json"):
         raise SettingsError(f"format is csv or json, not {cut(form)!r}. {did_you_mean(form, ['csv', 'json'])}")
-    place = full_path(out)
+    refuse_odd_text("by", by)
+    place = _place_of(out)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         blotter = Blotter(opened)
@@ -112,15 +117,28 @@ def export(
             "id": orders_id, "account": event["account"], "by": by or UNNAMED, "session": content["session"],
             "sha256": sha256_of(file), "format": form, "halt": content["halt"], "again": again,
         }  # fmt: skip
-        opened.append("exported", body, moment)
+        wrote = False
         try:
-            write_whole(place, file)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with beside(place) as temporary:
+                write(temporary, file)
+                opened.append("exported", body, moment)
+                wrote = True
+                os.replace(temporary, place)
         except OSError as error:
-            raise StoreError(
-                f"{place} cannot be written: {error.strerror or error}. The export is journalled: give another place, "
-                "with --again."
-            ) from None
+            so = "The export is journalled: give another place, with --again." if wrote else "Nothing was exported."
+            raise StoreError(f"{place} cannot be written: {error.strerror or error}. {so}") from None
         return with_status(Blotter(opened), made, f"written; {NEVER_SENT}.")
+
+
+def _place_of(out: str | Path) -> Path:
+    """Where a file of orders goes. Raises `SettingsError` for what is no place for a file."""
+    place = full_path(out)
+    if str(out) == "-":
+        raise SettingsError("out = -: a file was expected. `--format csv` without --out prints the orders.")
+    if Path(out).expanduser().is_symlink() and not place.exists():
+        raise SettingsError(f"{cut(str(out))} is a link to {place}, which is not there: give the file itself.")
+    return place
 
 
 def _refuse_taken(place: Path, file: bytes) -> None:
@@ -147,12 +165,7 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
         )
     if again:
         return
-    closes = content["halt"] is not None  # what is held, once, after the session's own file
-    if any(not closes or one["halt"] is not None for one in before):
-        raise StoreError(
-            f"orders of {content['session']} for the account {content['account']!r} were exported already "
-            f"({before[0]['id']}, {before[0]['now'][:16]} UTC): a session has one file. Wait for the next session."
-        )
+    _refuse_exported(blotter, made)
     refuse_halted(blotter, content)
     approved = blotter.of("approved", id=name)
     if not approved:
@@ -164,23 +177,35 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
     for one in content["breaches"]:
         if one["name"] not in overrides or datetime.fromisoformat(overrides[one["name"]]["until"]) < now:
             raise SettingsError(f"{one['sentence']} The override has expired: approve the orders again.")
-    if any(datetime.fromisoformat(one["until"]) < now for one in content["orders"]):
+    if any(datetime.fromisoformat(one["send_before"]) < now for one in content["orders"]):
         raise SettingsError(f"the open that orders {name} are for has passed: make those of the next session.")
 
 
+def _refuse_exported(blotter: Blotter, made: Orders) -> None:
+    """Raises `StoreError` where a file of the session and account of orders was exported before, whatever the halt.
+
+    Orders that close what is held may follow the session's own file, once.
+    """
+    content = made.content
+    closes = content["halt"] is not None
+    for one in blotter.of("exported", account=content["account"], session=content["session"]):
+        if closes and one["halt"] is None:
+            continue
+        raise StoreError(
+            f"orders of {content['session']} for the account {content['account']!r} were exported already "
+            f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session."
+        )
+
+
 def refuse_halted(blotter: Blotter, content: Mapping[str, Any]) -> None:
-    """Raises `StoreError` while a halt is there, but for the orders that close what is held at it."""
+    """Raises `StoreError` while a halt is there, but for the orders that close what is held at it; for those, after
+    it was released."""
     halt = blotter.halt
-    if halt is not None and content["halt"] != (halt["record"] if halt.get("flatten") else None):
+    flattens = halt is not None and halt.get("flatten")
+    if halt is not None and (not flattens or content["halt"] != halt["record"]):
         raise StoreError(f"{blotter.store.folder} is halted by {halt['by']} ({halt['reason']}): nothing is exported.")
-    if halt is not None and not halt.get("flatten"):
-        raise StoreError(f"{blotter.store.folder} is halted by {halt['by']} ({halt['reason']}): nothing is exported.")
-
-
-def refuse_unnamed(by: str) -> None:
-    """Raises `SettingsError` for an empty name."""
-    if not by.strip():
-        raise SettingsError("by is empty: say who it is.")
+    if halt is None and content["halt"] is not None:
+        raise StoreError("these orders close what was held at a halt that was released: make those of the book.")
 
 
 def proposed_orders(store: Store) -> pl.DataFrame:

@@ -24,11 +24,12 @@ from typing import Any
 
 import polars as pl
 
-from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown
+from gatecast.arguments import MOST_NAME
+from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown, text_fault
 from gatecast.market.columns import MISSING
 from gatecast.market.reading import as_day
 from gatecast.market.spellings import snake
-from gatecast.market.tables import is_file, read_tables, shown_path
+from gatecast.market.tables import decoded, is_file, read_tables, shown_path
 
 ABOUT = ("as_of", "account", "currency", "splits_until", "positions")
 """Lines `# name: value` above a table, or columns that say the same in each row."""
@@ -133,11 +134,12 @@ def read_positions(path: str | Path) -> Positions:
     )  # fmt: skip
 
 
-def read_open_orders(path: str | Path) -> dict[str, tuple[str, float]]:
+def read_open_orders(path: str | Path, account: str | None = None) -> dict[str, tuple[str, float]]:
     """Id of each open order -> its symbol and what is left of it, below 0 to sell: columns order_id, symbol, side and
     remaining.
 
-    A file without a row is refused unless it has a line `# positions: 0`: then no order is open.
+    A file without a row is refused unless it has a line `# positions: 0`: then no order is open. Where it says whose
+    they are, above the table or in a column, they must be of `account`.
     """
     rows = _Rows.of(path, ("order_id", "symbol", "side", "remaining"), ("account", "positions"), "open orders")
     found = dict[str, tuple[str, float]]()
@@ -147,14 +149,16 @@ def read_open_orders(path: str | Path) -> dict[str, tuple[str, float]]:
             rows.refuse(row, "order_id", "the order has a row before", "Give one row an order.")
         left = rows.number(row, "remaining", lambda one: 0 <= one <= MOST_UNITS, "what is left, 0 or more units")
         found[name] = rows.text(row, "symbol"), left if rows.side(row) == "buy" else -left
+    refuse_other_account(path, rows.about().get("account"), account)
     if not found and rows.about().get("positions") != "0":
         advice = "Where no order is open leave the file out, or write `# positions: 0` above the table."
         raise BarsFileError("there is no order in it.", file=path, advice=advice)
     return found
 
 
-def read_fills(path: str | Path) -> list[Fill]:
-    """Fills, of a CSV file with the columns fill_id, order_id, symbol, side, units, price and time (UTC without zone).
+def read_fills(path: str | Path) -> tuple[list[Fill], str | None]:
+    """Fills, of a CSV file with the columns fill_id, order_id, symbol, side, units, price and time (UTC without zone);
+    and the account that the file says they are of, None where it says none.
 
     A row that repeats one before it counts once. Raises `BarsFileError` for a row that cannot be read, and for two
     fills of one id that differ.
@@ -177,13 +181,29 @@ def read_fills(path: str | Path) -> list[Fill]:
             rows.refuse(row, "fill_id", "a row before has this id and says something else", "Each fill has its own id.")
     if not found:
         raise BarsFileError("there is no fill in it.", file=path, advice="Give a file with fills, or none.")
-    return list(found.values())
+    return list(found.values()), rows.about().get("account")
+
+
+def refuse_other_account(path: str | Path, said: str | None, account: str | None) -> None:
+    """Raises `BarsFileError` for a file that says it is of another account."""
+    if said and account and said != account:
+        raise BarsFileError(
+            f"it is of the account {cut(said)!r}, not of {cut(account)!r}.", file=path,
+            advice="Give the file of that account.",
+        )  # fmt: skip
 
 
 def read_restricted(path: str | Path) -> frozenset[str]:
-    """The symbols of a restricted list: a CSV file with a column symbol."""
+    """The symbols of a restricted list: a CSV file with a column symbol.
+
+    A file without a row is refused unless it has a line `# positions: 0`: then no symbol is restricted.
+    """
     rows = _Rows.of(path, ("symbol",), (), "a restricted list")
-    return frozenset(rows.text(row, "symbol") for row in rows)
+    found = frozenset(rows.text(row, "symbol") for row in rows)
+    if not found and rows.about().get("positions") != "0":
+        advice = "Where no symbol is restricted leave the file out, or write `# positions: 0` above the table."
+        raise BarsFileError("there is no symbol in it.", file=path, advice=advice)
+    return found
 
 
 @dataclass(frozen=True)
@@ -245,6 +265,8 @@ class _Rows:
         text = row[column] or ""
         if text.lower() in MISSING:
             self.refuse(row, column, "the cell is empty", "Fill it, or leave the row out.")
+        if fault := text_fault(text, MOST_NAME):
+            self.refuse(row, column, fault, "Give a plain text of one line.")
         return str(text)
 
     def side(self, row: Mapping[str, Any]) -> str:
@@ -267,29 +289,30 @@ class _Rows:
 
 
 def _above(path: Path) -> dict[str, str]:
-    """The lines `# name: value` above a table."""
-    from gatecast.files import read
-    from gatecast.market.tables import most_bytes
+    """The lines `# name: value`, or `# name = value`, above a table; other lines that begin with # are comments.
 
-    try:
-        text = read(path, at_most=most_bytes()).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise BarsFileError(f"cannot be read ({error}).", file=path, advice="Check the file.") from None
+    Raises `BarsFileError` for a line of this form whose name is unknown, so that no guard is lost by a slip.
+    """
     found = dict[str, str]()
-    for number, line in enumerate(text.splitlines()[:MOST_LINES], 1):
-        if not line.startswith("#"):
-            if line.strip():
-                break
-            continue
-        name, colon, value = line.lstrip("# ").partition(":")
-        name = snake(name)
-        if not colon or name not in ABOUT:
-            continue
-        if not value.strip():
+    for number, line in enumerate(decoded(path).decode().split("\n"), 1):
+        if line.strip(" ,;\t") and not line.startswith(("#", "sep=")):
+            break
+        if number >= MOST_LINES:
             raise BarsFileError(
-                f"nothing is said of {name}.", file=path, line=number, advice="Give it, or no such line."
+                f"{MOST_LINES} lines and no table yet.", file=path, advice="Leave out lines above the table."
             )
-        if found.setdefault(name, value.strip()) != value.strip():
+        matched = re.fullmatch(r"#+\s*([A-Za-z]\w*(?:[ _-]\w+)?)\s*[:=](.*)", line.strip(" ,;\t"))
+        if matched is None:
+            continue
+        name, value = snake(matched[1]), matched[2].strip()
+        if name not in ABOUT:
+            raise BarsFileError(
+                f"nothing is known of {cut(matched[1])!r}.", file=path, line=number,
+                advice=f"{did_you_mean(name, ABOUT)} Write a comment without a colon.",
+            )  # fmt: skip
+        if fault := text_fault(value, MOST_NAME):
+            raise BarsFileError(f"{name}: {fault}.", file=path, line=number, advice="Give it, or no such line.")
+        if found.setdefault(name, value) != value:
             raise BarsFileError(f"two lines say {name}.", file=path, line=number, advice="Give one.")
     return found
 

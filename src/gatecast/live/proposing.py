@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from gatecast.arguments import checked
+from gatecast.arguments import checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
 from gatecast.live.blotter import ROUNDING, Blotter, Break
@@ -27,8 +27,10 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
 from gatecast.store.journal import canonical, moment_of
+from gatecast.store.schema import OrdersFile
 from gatecast.store.store import Store
-from gatecast.trading.orders import GATES, ID_LENGTH, breaches, orders_of
+from gatecast.trading.orders import GATES, ID_LENGTH, Breach, breaches, orders_of
+from gatecast.trading.sizing import TARGET_CAPS
 
 if TYPE_CHECKING:
     from gatecast.store.state import Issued
@@ -43,9 +45,14 @@ UNNAMED = "unnamed"
 INSTANT = timedelta(microseconds=1)
 """What the end of a date falls short of midnight, when a session of all hours closes."""
 MOST_GROSS = 2.0
-"""Value of positions over what may be held, beyond which the capital is no capital of this account."""
+"""Value of positions over what may be held, beyond which the capital is no capital of an account that is not known."""
+MOST_CAPITAL = 2.0
+"""Capital over the last one, or the last one over it, from which on it is overridden or not approved."""
+MOST_SHOWN = 10
+"""Symbols of a restricted list that are not in the book and are named."""
+WITHIN_BAND = "what is held is within the band about its target, or at it"
 COLUMNS = (
-    "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "until",
+    "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "send_before",
     "last_close", "held", "open_units", "target_units", "value", "commission", "spread", "impact", "cost", "cost_bps",
     "gate", "reason",
 )  # fmt: skip
@@ -114,6 +121,7 @@ def propose(
     as_of: date | None = None,
     restricted: str | Path | None = None,
     without: Sequence[str] = (),
+    new_account: bool = False,
     by: str | None = None,
     now: datetime | None = None,
     machine: Machine = ONE_CORE,
@@ -126,35 +134,42 @@ def propose(
         currency, of which the targets are shares. open_orders: a file of orders that are open, which count at what is
         left of them. account: whose positions they must be. as_of: the newest session up to this day instead of the
         newest of all; of an earlier one nothing is journalled. restricted: a file of symbols that may not be traded.
-        without: symbols that are not traded now. by: who asks. now: the moment (default: the clock).
+        without: symbols that are not traded now. new_account: the account may be one that the store has not seen,
+        where it has seen others. by: who asks. now: the moment (default: the clock).
 
     The same again gives the same orders, with the same ids, and no further record. Raises `BarsFileError` for files
     that cannot be read, `SettingsError` for positions that are not those of the session, a hard limit that is exceeded
     and an open that has passed, `StoreError` while a halt or a break that nobody explained is there.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    if not 0 < capital <= 1e15:
-        raise SettingsError(f"capital = {capital:g}: expected the money of the account, above 0.")
+    if not 1 <= capital <= 1e15:
+        raise SettingsError(f"capital = {capital:g}: expected the money of the account, 1 or more.")
+    refuse_odd_text("by", by)
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         issued, is_past = _session(opened, as_of)
         desk, settings = opened.desk_of(str(issued.desk))
         named = read_restricted(restricted) if restricted is not None else frozenset()
-        open_now = read_open_orders(open_orders) if open_orders is not None else None
         owner = account_of(held, account)
+        open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
         blotter = Blotter(opened)
         halt = None if is_past else blotter.halt
         known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
-        inputs = _Inputs(held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known)
+        inputs = _Inputs(
+            held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known,
+            blotter.last_capital(owner, desk.day), blotter.baseline(owner) is not None,
+        )  # fmt: skip
         content = _content(opened, desk, settings, inputs)
         made = Orders(opened.folder, _id_of(content), content, "computed")
         if is_past:
             return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
+        if not new_account:
+            blotter.refuse_new(owner)
         if not blotter.of("exported", id=made.orders_id):
             _refuse_now(blotter, inputs, made, moment)
         if not blotter.of("proposed", id=made.orders_id):
-            part = opened.put(canonical(content), ".json")
+            part = opened.put_document(content, OrdersFile)
             body = {
                 "id": made.orders_id, "account": owner, "by": by or UNNAMED, "session": str(desk.day),
                 "halt": content["halt"], "parts": {"orders": part},
@@ -173,7 +188,10 @@ def _id_of(content: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open."""
+    """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open.
+
+    `last_capital`: of the account's last export; `is_known`: whether its holdings were seen before.
+    """
 
     positions: Positions
     open_orders: Mapping[str, tuple[str, float]] | None
@@ -183,6 +201,8 @@ class _Inputs:
     without: tuple[str, ...]
     halt: Mapping[str, Any] | None
     actions: pl.DataFrame
+    last_capital: float | None
+    is_known: bool
 
 
 def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
@@ -211,6 +231,7 @@ def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
 
 def account_of(positions: Positions, asked: str | None) -> str:
     """Whose positions they are. Raises `SettingsError` for those of another account."""
+    refuse_odd_text("account", asked)
     if asked and positions.account and asked != positions.account:
         raise SettingsError(
             f"the positions are of the account {cut(positions.account)!r}, orders were asked for {cut(asked)!r}: give "
@@ -237,11 +258,14 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
         left[symbol] = left.get(symbol, 0.0) + one
     open_units = desk.of(left, "open orders")
     _refuse_odd_values(desk, settings, inputs, units, flatten=flatten)
-    without = {*inputs.without, *ahead}
+    banned, strange = _restricted(desk, settings, inputs)
+    left_as_is = banned | ahead
+    without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
     number = int(inputs.halt["record"]) if flatten and inputs.halt else None
     orders = orders_of(desk, sized, units, open_units, inputs.account, settings)
     found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted)
+    found += _odd_capital(desk, inputs)
     if flatten:
         found = tuple(one for one in found if not one.soft or one.name == "restricted")
     hard = [one for one in found if not one.soft]
@@ -252,11 +276,10 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
             f"[orders] with `gatecast retrain {store.folder} --settings FILE`."
         )
     traded = {one.symbol for one in orders}
-    why_not = [f"{symbol!r}: {why}" for symbol, why in sorted(ahead.items())]
-    why_not += [
-        f"{symbol!r} is not traded: {GATES[gate]}."
-        for symbol, gate in zip(desk.names, sized.gate, strict=True) if gate and symbol not in {*traded, *ahead}
-    ]  # fmt: skip
+    why_not = dict(left_as_is)
+    for symbol, gate in zip(desk.names, sized.gate, strict=True):
+        if gate and symbol not in {*traded, *why_not}:
+            why_not[symbol] = f"not traded: {WITHIN_BAND if gate in TARGET_CAPS else GATES[gate]}."
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
         "capital": inputs.capital, "as_of": positions.as_of.isoformat(), "positions": positions.to_dict()["units"],
@@ -264,8 +287,51 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
         "restricted": sorted(inputs.restricted), "without": sorted(without), "halt": number,
         "volatility": float(sized.volatility), "value": sum(one.value for one in orders),
         "cost": sum(one.cost for one in orders), "orders": [one.to_dict() for one in orders],
-        "breaches": [one.to_dict() for one in found], "notes": [one.sentence for one in sized.findings] + why_not,
+        "breaches": [one.to_dict() for one in found],
+        "notes": [one.sentence for one in sized.findings] + _grouped(why_not) + strange,
     }  # fmt: skip
+
+
+def _restricted(desk: Desk, settings: OrderSettings, inputs: _Inputs) -> tuple[dict[str, str], list[str]]:
+    """Symbol -> why it is left as it is, of those that may not be traded; and what to tell of others that are listed.
+
+    Raises `SettingsError` for a symbol in other letters, upper or lower case, than the book has it in.
+    """
+    listed, names = {*settings.restricted, *inputs.restricted}, {one.upper(): one for one in desk.names}
+    for symbol in sorted(listed - {*desk.names}):
+        if own := names.get(symbol.upper()):
+            raise SettingsError(f"the restricted list has {symbol!r}, the book {own!r}: correct it.")
+    other = sorted(map(cut, listed - {*desk.names}))
+    more = f" and {len(other) - MOST_SHOWN} more" if len(other) > MOST_SHOWN else ""
+    told = f"{', '.join(map(repr, other[:MOST_SHOWN]))}{more}: on the restricted list, and not in the book."
+    banned = [] if "restricted" in settings.soft else sorted(listed & {*desk.names})
+    return dict.fromkeys(banned, "on the restricted list: left as it is."), [told] if other else []
+
+
+def _odd_capital(desk: Desk, inputs: _Inputs) -> tuple[Breach, ...]:
+    """The soft limit `capital`: a capital far from that of the account's last export, else from the book's equity."""
+    last, own = inputs.last_capital, inputs.capital
+    known = float(desk.view.equity) if last is None else last
+    if known / MOST_CAPITAL <= own <= known * MOST_CAPITAL:
+        return ()
+    what = "the book's equity" if last is None else "the capital of the account's last export"
+    said = (
+        f"the capital of {own:,.0f} is {own / known:.3g} times {what}, {known:,.0f}: look for a digit too many or too "
+        "few (soft limit capital)."
+    )
+    return (Breach("capital", "", own, known * MOST_CAPITAL, True, said),)
+
+
+def _grouped(why_not: Mapping[str, str]) -> list[str]:
+    """Symbol -> why it is not traded, as a sentence for each reason."""
+    found = dict[str, list[str]]()
+    for symbol, why in sorted(why_not.items()):
+        found.setdefault(why, []).append(symbol)
+    return [
+        f"{', '.join(map(repr, symbols))}: {why}" if len(symbols) == 1
+        else f"{len(symbols)} symbols ({', '.join(map(repr, symbols))}): {why}"
+        for why, symbols in found.items()
+    ]  # fmt: skip
 
 
 def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
@@ -295,7 +361,7 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
                 "with `gatecast update` first."
             )
         if until is not None and day < then <= until.date():
-            ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: it is not traded today."
+            ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: not traded today."
     if positions.day < day if close is None else positions.as_of + INSTANT < close:
         closed = "" if close is None else f", which closed at {close:%Y-%m-%d %H:%M} UTC"
         raise SettingsError(
@@ -330,11 +396,12 @@ def _refuse_odd_values(
                     f"{own:,.6g}: look for a split, another unit or another symbol, then correct the positions."
                 )
     gross = float(np.abs(np.where(units == 0, 0.0, units * desk.view.price)).sum())
-    most = MOST_GROSS * max(settings.gross or 0.0, desk.size.gross_cap) * inputs.capital
-    if gross > most and not flatten:
+    most = MOST_GROSS * max(settings.gross or 0.0, desk.size.gross_cap, 1.0) * inputs.capital
+    if gross > most and not flatten and not inputs.is_known:
         raise SettingsError(
             f"the positions are worth {gross:,.0f} {desk.money.currency}, {gross / inputs.capital:.1f} times the "
-            f"capital of {inputs.capital:,.0f}: check --capital and the units."
+            f"capital of {inputs.capital:,.0f}: check --capital and the units. Where both are right, `gatecast "
+            "reconcile` with these positions makes them known."
         )
 
 
@@ -360,11 +427,11 @@ def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) 
             f"{_in_words(left)} Nobody has explained it: `gatecast reconcile {store.folder} --positions FILE` shows "
             f'all, and `--explain {left[0].symbol} "REASON"` says why.'
         )
-    passed = [one for one in made.rows if datetime.fromisoformat(one["until"]) < now]
+    passed = [one for one in made.rows if datetime.fromisoformat(one["send_before"]) < now]
     if passed:
         raise SettingsError(
             f"the open that orders of {made.content['session']} are for has passed ({passed[0]['symbol']!r}: "
-            f"{passed[0]['until'][:16]} UTC): the prices are stale. Bring the bars since with `gatecast update`."
+            f"{passed[0]['send_before'][:16]} UTC): the prices are stale. Bring the bars since with `gatecast update`."
         )
 
 
@@ -392,7 +459,7 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
     exported, filled = blotter.exported(inputs.account), blotter.filled(inputs.account)
     unsaid = [
         (order, rest) for name, (_, order, _) in exported.items()
-        if datetime.fromisoformat(order["until"]) >= now
+        if datetime.fromisoformat(order["send_before"]) >= now
         and (rest := order["units"] - filled.get(name, 0.0)) > ROUNDING * order["units"]
     ]  # fmt: skip
     if unsaid and inputs.open_orders is None:
@@ -400,8 +467,8 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
         more = f" and {len(unsaid) - 1} more" if len(unsaid) > 1 else ""
         raise SettingsError(
             f"the order {order['order_id']} to {order['side']} {order['symbol']!r}{more} was exported and may be open "
-            f"until {order['until'][:16]} UTC, {rest:g} units are not filled: cancel it or not, and say what is open "
-            "now with --open-orders; where nothing is, its file has the line `# positions: 0`."
+            f"until {order['send_before'][:16]} UTC, {rest:g} units are not filled: cancel it or not, and say what is "
+            "open now with --open-orders; where nothing is, its file has the line `# positions: 0`."
         )
     for name, (symbol, left) in (inputs.open_orders or {}).items():
         if name not in exported:

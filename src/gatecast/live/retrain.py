@@ -22,6 +22,7 @@ from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, StoreError
 from gatecast.experiment import Experiment, merge
 from gatecast.forecasting.schedule import Fold, Schedule
+from gatecast.live.book import HeldNow, book_now, of_symbol
 from gatecast.live.gates import with_gate
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import say_awaited, told_of
@@ -50,7 +51,8 @@ class Retrained:
     over, as the latest alone is made. `model`: number of the record of the new model, None where none was made;
     `replaces`: of the one before. `refused`: class/model -> why the guard kept the old fit, of the newest refit.
     `message`: in a sentence. `asked`: asset class -> close of a refit that was not due. `alarms`: asset class -> alarms
-    of drift since its refit before.
+    of drift since its refit before. `settings_not_taken`: other settings were given, and no refit was made that takes
+    them.
     """
 
     store: Path
@@ -66,6 +68,7 @@ class Retrained:
     warnings: Sequence[str] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
     alarms: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    settings_not_taken: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -74,7 +77,7 @@ class Retrained:
             "asked": dict(self.asked), "alarms": {name: list(one) for name, one in self.alarms.items()},
             "missed": list(self.missed), "model": self.model, "replaces": self.replaces, "refused": dict(self.refused),
             "verdicts": dict(self.verdicts), "decisions": list(self.decisions), "warnings": list(self.warnings),
-            "message": self.message,
+            "message": self.message, "settings_not_taken": self.settings_not_taken,
         }  # fmt: skip
 
 
@@ -160,17 +163,22 @@ def _refit(
     progress: Progress | None, machine: Machine,
 ) -> Retrained:  # fmt: skip
     experiment = settings.replace(bars=bars)
-    nothing = Retrained(store.folder, now, {}, (), None, store.state.serving, "")
+    other = settings != store.experiment
+    nothing = Retrained(
+        store.folder, now, {}, (), None, store.state.serving, "", settings_not_taken=other,
+    )  # fmt: skip
+    not_taken = " The settings are NOT taken: run it again after the next close, before its fill." if other else ""
     open_closes = untraded_closes(bars, now, store.state.calendars)
     due = {} if model is None else due_closes(store, experiment.schedule, bars)
     asked = {} if if_due or model is None else _asked(store, open_closes, due)
     if model is not None and if_due and not due:
-        kept = "" if settings == store.experiment else " The settings are as before: without --if-due they change."
+        kept = " The settings are NOT taken: without --if-due they are." if other else ""
         return replace(nothing, message=f"no refit is due.{kept}")
     if model is not None and not open_closes:
         return replace(
             nothing, due=due,
-            message="the newest bar's fill has passed: a refit is made at the next bar's close, before its fill.",
+            message="the newest bar's fill has passed: a refit is made at the next bar's close, before its fill."
+            + not_taken,
         )  # fmt: skip
     pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record) if model else {}
     before = serve(store, model, before=open_closes, pieces=pieces) if model is not None else None
@@ -181,7 +189,8 @@ def _refit(
     fresh = {name: one.forecasts.folds[_done(past, name) :] for name, one in chain.classes.items()}
     if not any(fresh.values()):
         why = "no refit can be made at the newest bars: their windows have gaps, or they came late."
-        return replace(nothing, due=due, message=why if due or asked else "a refit was made at the newest close.")
+        said = why if due or asked else "a refit was made at the newest close."
+        return replace(nothing, due=due, message=said + not_taken)
     cutoffs = {name: str(one.forecasts.folds[-1].cutoff) for name, one in chain.classes.items()}
     asked = {name: text for name, text in asked.items() if cutoffs[name] == text}
     alarms = _alarms_since(chain, past, fresh)
@@ -312,8 +321,10 @@ def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, s
 class RolledBack:
     """What a rollback did: `model` is in force again, `instead_of` is not; `changes`: a row a symbol, before and after.
 
-    A row has the symbol, its newest close, and of the expected return, standard deviation and weight what the model
-    that was in force says there (`..._before`) and what the one that is says (`..._after`).
+    A row has the symbol, its newest close, and of the expected return, standard deviation and weight of the strategies
+    what the model that was in force says there (`..._before`) and what the one that is says (`..._after`); and the
+    shares of equity that the book holds and aims at (`held_...`, `target_...`), which are decided again only until the
+    fill of the newest close.
     """
 
     store: Path
@@ -332,6 +343,7 @@ class RolledBack:
 
 
 COMPARED = ("expected_return_log", "standard_deviation", "weight")
+OF_BOOK = ("held", "target")
 
 
 @checked
@@ -358,13 +370,21 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
         told = {model.record: _newest_with(opened, model, bars, pieces) for model in (serving, old)}
         if misfit := misfit_of(opened, told[old.record][0]):
             raise StoreError(misfit)
+        book = book_now(opened)
         if untraded := untraded_closes(bars, moment, opened.state.calendars):
             _issue_again(opened, *told[old.record], moment, untraded)
         since = {name: str(close.replace(tzinfo=None)) for name, close in untraded.items() if name in old.cutoffs}
         record = {"model": old.record, "reason": "asked for", "since": since}
         opened.append("rollback", record, moment)  # last: until then it can be asked for again
-        changes = _changes(*(newest_of(*told[model.record]) for model in (serving, old)))
-        said = f"model {old.record} is in force again, in place of model {serving.record}."
+        changes = _changes(
+            *(_beside(newest_of(*told[model.record]), held)
+              for model, held in ((serving, book), (old, book_now(opened))))
+        )  # fmt: skip
+        stays = "" if untraded or book is None else (
+            " What the book holds stays: the fill of its newest close has passed, the next close is decided by this "
+            "model."
+        )  # fmt: skip
+        said = f"model {old.record} is in force again, in place of model {serving.record}.{stays}"
         opened.beat(moment, message=said)
     return RolledBack(opened.folder, moment, old.record, serving.record, changes, said)
 
@@ -387,12 +407,18 @@ def newest_of(served: Served, chain: Chain, awaited: pl.DataFrame | None = None)
     return {row["symbol"]: with_gate(row, served.run, served.number) for row in told.rows}
 
 
+def _beside(rows: Mapping[str, Mapping[str, Any]], book: HeldNow | None) -> dict[str, dict[str, Any]]:
+    """Rows of symbols with what the book holds of each and aims at."""
+    told = {symbol: of_symbol(book, symbol) for symbol in rows}
+    return {symbol: {**row, **{name: told[symbol][name] for name in OF_BOOK}} for symbol, row in rows.items()}
+
+
 def _changes(
     before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:  # fmt: skip
     return [
         {"symbol": symbol, "time": row["time"]}
-        | {f"{name}_before": before.get(symbol, {}).get(name) for name in COMPARED}
-        | {f"{name}_after": row.get(name) for name in COMPARED}
+        | {f"{name}_before": before.get(symbol, {}).get(name) for name in (*COMPARED, *OF_BOOK)}
+        | {f"{name}_after": row.get(name) for name in (*COMPARED, *OF_BOOK)}
         for symbol, row in after.items()
     ]

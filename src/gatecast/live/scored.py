@@ -78,8 +78,8 @@ Expected +2.0%, between -5.0% and +9.0%: outside.
         if not self.sessions or self.gain is None:
             return "No live forecast of variance has its answer yet."
         found = (
-            f"Live forecasts of variance, {self.sessions} sessions: QLIKE {self.loss:.3f}, the best simple forecast so "
-            f"far {self.rival_loss:.3f}, gain {self.gain:+.1%}."
+            f"Live forecasts of variance, {_sessions(self.sessions)}: QLIKE {self.loss:.3f}, the best simple forecast "
+            f"so far {self.rival_loss:.3f}, gain {self.gain:+.1%}."
         )
         if self.within is None:
             return f"{found} Whether that is as expected takes {LEAST_LIVE} sessions."
@@ -89,11 +89,20 @@ Expected +2.0%, between -5.0% and +9.0%: outside.
     def _of_book(self) -> str:
         if self.ratio is None:
             return "The book has no session yet whose forecast volatility is known."
-        found = f"Realised over forecast volatility of the book, {self.book_sessions} sessions: {self.ratio:.2f}"
+        found = f"Realised over forecast volatility of the book, {_sessions(self.book_sessions)}: {self.ratio:.2f}"
         if self.ratio_within is None:
             return f"{found}. Whether that is as expected takes {LEAST_LIVE} sessions."
         where = "holds 1" if self.ratio_within else "does not hold 1"
         return f"{found}; its interval, {self.ratio_low:.2f} to {self.ratio_high:.2f}, {where}."
+
+
+def _sessions(count: int) -> str:
+    """So many sessions, in words.
+
+    >>> _sessions(1), _sessions(2)
+    ('1 session', '2 sessions')
+    """
+    return f"{count} session{'s' * (count != 1)}"
 
 
 def live_record(

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gatecast.arguments import checked
+from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.blotter import Blotter, Break
-from gatecast.live.orders import refuse_unnamed
-from gatecast.live.positions import Fill, read_fills, read_positions
+from gatecast.live.positions import Fill, read_fills, read_positions, refuse_other_account
 from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
-from gatecast.store.journal import canonical
+from gatecast.store.schema import FillsFile, PositionsFile
 from gatecast.store.store import Store
 
 
@@ -48,7 +47,8 @@ def fills(
     left of it, in the time to come, and for one whose id is there with other numbers.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    rows = read_fills(file)
+    refuse_odd_text("by", by)
+    rows, said_account = read_fills(file)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         blotter = Blotter(opened)
@@ -73,6 +73,7 @@ def fills(
         if len(accounts) > 1:
             raise SettingsError(f"the fills are of several accounts, {', '.join(sorted(accounts))}: give a file each.")
         (account,) = accounts
+        refuse_other_account(file, said_account, account)
         there = {one.fill_id: one for one in blotter.fills(account)}
         for row in rows:
             if there.get(row.fill_id, row) != row:
@@ -88,7 +89,7 @@ def fills(
                     f"which is of {whole:g}: look for a fill that is there twice under two ids."
                 )
         if new:
-            part = opened.put(canonical({"fills": [row.to_dict() for row in new]}), ".json")
+            part = opened.put_document({"fills": [row.to_dict() for row in new]}, FillsFile)
             body = {"account": account, "by": by or UNNAMED, "new": len(new), "seen": len(rows) - len(new)}
             opened.append("fills", {**body, "parts": {"fills": part}}, moment)
     orders = [
@@ -103,7 +104,7 @@ def fills(
 
 def _odd_fill(row: Fill, order: Mapping[str, Any], exported: datetime) -> list[str]:
     """Sentences on a fill of before its order's export, of after its session, or beyond its limit price."""
-    until, said = datetime.fromisoformat(order["until"]), []
+    until, said = datetime.fromisoformat(order["send_before"]), []
     if row.time < exported:
         said.append(f"of before the order was exported ({exported:%Y-%m-%d %H:%M} UTC)")
     if (row.time - until).days >= 1:
@@ -144,6 +145,7 @@ def reconcile(
     positions: str | Path,
     *,
     account: str | None = None,
+    new_account: bool = False,
     explain: Mapping[str, str] | None = None,
     by: str | None = None,
     now: datetime | None = None,
@@ -151,11 +153,12 @@ def reconcile(
 ) -> Reconciled:
     """Compares what an account holds with what its last positions, fills and actions since add up to; journalled.
 
-    `explain`: symbol -> why it differs. Positions without a break that nobody explained are what is expected from then
-    on. Raises `SettingsError` for an explanation of a symbol that does not differ, `BarsFileError` for a file that
-    cannot be read.
+    `explain`: symbol -> why it differs. `new_account`: the account may be one that the store has not seen. Positions
+    without a break that nobody explained are what is expected from then on. Raises `SettingsError` for an explanation
+    of a symbol that does not differ, `BarsFileError` for a file that cannot be read.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    refuse_odd_text("by", by)
     held = read_positions(positions)
     refuse_to_come(held, moment)
     opened = Store.open(store, machine=machine)
@@ -166,15 +169,16 @@ def reconcile(
                 raise SettingsError(
                     f"the store has no symbol {cut(symbol)!r}. {did_you_mean(symbol, opened.state.symbols)}"
                 )
+        if not new_account:
+            blotter.refuse_new(owner)
         first = blotter.baseline(owner) is None
         breaks, reasons = blotter.breaks(owner, held), dict(explain or {})
         for symbol, reason in reasons.items():
             if symbol not in [one.symbol for one in breaks]:
                 raise SettingsError(f"{cut(symbol)!r} does not differ from what was expected: nothing is to explain.")
-            if not reason.strip():
-                raise SettingsError(f"the reason for {symbol!r} is empty: say why it differs.")
+            refuse_odd_text(f"the reason for {symbol!r}", reason, MOST_REASON)
         told = tuple(Break(one.symbol, one.expected, one.found, reasons.get(one.symbol, one.reason)) for one in breaks)
-        part = opened.put(canonical(held.to_dict()), ".json")
+        part = opened.put_document(held.to_dict(), PositionsFile)
         body = {
             "account": owner, "breaks": [one.to_dict() for one in told], "parts": {"positions": part},
             "by": by or UNNAMED,
@@ -202,9 +206,8 @@ def halt(
     is no halt to release.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_unnamed(by)
-    if not reason.strip():
-        raise SettingsError("reason is empty: say why.")
+    refuse_odd_text("by", by)
+    refuse_odd_text("reason", reason, MOST_REASON)
     if flatten and release:
         raise SettingsError("a halt is released, or flattens: give one of the two.")
     opened = Store.open(store, machine=machine)

@@ -125,8 +125,10 @@ class Updated:
             return f"no decisions: {refused}"
         if self.model is None:
             return f"{NO_MODEL}: `gatecast retrain {self.store}` trains one from the bars that are stored."
-        held = [row for row in self.decisions if row.get("held" if self.book else "weight")]
-        return f"{len(self.decisions)} decisions, {len(held)} of them with a position."
+        tilted = sum(1 for row in self.decisions if row.get("weight"))
+        held = sum(1 for row in self.decisions if row.get("held"))
+        book = f", {held} held by the book" if self.book else ""
+        return f"{len(self.decisions)} decisions: {tilted} with a position of a strategy{book}."
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -544,7 +544,7 @@ def most_bytes() -> int:
 
 
 def _read_text(path: Path, header: Sequence[str] | None, holds: str) -> Iterator[Table]:
-    data = _decoded(path)
+    data = decoded(path)
     lines = _first_lines(path, data, 64)
     skipped = 0
     while skipped < len(lines) and (not lines[skipped].strip(" ,;\t") or lines[skipped].startswith(("#", "sep="))):
@@ -632,8 +632,11 @@ def _read_side_by_side(
         yield Table(frame.select(time_name, *own).rename(own), str(path), skipped + lines + 1, ticker)
 
 
-def _decoded(path: Path) -> bytes:
-    """The file's text as UTF-8 without byte-order mark, lines ended by newlines."""
+def decoded(path: Path) -> bytes:
+    """The text of a CSV file (UTF-8 or UTF-16) as UTF-8 without byte-order mark, lines ended by newlines.
+
+    Raises `BarsFileError` for a file that cannot be read, or is no text.
+    """
     limit = most_bytes()
     try:
         if path.name.lower().endswith(".gz"):

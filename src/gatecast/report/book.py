@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gatecast.evaluation.findings import REACHED, cut_by
+from gatecast.evaluation.findings import REACHED, cut_by, limited_by
 from gatecast.evaluation.risk import sentences_of
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.report.exposure import exposure
@@ -51,7 +51,7 @@ def book(scores: Scores) -> Data | None:
         else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
-        "holds": [{**row, "cut": cut_by(row["gate"]) if row.get("gate") else ""} for row in held[:MOST_HELD]],
+        "holds": [{**row, "limited": limited_by(row)} for row in held[:MOST_HELD]],
         "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
@@ -89,8 +89,9 @@ def _target(line: Scores, target: Any) -> list[str]:
     Nothing of the target where it was reached at too few closes: that is a finding.
 
     >>> line = {"reached": 0.75, "sessions": 400, "caps": {"gross": 90, "spike": 4}}
-    >>> print(*_target(line, 0.1))
-    The target of 10.0 % a year was reached at 300 of 400 closes. What kept it lower: gross_cap 90, spike_sizes 4.
+    >>> print(_target(line, 0.1)[0].replace(". At", ".\\nAt"))
+    The target of 10.0 % a year was reached at 300 of 400 closes.
+    At the others (one close may count twice): gross_cap 90, spike_sizes 4.
     >>> _target(line | {"reached": 1.0, "caps": {}}, 0.1)
     ['The target of 10.0 % a year was reached at every close.']
     """
@@ -98,7 +99,7 @@ def _target(line: Scores, target: Any) -> list[str]:
     if not (is_number(share) and is_number(closes)):
         return []
     caps = [f"{cut_by(cap)} {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
-    why = f" What kept it lower: {', '.join(caps)}." if caps and share < 1 else ""
+    why = f" At the others (one close may count twice): {', '.join(caps)}." if caps and share < 1 else ""
     where = "every close" if share >= 1 else f"{counted(round(share * closes))} of {counted(closes)} closes"
     told = [f"The target of {percent(target)} a year was reached at {where}.{why}"] if share >= REACHED else []
     costs = [line.get(name) for name in ("commission", "spread", "impact")]

@@ -140,7 +140,7 @@ def card(store: str | Path) -> Card:
     """The card of a store, made of its journal. Raises `StoreError` where it cannot be read; nothing is written."""
     opened = Store.open(store)
     state, told = opened.state, Told(opened)
-    sections = (_purpose, _data, _assumptions, _rivals, _failures, _limits, _changes, _overrides)
+    sections = (_purpose, _data, _assumptions, _rivals, _failures, _limits, _changes, _orders, _overrides)
     return Card(opened.id, state.number, state.hash, state.now, [one(told) for one in sections])
 
 
@@ -387,6 +387,21 @@ def _other_settings(record: Record, models: Mapping[int, Any]) -> bool:
     before = [one for number, one in sorted(models.items()) if number < record.number]
     mine = models.get(record.number)
     return bool(before and mine and mine.parts.get("settings.toml") != before[-1].parts.get("settings.toml"))
+
+
+ORDERED = ("approved", "exported")
+"""Kinds of records by which orders go out."""
+
+
+def _orders(told: Told) -> Section:
+    rows = [
+        (str(one.number), _when(one), one.body.get("by") or "not recorded", one.kind, str(one.body.get("id") or ""))
+        for one in told.of_kind(*ORDERED)
+    ]  # fmt: skip
+    counts = Counter(one.kind for one in told.of_kind("proposed", *ORDERED))
+    more = f" The newest {MOST} are listed." if len(rows) > MOST else ""
+    first = f"Orders: {_listed(dict(sorted(counts.items())))}.{more}" if counts else "No orders were made from it."
+    return Section("Orders", [first], ("record", "when (UTC)", "by", "what", "orders"), rows[-MOST:])
 
 
 def _overrides(told: Told) -> Section:

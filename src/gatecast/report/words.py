@@ -65,7 +65,7 @@ WORDS = {
 
 _SHARES = re.compile(
     "cagr|return|total|(?<!longest_)drawdown|volatil|rate|share|exposure|hit|cvar|var$|value_at_risk|best|worst|cost_total"
-    "|ytd|comp$|kelly|ulcer|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
+    "|ytd|^cost$|certainty|comp$|kelly|ulcer|(?<!consecutive_)win|avg_loss|time_in_market|turnover"
 )
 
 
@@ -184,8 +184,8 @@ def typeset(sentence: str) -> str:
 def measured(value: Any, name: str) -> str:
     """A value in the unit that its name implies: shares as percentages, counts whole, everything else as a number.
 
-    >>> measured(0.0123, "cvar"), measured(5.0, "consecutive_wins"), measured(1.25, "sharpe")
-    ('1.2 %', '5', '1.25')
+    >>> measured(0.0123, "cvar"), measured(5.0, "consecutive_wins"), measured(1.25, "sharpe"), measured(0.004, "cost")
+    ('1.2 %', '5', '1.25', '0.4 %')
     """
     if is_number(value) and name.startswith(("consecutive_", "longest_")):
         return number(int(value))

@@ -14,7 +14,6 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
-from gatecast.evaluation.findings import cut_by
 from gatecast.files import sha256_of
 from gatecast.report import drawing
 from gatecast.report.exposure import exposure
@@ -53,7 +52,7 @@ def morning(view: View) -> Answer:
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
-        "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(), "cut": cut_by,
+        "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting),
     }  # fmt: skip
 
@@ -101,7 +100,7 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "symbol": symbol, "asset_class": view.store.state.symbols[symbol], "row": said["decision"] or {},
         "path": said["path"], "symbols": names, "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
-        "titles": view.titles(), "cut": cut_by, "waits": view.store.state.waiting.get(symbol),
+        "titles": view.titles(), "waits": view.store.state.waiting.get(symbol),
         "figures": {"candles": {symbol: drawing.draw_candles(data).to_plotly_json()}} if data else {},
     }  # fmt: skip
 

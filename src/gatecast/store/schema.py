@@ -472,7 +472,7 @@ class OrderRow(Schema):
     side: Literal["buy", "sell"]
     units: Units
     limit_price: Units
-    until: Moment
+    send_before: Moment
     held: Units
     open_units: Units
     target_units: Units

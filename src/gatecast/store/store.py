@@ -49,7 +49,17 @@ from gatecast.store.folders import acquired, discard, written_beside
 from gatecast.store.history import History, actions_of, parquet, refuse_naive
 from gatecast.store.indexed import append_to_file
 from gatecast.store.journal import FOLDER as JOURNAL
-from gatecast.store.journal import SNAPSHOT, Journal, Line, Record, first_number, moment_of, parts_named, text_of
+from gatecast.store.journal import (
+    SNAPSHOT,
+    Journal,
+    Line,
+    Record,
+    canonical,
+    first_number,
+    moment_of,
+    parts_named,
+    text_of,
+)
 from gatecast.store.parts import Parts, models_of
 from gatecast.store.pieces import read_pieces
 from gatecast.store.schema import (
@@ -613,6 +623,15 @@ class Store:
             return desk_of(self.artefacts.get(name))
         except ValueError as error:
             raise self.artefacts.fault(name, str(error)) from None
+
+    def put_document(self, value: Any, schema: type[Schema]) -> str:
+        """Writes JSON of a schema as an artefact and returns its name, see `put`; `document` reads it.
+
+        Raises `StoreError` for a value that could not be read again; then nothing is written.
+        """
+        if fault := fault_of(schema, value):
+            raise StoreError(f"{schema.__name__} cannot be stored: {fault}. Nothing was written; correct the input.")
+        return self.put(canonical(value), ".json")
 
     def document(self, name: str, schema: type[Schema]) -> Any:
         """An artefact that is JSON of a schema. Raises `StoreError` for what is none."""

@@ -50,7 +50,7 @@ TITLES = {
 }  # fmt: skip
 UNITS = {
     MONEY: "certainty equivalent a year", BOOK: "certainty equivalent a year",
-    CONTROL: "of the spread of realised over forecast volatility taken away",
+    CONTROL: "of the variation of realised over forecast volatility taken away",
 }  # fmt: skip
 """What an effect is; of the others a share of the first run's loss."""
 LEAST_WINDOWS = 24
@@ -67,7 +67,7 @@ class Difference:
     `of`: a head; "money" of the strategies; "book": money of the book; "control": how far realised lay from forecast
     volatility of the book; "book_variance": QLIKE of its variance. `effect` with its 90 % interval: share of the first
     run's loss that the second saves; of money, the difference of certainty equivalents a year; of control, the log of
-    the first run's spread over the second's. `pvalue`: two-sided; `pvalue_holm`: corrected for all that is compared.
+    the first run's variation over the second's. `pvalue`: two-sided; `pvalue_holm`: corrected for all that is compared.
     `detectable`: the smallest difference that so many days (`n`) show in four of five cases. `outcome`: which is
     better, if any.
     """
@@ -95,7 +95,8 @@ class Difference:
         gain = in_percent(self.effect, self.low, self.high)
         return (
             f"{name}: {self.outcome}; the second against the first {gain} {what}, "
-            f"p {self.pvalue_holm:.3f} after Holm; {self.n:,} days show a difference of {self.detectable:.2%}."
+            f"(uncorrected), p {self.pvalue:.3f} alone and {self.pvalue_holm:.3f} after Holm's "
+            f"correction, which decides; {self.n:,} days show a difference of {self.detectable:.2%}."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +141,8 @@ class Comparison:
         """Plain text: outcomes, then settings and data that differ."""
         known = ["not known" if one is None else f"{one:,}" for one in self.trials]
         lines = [
-            f"first: {self.names[0]}; second: {self.names[1]}; trials on their markets: {known[0]} and {known[1]}",
+            f"first: {self.names[0]}; second: {self.names[1]}; trials on their markets when each was "
+            f"run: {known[0]} and {known[1]}",
             *(one.sentence for one in self.differences),
         ]
         lines += [f"{name}: {_short(one)} -> {_short(other)}" for name, (one, other) in self.settings.items()]
@@ -357,7 +359,7 @@ def _columns(both: pl.DataFrame, name: str) -> tuple[FloatArray, FloatArray]:
 
 
 def _control(both: pl.DataFrame) -> Difference:
-    """The log of the first spread of realised over forecast volatility over the second, in windows that share none."""
+    """The log of the first variation of realised over forecast volatility over the second, in separate windows."""
     if len(both) < LEAST_SESSIONS:
         return _none(CONTROL, _few(len(both)))
     earned, variance = _columns(both, "earned"), _columns(both, "variance")

@@ -90,7 +90,35 @@ def forecasts_judged(asked: Question, theirs: Outside, horizon: int | None, told
         told("judging", len(judged), len(judged))
     every = np.concatenate(days)
     first, last = str(every.min()), str(every.max())
-    return Judgement(theirs.kind, made, span, first, last, max(len(trials), len(made)))
+    units = [_other_unit(name, own["volatility"]) for name, own in judged.items() if "volatility" in own]
+    return Judgement(
+        theirs.kind, made, span, first, last, max(len(trials), len(made)), tuple(note for note in units if note)
+    )
+
+
+OTHER_UNIT = 4.0
+"""Times that the median answer is off a forecast of variance before another unit is likely."""
+
+
+def _other_unit(name: str, record: Record) -> str:
+    """A sentence on forecasts of variance that are in another unit; "" where they are not."""
+    forecast = np.asarray(record.forecasts[ENSEMBLE])
+    known = np.isfinite(forecast) & np.isfinite(record.answer)
+    if not known.any():
+        return ""
+    answer, values = np.exp(record.answer[known]), forecast[known]
+    times, squared = (float(np.median(answer / one)) for one in (values, values**2))
+    if 1 / OTHER_UNIT <= times <= OTHER_UNIT:
+        return ""
+    deviations = (
+        f" Squared they fit ({squared:.2g} times): they seem to be standard deviations. Square them."
+        if 1 / OTHER_UNIT <= squared <= OTHER_UNIT else ""
+    )  # fmt: skip
+    return (
+        f"{name}: its forecasts of volatility are likely in another unit, and were judged as they are: the median "
+        f"answer is {times:.2g} times the forecast. Expected is the variance of the log return over all bars of the "
+        f"horizon, as a fraction, not of a year.{deviations}"
+    )
 
 
 def _rivals(asked: Question, samples: Mapping[str, Samples], heads: Sequence[str]) -> dict[str, Record]:

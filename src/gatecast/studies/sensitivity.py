@@ -14,7 +14,7 @@ from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, did_you_mean
-from gatecast.evaluation.cliffs import Cliff, Grid, cliff
+from gatecast.evaluation.cliffs import Cliff, Grid, cliff, smallest_seen
 from gatecast.files import jsonable
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certain_values, sharpe_influence
@@ -65,11 +65,13 @@ class Sensitivity:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Whether the chosen setting is a cliff, and what the map has cost."""
-        found, (row, column) = self.cliff, self.chosen
-        value, error = float(self.values[row, column]), float(self.errors[row, column])
+        found, seen = self.cliff, smallest_seen(self.grid, self.chosen)
+        value, metric = float(self.values[self.chosen]), self.metric.replace("_", " ")
         first = (
-            f"No cliff at the chosen setting: its {self.metric.replace('_', ' ')} of {value:.3g} (standard error "
-            f"{error:.2g}) is not above those of all its neighbours by more than two standard errors."
+            "Whether the chosen setting is a cliff cannot be told: that takes its standard error and two neighbours."
+            if seen is None
+            else f"No cliff at the chosen setting that could be seen: its {metric} of {value:.3g} does not lead all "
+            f"its neighbours by {seen:.2g}, two standard errors; a smaller cliff cannot be told from luck."
         )
         known = "an unknown number" if self.trials is None else f"{self.trials:,}"
         spent = (

@@ -90,7 +90,8 @@ class Order:
     """One order. Units are above 0; money is in the book's currency, prices are in the symbol's.
 
     `held`, `open_units`: units that are there and those of orders that are open, below 0 where they are sold;
-    `target_units`: after the order. `until`: the next open by the calendar, UTC. `gate`: what cut it, see `sizing`.
+    `target_units`: after the order. `send_before`: the next open by the calendar, UTC. `gate`: what cut it, see
+    `sizing`.
     """
 
     order_id: str
@@ -101,7 +102,7 @@ class Order:
     limit_price: float
     currency: str
     time_in_force: str
-    until: datetime
+    send_before: datetime
     last_close: float
     held: float
     open_units: float
@@ -122,7 +123,7 @@ class Order:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it; the moment as text."""
-        return {**asdict(self), "until": self.until.isoformat()}
+        return {**asdict(self), "send_before": self.send_before.isoformat()}
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def orders_of(
     found = []
     for place in np.flatnonzero(sized.trades).tolist():
         symbol, trade = desk.names[place], float(sized.trades[place])
-        until = desk.cut_off(place)
-        if not math.isfinite(trade) or until is None:
+        send_before = desk.cut_off(place)
+        if not math.isfinite(trade) or send_before is None:
             raise SettingsError(f"{symbol!r}: an order of {trade:g} units without a next open cannot be placed.")
         close, value = float(desk.price[place]), abs(trade) * float(desk.view.price[place])
         target = float(held[place] + open_units[place]) + trade
@@ -179,9 +180,9 @@ def orders_of(
             Order(
                 order_id=order_id(account, desk.day, symbol, target), symbol=symbol,
                 side="buy" if trade > 0 else "sell", units=abs(trade), order_type="limit",
-                limit_price=limit, currency=desk.instruments.currency[place],
-                time_in_force=settings.time_in_force, until=until,
-                last_close=close, held=float(held[place]), open_units=float(open_units[place]), target_units=target,
+                limit_price=limit, currency=desk.instruments.currency[place], time_in_force=settings.time_in_force,
+                send_before=send_before, last_close=close, held=float(held[place]), open_units=float(open_units[place]),
+                target_units=target,
                 value=round(value, MONEY_DIGITS), commission=paid[0], spread=paid[1], impact=paid[2],
                 cost=round(cost, MONEY_DIGITS),
                 cost_bps=round(cost / value / BASIS_POINT, MONEY_DIGITS) if value > 0 else 0.0, gate=sized.gate[place],
