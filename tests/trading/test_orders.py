@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -110,16 +110,48 @@ def test_the_id_is_that_of_account_session_symbol_and_target() -> None:
     others = [("main", DAY, "A", 121.0), ("main", DAY, "B", 120.0), ("other", DAY, "A", 120.0)]
     others += [("main", date(2024, 7, 1), "A", 120.0)]
     assert len({order_id("main", DAY, "A", 120.0), *(order_id(*one) for one in others)}) == 5
-    assert order_id("main", DAY, "A", 0.0) != order_id("main", DAY, "A", 0.0, "halt 7")
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.floats(0.01, 1e5), st.booleans(), st.floats(0.001, 0.5), st.sampled_from([0.0, 0.01, 0.25]))
+@given(st.floats(1e-6, 1e5), st.booleans(), st.floats(1e-6, 0.5), st.sampled_from([0.0, 0.01, 0.25, 5.0]))
 def test_a_limit_price_lies_within_the_collar(close: float, buys: bool, collar: float, tick: float) -> None:
-    price = limit_price(close, buys, collar, tick)
+    """The step next to the worst price, between it and the close; refused only where no multiple of the tick is."""
     worst = close * (1 + collar) if buys else close * (1 - collar)
-    assert (price <= worst * (1 + 1e-9)) if buys else (price >= worst * (1 - 1e-9))
+    low, high = sorted((close, worst))
+    steps = math.ceil(low / tick * (1 - 1e-13)) if tick else 0
+    assume(not tick or steps == math.ceil(low / tick * (1 - 1e-8)))  # as near as that either is right
+    assume(abs(steps * tick - high) > 1e-8 * high)
+    if steps * tick > high:
+        with pytest.raises(SettingsError, match="no limit price is within the collar"):
+            limit_price(close, buys, collar, tick)
+        return
+    price = limit_price(close, buys, collar, tick)
+    assert price > 0
+    assert low * (1 - 2e-9) <= price <= high * (1 + 2e-9)
     assert abs(price - worst) <= max(tick, worst * 1e-5) * (1 + 1e-6)
+    assert not tick or abs(price / tick - round(price / tick)) < 1e-6
+
+
+@pytest.mark.parametrize("close", [-37.63, 0.0, math.nan, math.inf])
+@pytest.mark.parametrize("tick", [0.0, 0.01])
+def test_a_close_that_is_no_price_has_no_limit_price(close: float, tick: float) -> None:
+    with pytest.raises(SettingsError, match="expected a price above 0"):
+        limit_price(close, True, 0.05, tick)
+
+
+def test_a_tick_that_is_too_wide_is_refused_with_its_symbol() -> None:
+    desk = two()
+    desk = replace(desk, instruments=replace(desk.instruments, tick=np.array([0.0, 500.0])))
+    with pytest.raises(SettingsError, match="'B': no step of 500 lies between the close 20 and 21"):
+        orders_of(desk, desk.sized(np.zeros(2), 1e6), np.zeros(2), np.zeros(2), "main", OrderSettings())
+
+
+def test_a_session_closes_with_the_last_of_its_names() -> None:
+    first, last = datetime(2024, 6, 28, 20, tzinfo=UTC), datetime(2024, 6, 29, tzinfo=UTC)
+    desk = two(bars=micros_of([first, last]))
+    assert desk.close == last
+    assert replace(desk, until=micros_of([OPEN, None])).close == first
+    assert replace(desk, until=micros_of([None, None])).close is None
 
 
 def test_costs_are_those_of_the_book_each_by_itself() -> None:

@@ -113,14 +113,19 @@ class Blotter:
         return found
 
     def exported(self, account: str | None = None) -> dict[str, tuple[str, Mapping[str, Any], datetime]]:
-        """Id of each order that was exported -> its account, the order, and when; `account`: None: of all."""
+        """Id of each order that was exported -> its account, the order, and when first; `account`: None: of all.
+
+        One that was exported again, after it was cancelled and a part filled, is the one of more units.
+        """
         found = dict[str, tuple[str, Mapping[str, Any], datetime]]()
         for event in self.of("exported"):
             if account not in (None, event["account"]):
                 continue
             for order in self.content(self.proposed(event["id"]))["orders"]:
-                moment = datetime.fromisoformat(event["now"])
-                found.setdefault(order["order_id"], (event["account"], order, moment))
+                name, moment = order["order_id"], datetime.fromisoformat(event["now"])
+                _, known, first = found.setdefault(name, (event["account"], order, moment))
+                if order["units"] > known["units"]:
+                    found[name] = event["account"], order, first
         return found
 
     def fills(self, account: str, since: datetime | None = None) -> list[Fill]:
@@ -159,13 +164,13 @@ class Blotter:
     def breaks(self, account: str, positions: Positions) -> list[Break]:
         """Holdings that are not what the last ones, fills and actions since add up to; none before the first.
 
-        Those that were explained have the reason.
+        Those that were explained have the reason. It holds for the positions that it was given for, until others come.
         """
         baseline = self.baseline(account)
         if baseline is None or baseline.as_of >= positions.as_of:
             return self._same(account, baseline, positions) if baseline is not None else []
         wanted, rounded = expected(baseline, self.fills(account, baseline.as_of), self.store.actions, positions)
-        return self._differing(account, wanted, positions.units, rounded)
+        return self._differing(account, wanted, positions, rounded)
 
     def _same(self, account: str, baseline: Baseline, positions: Positions) -> list[Break]:
         """Breaks of positions of the moment from which fills are counted. Raises `StoreError` for older ones."""
@@ -174,16 +179,18 @@ class Blotter:
                 f"these positions are of {positions.as_of:%Y-%m-%d %H:%M} UTC, older than those of "
                 f"{baseline.as_of:%Y-%m-%d %H:%M} UTC that {account!r} gave before: give the newest ones."
             )
-        return self._differing(account, baseline.units, positions.units, frozenset())
+        return self._differing(account, baseline.units, positions, frozenset())
 
     def _differing(
-        self, account: str, wanted: Mapping[str, float], found: Mapping[str, float], rounded: frozenset[str]
+        self, account: str, wanted: Mapping[str, float], positions: Positions, rounded: frozenset[str]
     ) -> list[Break]:
         said = {
             (one["symbol"], one["expected"], one["found"]): one["reason"]
-            for event in self.of("reconciled", account=account) for one in event["breaks"] if one.get("reason")
+            for event in self.of("reconciled", account=account)[-1:]
+            if self.store.document(event["parts"]["positions"], PositionsFile) == positions.to_dict()
+            for one in event["breaks"] if one.get("reason")
         }  # fmt: skip
-        breaks = []
+        breaks, found = [], positions.units
         for symbol in sorted({*wanted, *found}):
             one, other = float(wanted.get(symbol, 0.0)), float(found.get(symbol, 0.0))
             room = FRACTION if symbol in rounded else ROUNDING * max(1.0, abs(one))

@@ -154,7 +154,7 @@ def _refuse_taken(place: Path, file: bytes) -> None:
 def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:
     """Raises where no file of orders may be written."""
     content, name = made.content, made.orders_id
-    before = blotter.of("exported", account=content["account"], session=content["session"], halt=content["halt"])
+    before = blotter.of("exported", account=content["account"], session=content["session"])
     same = [one for one in before if one["id"] == name]
     if again and not same:
         raise StoreError(f"orders {name} were never exported: leave --again out.")
@@ -182,9 +182,15 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
 
 
 def _refuse_exported(blotter: Blotter, made: Orders) -> None:
-    """Raises `StoreError` where a file of the session, account and halt of orders was exported before."""
+    """Raises `StoreError` where a file of the session and account of orders was exported before, whatever the halt.
+
+    Orders that close what is held may follow the session's own file, once.
+    """
     content = made.content
-    for one in blotter.of("exported", account=content["account"], session=content["session"], halt=content["halt"]):
+    closes = content["halt"] is not None
+    for one in blotter.of("exported", account=content["account"], session=content["session"]):
+        if closes and one["halt"] is None:
+            continue
         raise StoreError(
             f"orders of {content['session']} for the account {content['account']!r} were exported already "
             f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session."

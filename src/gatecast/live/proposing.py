@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +21,7 @@ import polars as pl
 from gatecast.arguments import checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
-from gatecast.live.blotter import Blotter, Break
+from gatecast.live.blotter import ROUNDING, Blotter, Break
 from gatecast.live.positions import Positions, read_open_orders, read_positions, read_restricted
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
@@ -42,6 +42,8 @@ MAIN = "main"
 """Account of a store whose positions name none."""
 UNNAMED = "unnamed"
 """Who did something and did not say who it was."""
+INSTANT = timedelta(microseconds=1)
+"""What the end of a date falls short of midnight, when a session of all hours closes."""
 MOST_GROSS = 2.0
 """Value of positions over what may be held, beyond which the capital is no capital of an account that is not known."""
 MOST_CAPITAL = 2.0
@@ -150,7 +152,7 @@ def propose(
         desk, settings = opened.desk_of(str(issued.desk))
         named = read_restricted(restricted) if restricted is not None else frozenset()
         owner = account_of(held, account)
-        open_now = read_open_orders(open_orders, owner) if open_orders is not None else {}
+        open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
         blotter = Blotter(opened)
         halt = None if is_past else blotter.halt
         known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
@@ -192,7 +194,7 @@ class _Inputs:
     """
 
     positions: Positions
-    open_orders: Mapping[str, tuple[str, float]]
+    open_orders: Mapping[str, tuple[str, float]] | None
     account: str
     capital: float
     restricted: frozenset[str]
@@ -252,7 +254,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     for symbol in inputs.without:
         desk.of({symbol: 0.0}, "without")
     left = dict[str, float]()
-    for symbol, one in inputs.open_orders.values():
+    for symbol, one in (inputs.open_orders or {}).values():
         left[symbol] = left.get(symbol, 0.0) + one
     open_units = desk.of(left, "open orders")
     _refuse_odd_values(desk, settings, inputs, units, flatten=flatten)
@@ -261,8 +263,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
     number = int(inputs.halt["record"]) if flatten and inputs.halt else None
-    purpose = "" if number is None else f"halt {number}"
-    orders = orders_of(desk, sized, units, open_units, inputs.account, settings, purpose=purpose)
+    orders = orders_of(desk, sized, units, open_units, inputs.account, settings)
     found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted)
     found += _odd_capital(desk, inputs)
     if flatten:
@@ -282,7 +283,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
         "capital": inputs.capital, "as_of": positions.as_of.isoformat(), "positions": positions.to_dict()["units"],
-        "open": {name: list(one) for name, one in sorted(inputs.open_orders.items())},
+        "open": {name: list(one) for name, one in sorted((inputs.open_orders or {}).items())},
         "restricted": sorted(inputs.restricted), "without": sorted(without), "halt": number,
         "volatility": float(sized.volatility), "value": sum(one.value for one in orders),
         "cost": sum(one.cost for one in orders), "orders": [one.to_dict() for one in orders],
@@ -340,9 +341,9 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
     those of its prices.
     """
     positions, day = inputs.positions, desk.day
-    until = desk.last_cut_off
+    close, until = desk.close, desk.last_cut_off
     said, ahead = positions.splits_until or positions.day, dict[str, str]()
-    named = {*positions.units, *(symbol for symbol, _ in inputs.open_orders.values())}
+    named = {*positions.units, *(symbol for symbol, _ in (inputs.open_orders or {}).values())}
     rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
     for row in rows.iter_rows(named=True):
         symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
@@ -361,10 +362,11 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
             )
         if until is not None and day < then <= until.date():
             ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: not traded today."
-    if positions.day < day:
+    if positions.day < day if close is None else positions.as_of + INSTANT < close:
+        closed = "" if close is None else f", which closed at {close:%Y-%m-%d %H:%M} UTC"
         raise SettingsError(
-            f"the positions are of {positions.day}, the book's session is {day}: give the positions after the close "
-            "of that session."
+            f"the positions are of {positions.as_of:%Y-%m-%d %H:%M} UTC, the book's session is {day}{closed}: give the "
+            "positions after the close of that session."
         )
     if until is not None and positions.as_of > until:
         raise SettingsError(
@@ -417,7 +419,8 @@ def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) 
             f"made until `gatecast halt {store.folder} --release --by WHO --reason TEXT`."
         )
     refuse_to_come(inputs.positions, now)
-    _refuse_open_orders(blotter, inputs)
+    _refuse_filled_since(blotter, inputs)
+    _refuse_open_orders(blotter, inputs, now)
     left = [one for one in blotter.breaks(inputs.account, inputs.positions) if one.reason is None]
     if left and halt is None:
         raise StoreError(
@@ -438,10 +441,36 @@ def refuse_to_come(positions: Positions, now: datetime) -> None:
         raise SettingsError(f"the positions are of {positions.day}, which is to come: correct `as_of`.")
 
 
-def _refuse_open_orders(blotter: Blotter, inputs: _Inputs) -> None:
-    """Raises `SettingsError` for open orders of gatecast's that say more than is left of them."""
+def _refuse_filled_since(blotter: Blotter, inputs: _Inputs) -> None:
+    """Raises `SettingsError` for positions of before a fill: what was filled would be ordered again."""
+    as_of = inputs.positions.as_of
+    since = [one for one in blotter.fills(inputs.account) if one.time > as_of]
+    if since:
+        last = max(since, key=lambda one: one.time)
+        raise SettingsError(
+            f"the positions are of {as_of:%Y-%m-%d %H:%M} UTC, before the fill {last.fill_id} of {last.symbol!r} at "
+            f"{last.time:%Y-%m-%d %H:%M} UTC: give the positions after it."
+        )
+
+
+def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> None:
+    """Raises `SettingsError` where orders that were exported may be open and nothing is said of them, and for open ones
+    that say more than is left of them."""
     exported, filled = blotter.exported(inputs.account), blotter.filled(inputs.account)
-    for name, (symbol, left) in inputs.open_orders.items():
+    unsaid = [
+        (order, rest) for name, (_, order, _) in exported.items()
+        if datetime.fromisoformat(order["send_before"]) >= now
+        and (rest := order["units"] - filled.get(name, 0.0)) > ROUNDING * order["units"]
+    ]  # fmt: skip
+    if unsaid and inputs.open_orders is None:
+        order, rest = unsaid[0]
+        more = f" and {len(unsaid) - 1} more" if len(unsaid) > 1 else ""
+        raise SettingsError(
+            f"the order {order['order_id']} to {order['side']} {order['symbol']!r}{more} was exported and may be open "
+            f"until {order['send_before'][:16]} UTC, {rest:g} units are not filled: cancel it or not, and say what is "
+            "open now with --open-orders; where nothing is, its file has the line `# positions: 0`."
+        )
+    for name, (symbol, left) in (inputs.open_orders or {}).items():
         if name not in exported:
             continue
         order = exported[name][1]

@@ -70,6 +70,12 @@ class Desk:
         return moment_of(micros) if micros else None
 
     @property
+    def close(self) -> datetime | None:
+        """When the session was over, UTC: the latest close of a name that had a bar in it; None where none had."""
+        micros = int(self.bars[self.until > 0].max(initial=0))
+        return moment_of(micros) if micros else None
+
+    @property
     def last_cut_off(self) -> datetime | None:
         """The latest of the cut-offs; None where no name had a bar."""
         return max((one for place in range(len(self.names)) if (one := self.cut_off(place))), default=None)

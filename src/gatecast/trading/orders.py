@@ -142,26 +142,24 @@ class Breach:
         return asdict(self)
 
 
-def order_id(account: str, session: date, symbol: str, target_units: float, purpose: str = "") -> str:
+def order_id(account: str, session: date, symbol: str, target_units: float) -> str:
     """The id of an order: the same account, session, symbol and target give the same, so that sending twice is seen.
-
-    `purpose`: what sets the orders of a halt apart from the book's.
 
     >>> order_id("main", date(2024, 1, 2), "SPY", 100.0)
     'fcca8232b37317a7'
     """
-    parts = [account, session.isoformat(), symbol, repr(float(target_units)), purpose]
+    parts = [account, session.isoformat(), symbol, repr(float(target_units)), ""]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:ID_LENGTH]
 
 
 def orders_of(
-    desk: Desk, sized: Sized, held: FloatArray, open_units: FloatArray, account: str, settings: OrderSettings, *,
-    purpose: str = "",
+    desk: Desk, sized: Sized, held: FloatArray, open_units: FloatArray, account: str, settings: OrderSettings
 ) -> tuple[Order, ...]:  # fmt: skip
     """The orders of a session, one a symbol that is traded, by symbol.
 
     `held`, `open_units`: (names,) units; `sized` was made of their sum. What an order and open ones add to what is held
-    is the target: units = target - held - open. Raises `SettingsError` for a target that is no number.
+    is the target: units = target - held - open. Raises `SettingsError` for a target that is no number, and where no
+    limit price is within the collar.
     """
     commission, spread, impact = desk.costs(sized.trades)
     found = []
@@ -172,14 +170,17 @@ def orders_of(
             raise SettingsError(f"{symbol!r}: an order of {trade:g} units without a next open cannot be placed.")
         close, value = float(desk.price[place]), abs(trade) * float(desk.view.price[place])
         target = float(held[place] + open_units[place]) + trade
+        try:
+            limit = limit_price(close, trade > 0, settings.collar, float(desk.instruments.tick[place]))
+        except SettingsError as error:
+            raise SettingsError(f"{symbol!r}: {error} Or leave it out with --without {symbol}.") from None
         paid = [round(float(one[place]), MONEY_DIGITS) for one in (commission, spread, impact)]
         cost = math.fsum(paid)
         found.append(
             Order(
-                order_id=order_id(account, desk.day, symbol, target, purpose), symbol=symbol,
+                order_id=order_id(account, desk.day, symbol, target), symbol=symbol,
                 side="buy" if trade > 0 else "sell", units=abs(trade), order_type="limit",
-                limit_price=limit_price(close, trade > 0, settings.collar, float(desk.instruments.tick[place])),
-                currency=desk.instruments.currency[place], time_in_force=settings.time_in_force,
+                limit_price=limit, currency=desk.instruments.currency[place], time_in_force=settings.time_in_force,
                 send_before=send_before, last_close=close, held=float(held[place]), open_units=float(open_units[place]),
                 target_units=target,
                 value=round(value, MONEY_DIGITS), commission=paid[0], spread=paid[1], impact=paid[2],
@@ -194,15 +195,25 @@ def orders_of(
 def limit_price(close: float, buys: bool, collar: float, tick: float = 0.0) -> float:
     """The worst price at which an order is filled: the close and a share of it, rounded toward the close.
 
-    `tick`: least step of the price; 0: six digits are kept.
+    `tick`: least step of the price; 0: six digits are kept, and more where the collar is narrower than they are.
+    Raises `SettingsError` for a close that is not above 0, and where no step lies between it and the worst price.
 
     >>> limit_price(101.2345678, True, 0.05), limit_price(101.2345678, False, 0.05)
     (106.296, 96.1729)
     """
+    if not 0 < close < math.inf:
+        raise SettingsError(f"close = {close:g}: expected a price above 0. Correct its bars.")
     worst = close * (1 + collar if buys else 1 - collar)
-    step = tick if tick > 0 else 10.0 ** (math.floor(math.log10(worst)) - PRICE_DIGITS + 1)
+    finest = min(math.floor(math.log10(worst)) - PRICE_DIGITS + 1, math.floor(math.log10(close * collar)))
+    step = tick if tick > 0 else 10.0**finest
     count = math.floor(worst / step + SLACK) if buys else math.ceil(worst / step - SLACK)
-    return float(f"{count * step:.12g}")
+    price = float(f"{count * step:.12g}")
+    if (price - close if buys else close - price) < -SLACK * close or price <= 0:
+        raise SettingsError(
+            f"no step of {step:g} lies between the close {close:.6g} and {worst:.6g}, {collar:.1%} away, so that no "
+            "limit price is within the collar: correct its tick, or widen `collar` in [orders]."
+        )
+    return price
 
 
 def _reason(sized: Sized, place: int, target: float) -> str:
