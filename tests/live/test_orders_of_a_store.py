@@ -622,7 +622,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     "the open has passed": (lambda d: d.orders(d.held(), after=timedelta(days=4)), "the prices are stale"),
     "approved too late": (approved_late, "has passed"),
     "approved by nobody": (
-        lambda d: d.do("approve", d.orders(d.held(), "--json").json["id"], "--by", " "), "say who it is",
+        lambda d: d.do("approve", d.orders(d.held(), "--json").json["id"], "--by", " "), "it is empty",
     ),
     "unknown orders": (lambda d: d.do("approve", "0123456789abcdef", "--by", "ann"), "were proposed"),
     "not exported, and again": (
@@ -659,7 +659,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
                    d.orders(d.held(), "--out", d.folder / "held.csv"))[1],
         "is there already and something else",
     ),
-    "halted without a reason": (lambda d: d.do("halt", "--by", "ann", "--reason", " "), "say why"),
+    "halted without a reason": (lambda d: d.do("halt", "--by", "ann", "--reason", " "), "it is empty"),
     "the clock went back": (lambda d: d.orders(d.held(), after=-timedelta(days=2)), "before the store's newest record"),
 }  # fmt: skip
 
