@@ -407,7 +407,10 @@ def _closes(
     `times`: see `_in_time`. `decided`: see `sessions_by`.
     """
     last = bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
-    found = [moment_of(seen) if seen else close for seen, close in zip(times.max(axis=1).tolist(), last, strict=True)]
+    found = [
+        moment_of(seen) if seen else close
+        for seen, close in zip(times.max(axis=1, initial=0).tolist(), last, strict=True)
+    ]
     return [min(close, decided.get(day, close)) for day, close in zip(days, found, strict=True)]
 
 
