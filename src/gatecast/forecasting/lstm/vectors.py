@@ -172,6 +172,18 @@ def _tile(vectors: int) -> Any:
 
 
 @intrinsic
+def _move(typing_context, source, target):  # type: ignore[no-untyped-def]
+    """LANES floats from one address to another."""
+
+    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        lanes = Lanes(builder)
+        lanes.store(lanes.load(arguments[0]), arguments[1])
+        return context.get_dummy_value()
+
+    return _of_addresses(2), build
+
+
+@intrinsic
 def _turn(typing_context, source, source_row, target, target_row):  # type: ignore[no-untyped-def]
     """Target = source transposed, LANES x LANES floats, by swapping half blocks in registers log2(LANES) times."""
 
@@ -255,6 +267,7 @@ def _fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
 
 wide_tile, narrow_tile = _tile(VECTORS), _tile(1)
+move: Any = _move
 turn: Any = _turn
 cell: Any = _cell
 cell_back: Any = _cell_back
