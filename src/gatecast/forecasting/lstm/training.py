@@ -139,12 +139,10 @@ def train_network(
     cold = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
     cold["head.b"] = first_forecasts(table[train], settings)
     kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
-    engine: Engine = kind(settings, inputs, table, cold, seed, counts)
+    engine: Engine = kind(settings, inputs, table, cold if start is None else start, seed, counts)
     shuffle = np.random.default_rng(seed)
     checks = make_chunks(validation, settings.lookback, chunk)
-    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, chunk))  # of the mean, warm or cold
-    if start is not None:
-        engine = kind(settings, inputs, table, start, seed, counts)
+    unlearned = PLATEAU * first_loss(settings, inputs, table, train, counts)
     length = chunk if settings.training == "chunks" else 1
     best, best_loss, best_epoch, waiting = cold, np.inf, -1, -1
     train_losses: list[float] = []
@@ -169,6 +167,21 @@ def train_network(
         if epoch - max(best_epoch, waiting) >= settings.patience:
             break
     return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
+
+
+def first_loss(
+    settings: Recipe, inputs: FloatArray, table: FloatArray, train: IntArray, counts: FloatArray | None = None
+) -> float:
+    """The mean loss a label of `first_forecasts`: a head's weights begin at zero, so that the smallest network says it.
+
+    Its rows are summed in the order of the chunks of the network itself.
+    """
+    smallest = settings.replace(units=16, layers=1, selection=False)
+    weights = initial_weights(smallest, inputs.shape[1], table.shape[1], 0)
+    weights["head.b"] = first_forecasts(table[train], settings)
+    kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
+    engine = kind(smallest, inputs, table, weights, 0, counts)
+    return engine.check(make_chunks(train, settings.lookback, settings.labels(len(train))))
 
 
 def first_forecasts(answers: FloatArray, settings: Recipe) -> NDArray[np.float32]:
@@ -400,7 +413,7 @@ def predict_windows(weights: Weights, settings: Recipe, inputs: FloatArray, ends
     """(rows, outputs) from exactly the last T bars of each row; a row's bytes depend on nothing else."""
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs, settings.selection)
-    batch = 4 if len(ends) <= 4 else 32
+    batch = 4 if len(ends) <= 4 else 8  # wider gains nothing, and pads more
     work = module.workspace(shape, settings.lookback, batch, 1)
     result = np.zeros((len(ends), outputs), np.float32)
     module.predict(flatten(shape, weights), work, np.ascontiguousarray(inputs), ends, settings.layers, result)
