@@ -10,13 +10,13 @@ of one tile share a few sets of the first cache, and push each other out of it.
 from __future__ import annotations
 
 from gatecast.forecasting.lstm.machine_code import compiled
-from gatecast.forecasting.lstm.vectors import LANES, ROWS, VECTORS, move, narrow_tile, turn, wide_tile
+from gatecast.forecasting.lstm.vectors import LANES, ROWS, VECTORS, move, narrow_tile, of_integers, turn, wide_tile
 
 BLOCK = LANES * VECTORS
 PANEL = 64  # columns, a multiple of every BLOCK
 
 
-@compiled()
+@compiled(of_integers(12))
 def gemm(a, a_row, a_step, b, b_rows, c, c_row, rows, columns, steps, start, start_row):  # type: ignore[no-untyped-def]
     """C (rows, columns) = start + A (rows, steps) · B (steps, columns), float32.
 
@@ -41,7 +41,7 @@ def gemm(a, a_row, a_step, b, b_rows, c, c_row, rows, columns, steps, start, sta
             column += BLOCK if wide else LANES
 
 
-@compiled()
+@compiled(of_integers(4))
 def pack(source, rows, columns, target):  # type: ignore[no-untyped-def]
     """Target = source in panels: `PANEL` columns of all rows, then the next; the last may be narrower.
 
@@ -55,7 +55,7 @@ def pack(source, rows, columns, target):  # type: ignore[no-untyped-def]
                 move(source + 4 * (row * columns + panel + column), begin + 4 * (row * width + column))
 
 
-@compiled()
+@compiled(of_integers(4))
 def transpose(source, rows, columns, target):  # type: ignore[no-untyped-def]
     """Target (columns, rows), in panels, = source (rows, columns), contiguous floats; both are multiples of 16."""
     for row in range(0, rows, LANES):

@@ -21,7 +21,7 @@ import numpy as np
 from gatecast.forecasting.lstm.gemm import PANEL, gemm, pack, transpose
 from gatecast.forecasting.lstm.machine_code import compiled
 from gatecast.forecasting.lstm.selection import PACE
-from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
+from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma, of_integers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,7 +152,7 @@ def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
     return Work(np.zeros(wide, np.float32) if shape.selection else buffers["inputs"], **buffers)
 
 
-@compiled()
+@compiled(of_integers(7))
 def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore[no-untyped-def]
     """The cell at one step of all runs; addresses of contiguous (batch, units) and (batch, 4 units)."""
     for r in range(batch):
@@ -163,7 +163,7 @@ def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore
             )
 
 
-@compiled()
+@compiled(of_integers(8))
 def _step_back(gates, before, squashed, above, carry, bias, batch, units):  # type: ignore[no-untyped-def]
     """`_step` backward."""
     for r in range(batch):
@@ -488,13 +488,14 @@ def check(flat, work, task, binary, chunks, order, layers, lookback):  # type: i
 def predict(flat, work, data, ends, layers, result):  # type: ignore[no-untyped-def]
     """Result (rows, outputs) from exactly the last `work.inputs.shape[0]` bars of each row and a zero state."""
     lookback, batch, _ = work.inputs.shape
+    labels = work.forecast.shape[0]  # 1, and no literal, for which `forward` would be compiled once more
     for begin in range(0, ends.size, batch):
         for r in range(batch):
             end = ends[min(begin + r, ends.size - 1)]
             for s in range(lookback):
                 for j in range(data.shape[1]):
                     work.raw[s, r, j] = data[end - lookback + 1 + s, j]
-        forward(flat, work, layers, 1, 1.0, np.uint32(0))
+        forward(flat, work, layers, labels, 1.0, np.uint32(0))
         for r in range(min(batch, ends.size - begin)):
             for j in range(result.shape[1]):
                 result[begin + r, j] = work.forecast[0, r, j]

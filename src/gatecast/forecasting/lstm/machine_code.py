@@ -49,8 +49,11 @@ class UnsafeFolderError(Exception):
     """A folder, or a file in it, that others could have written: what is wrong, and what to do."""
 
 
-def compiled(*, inline: bool = False) -> Callable[[Any], Any]:
+def compiled(signature: Any = None, *, inline: bool = False) -> Callable[[Any], Any]:
     """A decorator that compiles a function of this folder with Numba for one thread, without the interpreter's lock.
+
+    `signature`: the one that it has, compiled as its module is imported. Without it, every mix of types that it is
+    called with is compiled when it first comes; of addresses and strides these are many, all with the same code.
 
     No fastmath: with it, the last bits depend on what LLVM inlines where, and code fresh from the compiler differs from
     the same code out of the cache. Fused products are asked for by name instead.
@@ -60,6 +63,9 @@ def compiled(*, inline: bool = False) -> Callable[[Any], Any]:
         dispatcher = njit(nogil=True, error_model="numpy", inline="always" if inline else "never")(function)
         if isinstance(dispatcher, Dispatcher):  # without Numba's compiler it is the function itself
             dispatcher._cache = _KernelCache(function)  # type: ignore[attr-defined]
+            if signature is not None:
+                dispatcher.compile(signature)  # type: ignore[no-untyped-call]
+                dispatcher.disable_compile()  # type: ignore[no-untyped-call]
         return dispatcher
 
     return compile_function

@@ -120,7 +120,8 @@ def constant(number: float) -> Any:
     return ir.Constant(VECTOR, [number] * LANES)
 
 
-def _of_addresses(count: int) -> Any:
+def of_integers(count: int) -> Any:
+    """The signature of a function of so many addresses, strides and sizes, which returns nothing."""
     return types.void(*([types.int64] * count))
 
 
@@ -166,7 +167,7 @@ def _tile(vectors: int) -> Any:
                 lanes.store(total, c, (c_row, r), (LANES, v))
             return context.get_dummy_value()
 
-        return _of_addresses(10), build
+        return of_integers(10), build
 
     return tile
 
@@ -180,7 +181,7 @@ def _move(typing_context, source, target):  # type: ignore[no-untyped-def]
         lanes.store(lanes.load(arguments[0]), arguments[1])
         return context.get_dummy_value()
 
-    return _of_addresses(2), build
+    return of_integers(2), build
 
 
 @intrinsic
@@ -204,7 +205,7 @@ def _turn(typing_context, source, source_row, target, target_row):  # type: igno
             lanes.store(rows[r], target, (target_row, r))
         return context.get_dummy_value()
 
-    return _of_addresses(4), build
+    return of_integers(4), build
 
 
 @intrinsic
@@ -225,7 +226,7 @@ def _cell(typing_context, gates, units, before, after, squashed, hidden):  # typ
         lanes.store(lanes.product(o, bounded), hidden)
         return context.get_dummy_value()
 
-    return _of_addresses(6), build
+    return of_integers(6), build
 
 
 @intrinsic
@@ -251,7 +252,7 @@ def _cell_back(typing_context, gates, units, before, squashed, above, carry, bia
         lanes.store(lanes.product(state, f), carry)
         return context.get_dummy_value()
 
-    return _of_addresses(7), build
+    return of_integers(7), build
 
 
 @intrinsic
