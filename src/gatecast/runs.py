@@ -239,6 +239,8 @@ def run(
     began = time.monotonic()
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
+        for model in experiment.panel.values():
+            model.begin()
         reading = experiment.read()
         experiment = experiment.replace(book=experiment.book.priced_in(reading.currencies))
         experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())

@@ -446,7 +446,9 @@ def walk_forward(
         for name, forecaster in forecasters.items():
             for package in forecaster.packages():
                 require(package, f"the model {name!r}")
-    for name, forecaster in forecasters.items():
+    begun = result
+    waiting = {name for name, one in forecasters.items() if refit != "never" and one.begin()}
+    for name, forecaster in sorted(forecasters.items(), key=lambda item: item[0] in waiting):
         own = before if before is not None and name in before.fitted else None
         if before is not None and own is None and refit == "never":
             continue
@@ -461,7 +463,27 @@ def walk_forward(
             if on_fits:
                 on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
         result = _with_forecasts(result, name, own, fits, task)
-    return result
+    return _in_order(result, begun, list(forecasters))
+
+
+def _in_order(forecasts: Forecasts, begun: Forecasts, names: list[str]) -> Forecasts:
+    """The forecasts with the models of `begun` first, then the others as they were named, not as they were fitted.
+
+    Others add them up in this order.
+    """
+
+    def ordered(models: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: models[name] for name in sorted(models, key=lambda one: -1 if one in first else names.index(one))}
+
+    return replace(
+        forecasts,
+        values=ordered(forecasts.values, begun.values),
+        scale=ordered(forecasts.scale, begun.scale),
+        fitted=ordered(forecasts.fitted, begun.fitted),
+        members=ordered(forecasts.members, begun.members),
+        refused=ordered(forecasts.refused, begun.refused),
+        refused_fits=ordered(forecasts.refused_fits, begun.refused_fits),
+    )
 
 
 def _folds(

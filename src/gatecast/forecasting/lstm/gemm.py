@@ -3,8 +3,8 @@
 Every element of a product is one chain of fused multiply-adds over k in order, so that a row's result does not depend
 on the rows beside it, on the width of the vectors, or on the batch.
 
-The right-hand matrix is read in panels of `PANEL` columns, see `pack`: rows of a wide matrix lie so far apart that those
-of one tile share a few sets of the first cache, and push each other out of it.
+The right-hand matrix is read in panels of `PANEL` columns, see `pack`: rows of a wide matrix lie so far apart that
+those of one tile share a few sets of the first cache, and push each other out of it.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def compiled(signature: Any = None, *, inline: bool = False) -> Callable[[Any], 
         if isinstance(dispatcher, Dispatcher):  # without Numba's compiler it is the function itself
             dispatcher._cache = _KernelCache(function)  # type: ignore[attr-defined]
             if signature is not None:
-                dispatcher.compile(signature)  # type: ignore[no-untyped-call]
-                dispatcher.disable_compile()  # type: ignore[no-untyped-call]
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
         return dispatcher
 
     return compile_function

@@ -6,13 +6,16 @@ kernel, and its torch twin.
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gatecast.errors import TrainingError
+from gatecast.forecasting.lstm.recipe import Recipe
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.lstm.network import Network
-    from gatecast.forecasting.lstm.recipe import Recipe
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
@@ -249,6 +251,35 @@ def kernel() -> ModuleType:
 
     say_again(module)
     return module
+
+
+@cache
+def compile_early() -> None:
+    """Starts to compile the kernel in a thread, or to read it from its cache; once a process.
+
+    For who does other work before a network is trained. What fails there fails again, and is said, at its first use;
+    whoever uses the kernel before it is ready waits.
+    """
+    threading.Thread(target=_use_all, name="gatecast-kernel").start()
+
+
+def _use_all() -> None:
+    """Uses each entry of the kernel once; none any more where the program has ended meanwhile."""
+    recipe = Recipe(units=16, layers=1, dropout=0, lookback=10)
+    rows, outputs = np.arange(9, 12), len(recipe.binary_columns)
+    inputs, table = np.zeros((12, 1), np.float32), np.zeros((12, outputs), np.float32)
+    weights = initial_weights(recipe, 1, outputs, 0)
+    chunks = make_chunks(rows, recipe.lookback, recipe.labels(len(rows)))
+    with suppress(Exception):
+        engine = CompiledEngine(recipe, inputs, table, weights, 0)
+        for use in (
+            lambda: engine.check(chunks),
+            lambda: engine.epoch(chunks, np.arange(len(chunks))),
+            lambda: predict_windows(weights, recipe, inputs, rows, outputs),
+        ):
+            if not threading.main_thread().is_alive():
+                return
+            use()
 
 
 class CompiledEngine:
