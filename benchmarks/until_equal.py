@@ -1,7 +1,8 @@
 """Time to quality: both sides stop early on the same rows, each at the best of three learning rates.
 
 The job is that of `engine.py`, but for what is forecast: the log variance over the next 5 bars, which can be learned
-(of returns, nothing to stop at is found by either). Of the 470 labels the last fifth validates, the 5 before it are
+(of returns, nothing to stop at is found by either), and that refits are five months apart, so that each says something
+of its own. Of the 470 labels the last fifth validates, the 5 before it are
 left out. Plain torch and gatecast take turns, refit by refit and rate by rate, on one thread, whose own CPU time
 counts: what else the machine does reaches both. The rate is the one with the least validation loss over all refits, so
 that nothing of the rows that follow is used; the other two are the search, and are told apart. Where a side then loses
@@ -11,7 +12,7 @@ more than a standard error on the 21 bars that follow, its patience is doubled u
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import peers
@@ -21,6 +22,7 @@ from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.training import predict_windows, train_network
 
 RATES = (1e-3, 2.5e-3, 5e-3)
+FIRST, APART = 1000, 105  # bars: 24 refits reach from 2003 to the end of 2012
 EPOCHS, PATIENCE, DOUBLED = 60, 5, 2
 SIDES = ("torch", "gatecast")
 
@@ -64,19 +66,20 @@ def error_of(forecast: np.ndarray, answers: np.ndarray) -> float:
     return float(np.mean((forecast[:, 0] - answers) ** 2))
 
 
-def time_to_quality(starts: Sequence[int], told: Callable[[str], None] = lambda _: None) -> dict:
+def time_to_quality(refits: int, told: Callable[[str], None] = lambda _: None) -> dict:
     """Both sides at their best rate, `ratio_time_to_quality` being seconds a refit of torch over gatecast's."""
     import torch
 
     torch.set_num_threads(1)
-    refits = dict(zip(SIDES, (torch_refit, gatecast_refit), strict=True))
+    starts, sides = range(FIRST, FIRST + refits * APART, APART), (torch_refit, gatecast_refit)
+    refit = dict(zip(SIDES, sides, strict=True))
     for side in SIDES:
-        refits[side](starts[0], RATES[0], 1)  # imports, compiles, or reads the cache
+        refit[side](starts[0], RATES[0], 1)  # imports, compiles, or reads the cache
     found = {side: np.zeros((len(RATES), len(starts), 4)) for side in SIDES}
     for number, start in enumerate(starts):
         for place, rate in enumerate(RATES):
             for side in SIDES:
-                found[side][place, number] = refits[side](start, rate, PATIENCE)
+                found[side][place, number] = refit[side](start, rate, PATIENCE)
         told(f"{number + 1} of {len(starts)} refits")
     best = {side: int(np.argmin(one[:, :, 1].mean(axis=1))) for side, one in found.items()}
     chosen = {side: found[side][best[side]] for side in SIDES}
@@ -88,7 +91,7 @@ def time_to_quality(starts: Sequence[int], told: Callable[[str], None] = lambda 
         worse = "torch" if gap < 0 else "gatecast"
         patience[worse] *= 2
         for number, start in enumerate(starts):
-            chosen[worse][number] = refits[worse](start, RATES[best[worse]], patience[worse])
+            chosen[worse][number] = refit[worse](start, RATES[best[worse]], patience[worse])
         told(f"{worse} with a patience of {patience[worse]}")
     gap, error = difference(chosen)
     seconds = {side: float(one[:, 0].mean()) for side, one in chosen.items()}

@@ -116,7 +116,7 @@ class _KernelCache(NullCache):
 
     @contextmanager
     def _said_where_it_fails(self) -> Iterator[None]:
-        follows = "the networks' kernel is compiled in memory, which takes each process about 15 s."
+        follows = "the networks' kernel is compiled in memory, which takes each process about 10 s."
         sentence = ""
         try:
             yield
