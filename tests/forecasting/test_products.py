@@ -88,3 +88,10 @@ def test_the_first_loss_is_that_of_the_mean_and_of_the_share_of_ones() -> None:
     entropy = -(ones[rows] * np.log(share) + (1 - ones[rows]) * np.log(1 - share)).mean()
     expected = (table[rows, 0] ** 2).mean() + entropy
     assert t.first_loss(settings, inputs, table, rows) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0, -2.5])
+def test_forget_gates_begin_with_their_bias_and_the_other_gates_with_none(bias: float) -> None:
+    weights = t.initial_weights(TINY.replace(layers=2, forget_bias=bias), 3, 1, seed=0)
+    for layer in range(2):
+        np.testing.assert_array_equal(weights[f"{layer}.b"], np.outer([0, bias, 0, 0], np.ones(16)))

@@ -199,7 +199,10 @@ def first_forecasts(answers: FloatArray, settings: Recipe) -> NDArray[np.float32
 
 
 def initial_weights(settings: Recipe, inputs: int, outputs: int, seed: int) -> Weights:
-    """Uniform in ±1/√units, forget bias 1, heads from zero: the first forecast is the mean."""
+    """Uniform in ±1/√units, the forget gates' biases as set, heads from zero: the first forecast is the mean.
+
+    A forget bias of 1 is that of Jozefowicz, Zaremba and Sutskever (2015), ICML 32.
+    """
     draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     units = settings.units
     bound = units**-0.5
@@ -212,7 +215,7 @@ def initial_weights(settings: Recipe, inputs: int, outputs: int, seed: int) -> W
         weights[f"{layer}.wx"] = draw.uniform(-bound, bound, (width, 4, units)).astype(np.float32)
         weights[f"{layer}.wh"] = draw.uniform(-bound, bound, (units, 4, units)).astype(np.float32)
         weights[f"{layer}.b"] = np.zeros((4, units), np.float32)
-        weights[f"{layer}.b"][1] = 1.0
+        weights[f"{layer}.b"][1] = settings.forget_bias
     weights["head.w"] = np.zeros((units, outputs), np.float32)
     weights["head.b"] = np.zeros(outputs, np.float32)
     return weights
