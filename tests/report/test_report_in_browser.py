@@ -70,6 +70,41 @@ def test_the_page_is_whole_offline_and_no_wider_than_the_screen(
     seen.page.close()
 
 
+FAINT = """() => {
+  const parts = (text) => {
+    const found = text.match(/[\\d.]+/g).map(Number);
+    const all = text.startsWith('color(') ? found : found.map((one, i) => i < 3 ? one / 255 : one);
+    return all.length < 4 ? [...all, 1] : all;
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (one) => {
+    for (let at = one; at; at = at.parentElement) {
+      const colour = parts(getComputedStyle(at).backgroundColor);
+      if (colour[3] > 0.9) return colour;
+    }
+    return [1, 1, 1, 1];
+  };
+  const own = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  return [...document.querySelectorAll('body *')]
+    .filter((one) => own(one) && one.checkVisibility() && !one.closest('svg, script, .skip'))
+    .map((one) => {
+      const both = [light(parts(getComputedStyle(one).color)), light(ground(one))].sort((a, b) => a - b);
+      return [one.textContent.trim().slice(0, 40), (both[1] + 0.05) / (both[0] + 0.05)];
+    }).filter(([, ratio]) => ratio < 4.5);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(browser: Any, address: str, scheme: str) -> None:
+    """WCAG 2.1 AA: 4.5 to 1, as the browser computed the colours."""
+    seen = opened(browser, address, scheme=scheme)
+    assert seen.page.evaluate(FAINT) == []
+    seen.page.close()
+
+
 def test_every_picture_says_what_it_shows_and_every_table_has_heads(browser: Any, address: str) -> None:
     seen = opened(browser, address)
     labels = seen.page.evaluate("[...document.querySelectorAll('.plot')].map((one) => one.getAttribute('aria-label'))")

@@ -26,24 +26,25 @@ def course(found: Mapping[str, Any] | None, own: str, beside: str) -> Data | Non
     lines = (found or {}).get("lines") or {}
     line = next((one for name, one in lines.items() if name not in BESIDE), None)
     months = (line or {}).get("months") or []
-    full = max((abs(one) for row in months for one in row["months"] if is_number(one)), default=0.0)
+    full = max((abs(one) for row in months for one in row.get("months") or [] if is_number(one)), default=0.0)
     if found is None or line is None or full == 0:
         return None
     other: Mapping[str, Any] = next((lines[name] for name in lines if name in BESIDE), {})
-    whole = {row["year"]: row["whole"] for row in other.get("months") or []}
+    whole = {row["year"]: row.get("whole") for row in other.get("months") or []}
     names = {"own": own, "beside": beside}
     return {
         "names": names,
-        "months": [{**row, "shades": [shade(value, full) for value in row["months"]]} for row in months],
+        "months": [{**row, "shades": [shade(value, full) for value in row.get("months") or []]} for row in months],
         "drawdowns": line.get("drawdowns") or [],
         "window": found.get("window"),
         "figures": {
             "years": {
-                "names": names, "year": [row["year"] for row in months], "own": [row["whole"] for row in months],
+                "names": names, "year": [row["year"] for row in months], "own": [row.get("whole") for row in months],
                 "beside": [whole.get(row["year"]) for row in months] if whole else None,
             },
-            "rolling": {"names": names, "day": found["day"], "own": line["sharpe"], "beside": other.get("sharpe")}
-            if found.get("day") else None,
+            "rolling": {
+                "names": names, "day": found["day"], "own": line.get("sharpe") or [], "beside": other.get("sharpe"),
+            } if found.get("day") else None,
         },
     }  # fmt: skip
 

@@ -103,7 +103,10 @@ def _rolling(data: Data) -> str:
 
 
 def _years(data: Data) -> str:
-    best, worst = (pick(zip(data["own"], data["year"], strict=True)) for pick in (max, min))
+    known = [(value, year) for value, year in zip(data["own"], data["year"], strict=True) if is_number(value)]
+    if not known:
+        return ""
+    best, worst = max(known), min(known)
     return f"the best year {best[1]} with {percent(best[0])}, the worst {worst[1]} with {percent(worst[0])}."
 
 
