@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -166,7 +166,7 @@ def propose(
             return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
         if not new_account:
             blotter.refuse_new(owner)
-        if not blotter.of("exported", id=made.orders_id):
+        if not blotter.exports(id=made.orders_id):
             _refuse_now(blotter, inputs, made, moment)
         if not blotter.of("proposed", id=made.orders_id):
             part = opened.put_document(content, OrdersFile)
@@ -470,6 +470,7 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
             f"until {order['send_before'][:16]} UTC, {rest:g} units are not filled: cancel it or not, and say what is "
             "open now with --open-orders; where nothing is, its file has the line `# positions: 0`."
         )
+    refuse_withdrawn(blotter, inputs.open_orders or {})
     for name, (symbol, left) in (inputs.open_orders or {}).items():
         if name not in exported:
             continue
@@ -480,6 +481,17 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
             raise SettingsError(
                 f"the open order {name} is {left:+g} {symbol!r}, and of the order that was exported {rest:g} are left "
                 f"to {order['side']} of {order['symbol']!r}: give the orders that are open now."
+            )
+
+
+def refuse_withdrawn(blotter: Blotter, open_orders: Collection[str]) -> None:
+    """Raises `SettingsError` where an order that counts as open was withdrawn: what is ordered would be other than what
+    is sent."""
+    for name in open_orders:
+        if taken := blotter.withdrawal_of(name):
+            raise SettingsError(
+                f"the open order {name} was withdrawn by {taken['by']} at {taken['now'][:16]} UTC: cancel it where it "
+                "was sent, and make the orders again without it."
             )
 
 
@@ -495,7 +507,7 @@ def _in_words(breaks: Sequence[Break]) -> str:
 def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
     """Orders with what became of them."""
     where, name = made.store, made.orders_id
-    if blotter.of("exported", id=name):
+    if blotter.exports(id=name):
         status, said = "exported", "they were exported before: `--again` writes the same file once more."
     elif blotter.of("approved", id=name):
         status, said = "approved", "`--out FILE` writes the file, once."

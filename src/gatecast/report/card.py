@@ -390,8 +390,8 @@ def _other_settings(record: Record, models: Mapping[int, Any]) -> bool:
     return bool(before and mine and mine.parts.get("settings.toml") != before[-1].parts.get("settings.toml"))
 
 
-ORDERED = ("approved", "exported")
-"""Kinds of records by which orders go out."""
+ORDERED = ("approved", "exported", "withdrawn")
+"""Kinds of records by which orders go out, or are taken back."""
 
 
 def _orders(told: Told) -> Section:
@@ -430,6 +430,8 @@ def _overridden(record: Record) -> Iterable[str]:
             yield f"break of {one.get('symbol')} explained: {one['reason']}"
     if record.kind in ("halted", "released", "rollback"):
         yield str(body.get("reason") or "")
+    if record.kind == "withdrawn":
+        yield f"orders {body.get('id')} were withdrawn" + (f": {body['reason']}" if body.get("reason") else "")
     if record.kind == "actions" and body.get("verb") == "resolve":
         yield _change(record, {})
     if record.kind == "exported" and body.get("again"):

@@ -269,6 +269,13 @@ class Exported(OfOrders):
     again: bool = False
 
 
+class Withdrawn(OfOrders):
+    """The export of orders counts no more; they are approved as before it."""
+
+    session: Moment
+    reason: Text = ""
+
+
 class FillsPart(Schema):
     """The artefact of fills."""
 
@@ -325,8 +332,8 @@ class Released(Schema):
 
 
 ORDERS: dict[str, type[Schema]] = {
-    "proposed": Proposed, "approved": Approved, "exported": Exported, "fills": Filled, "reconciled": Reconciled,
-    "halted": Halted, "released": Released,
+    "proposed": Proposed, "approved": Approved, "exported": Exported, "withdrawn": Withdrawn,
+    "fills": Filled, "reconciled": Reconciled, "halted": Halted, "released": Released,
 }  # fmt: skip
 """Kinds of records of what happened to orders."""
 KINDS: dict[str, type[Schema]] = {
