@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from gatecast.live.blotter import Blotter
 from gatecast.store import Store
-from tests.live.conftest import Answer
+from tests.live.conftest import HOUR, Answer
 from tests.live.desk import NEXT_OPEN, Desk, approved_and_exported
 from tests.live.test_book_of_a_store import Feed
 
@@ -64,6 +65,43 @@ def test_flattening_after_an_export_needs_what_is_open_and_counts_it(desk: Desk)
     desk.do("approve", row["id"], "--by", "ann")
     out = ("--open-orders", desk.none_open(), "--out", desk.folder / "flat.csv")
     assert desk.orders(held, *out).status == 0
+
+
+def test_health_and_today_say_who_halted_the_orders_since_when_and_why(desk: Desk) -> None:
+    def told() -> tuple[Any, Any]:
+        checks = desk.do("health", "--json").json["checks"]
+        return next(one for one in checks if one["name"] == "orders"), desk.do("today", "--json").json["halt"]
+
+    assert told() == ({"name": "orders", "level": "ok", "sentence": "no halt is in force."}, None)
+    desk.do("halt", "--by", "ann", "--reason", "odd feed")
+    check, halt = told()
+    said = f"no orders are exported: halted by ann since {desk.close + HOUR:%Y-%m-%d %H:%M} UTC (odd feed)."
+    assert check["level"] == "warning"
+    assert check["sentence"].startswith(f"{said} `gatecast halt ")
+    assert (halt["by"], halt["reason"], halt["flatten"], halt["sentence"]) == ("ann", "odd feed", False, said)
+    assert halt["since"][:16] == f"{desk.close + HOUR:%Y-%m-%dT%H:%M}"
+    assert f"halt: {said}" in desk.do("today").out.splitlines()
+    desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
+    assert told()[0]["sentence"].startswith("only orders that close what is held are exported: halted by ann")
+    desk.do("halt", "--by", "ann", "--reason", "mended", "--release")
+    assert told()[1] is None
+    assert "halt:" not in desk.do("today").out
+
+
+def test_health_and_today_say_since_when_a_symbol_is_restricted(
+    desk: Desk, feed: Feed, closes: list[datetime], month: int
+) -> None:
+    for number, listed in enumerate((["B1_1"], ["B1_0", "B1_1"]), month - 3):
+        feed(number)
+        settings = desk.write(f"{number}.toml", ["[orders]", f"restricted = {json.dumps(listed)}"])
+        made = desk._replace(close=closes[number]).do("retrain", "--settings", settings)
+        assert made.status == 0, made.err
+    today = desk._replace(close=closes[month - 2])
+    since = {one["symbol"]: one["since"][:10] for one in today.do("today", "--json").json["restricted"]}
+    assert since == {"B1_0": str(closes[month - 2].date()), "B1_1": str(closes[month - 3].date())}
+    check = next(one for one in today.do("health", "--json").json["checks"] if one["name"] == "orders")
+    assert check["level"] == "ok"
+    assert f"'B1_1' is left as it is: restricted by the settings since {since['B1_1']}." in check["sentence"]
 
 
 # ── an export is taken back ───────────────────────────────────────────────────────────────────────

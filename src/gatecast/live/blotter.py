@@ -5,6 +5,7 @@ Nothing here writes. All follows from the records, see `store.state.ORDERS`.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,6 +17,7 @@ from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.positions import Fill, Positions
 from gatecast.market.actions import GOES
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
+from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
 from gatecast.trading.money import NEAR
 
@@ -103,6 +105,48 @@ class Blotter:
         """The halt that is in force; None where there is none."""
         last = next((one for one in reversed(self.events) if one["kind"] in ("halted", "released")), None)
         return last if last is not None and last["kind"] == "halted" else None
+
+    @property
+    def halted(self) -> Mapping[str, Any] | None:
+        """The halt that is in force, as it is told: `by` whom, for which `reason`, `since` when (UTC), whether it lets
+        orders pass that close what is held (`flatten`), and the whole as `sentence`; None where there is none."""
+        halt = self.halt
+        if halt is None:
+            return None
+        flatten = bool(halt.get("flatten"))
+        what = "only orders that close what is held are exported" if flatten else "no orders are exported"
+        since = str(halt["now"])
+        sentence = f"{what}: halted by {halt['by']} since {since[:16].replace('T', ' ')} UTC ({halt['reason']})."
+        return {
+            "by": halt["by"], "reason": halt["reason"], "flatten": flatten, "since": since, "sentence": sentence
+        }  # fmt: skip
+
+    @property
+    def restricted(self) -> list[Mapping[str, Any]]:
+        """The symbols that the settings in force restrict: `symbol`, `since` when (UTC) and a `sentence`.
+
+        Settings whose file was pruned say nothing: what they restricted counts from the next ones on.
+        """
+        store, since = self.store, dict[str, str]()
+        listed = {*store.experiment.orders.restricted}
+        for record in store.journal.records() if listed else ():
+            if record.kind in ("created", "settings"):
+                part = record.parts["settings"]
+            elif record.kind in ("accepted", "rollback") and (model := store.state.model(record.body["model"])):
+                part = model.parts.get(SETTINGS, "")
+            else:
+                continue
+            if part and store.artefacts.has(part):
+                table = tomllib.loads(store.artefacts.get(part).decode())
+                own = listed & {*table.get("orders", {}).get("restricted", ())}
+                since = {name: since.get(name, record.now.isoformat()) for name in sorted(own)}
+        return [
+            {
+                "symbol": name, "since": moment,
+                "sentence": f"{name!r} is left as it is: restricted by the settings since {moment[:10]}.",
+            }
+            for name, moment in sorted(since.items())
+        ]  # fmt: skip
 
     @property
     def unexplained(self) -> list[tuple[str, Break]]:

@@ -144,22 +144,20 @@ class Risk:
 class Morning:
     """See `morning`. `findings`: see `evaluation.findings.Finding.to_dict`; of those of the record up to the refit in
     force `until` is its cutoff. `breaks`: account, symbol, units `expected` and `found`, of positions that are not what
-    was expected and that nobody has explained. `halt`: of the orders, `by` whom and for which `reason`; None without
-    one. `closes`: of the book on record, of which findings are made.
+    was expected and that nobody has explained. `closes`: of the book on record, of which findings are made.
     """
 
     risk: Risk
     record: LiveRecord
     findings: Sequence[Mapping[str, Any]] = ()
     breaks: Sequence[Mapping[str, Any]] = ()
-    halt: Mapping[str, Any] | None = None
     closes: int = LEAST_CLOSES
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "risk": self.risk.to_dict(), "record": self.record.to_dict(), "findings": list(self.findings),
-            "breaks": list(self.breaks), "halt": self.halt, "closes": self.closes,
+            "breaks": list(self.breaks), "closes": self.closes,
         }  # fmt: skip
 
     @property
@@ -171,8 +169,7 @@ class Morning:
             f"{one['found']:,.6g}. Explain it with `gatecast reconcile` before new orders."
             for one in self.breaks
         ]
-        halt = [f"halt: no orders leave, by {self.halt['by']}: {self.halt['reason']}"] if self.halt else []
-        return [*self.record.sentences, *(said or [self._none]), *breaks, *halt]
+        return [*self.record.sentences, *(said or [self._none]), *breaks]
 
     @property
     def _none(self) -> str:
@@ -228,10 +225,8 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         *_of_figures(told, holdings),
     ]
     every = [*(one.to_dict() for one in heaviest_first(found)), *_of_record(store, scores)]
-    blotter = Blotter(store)
-    breaks = [{"account": account, **one.to_dict()} for account, one in blotter.unexplained]
-    halt = blotter.halt and {name: blotter.halt.get(name) for name in ("by", "reason", "flatten")}
-    return Morning(risk, live_record(store, bars, verdict, told), every, breaks, halt, len(told))
+    breaks = [{"account": account, **one.to_dict()} for account, one in Blotter(store).unexplained]
+    return Morning(risk, live_record(store, bars, verdict, told), every, breaks, len(told))
 
 
 # ── what the book may lose ────────────────────────────────────────────────────────────────────────
