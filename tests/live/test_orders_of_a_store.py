@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gatecast.live import proposed_orders
+from gatecast.live import proposed_orders, update
 from gatecast.live.book import holdings_of
 from gatecast.live.settling import fills as store_fills
 from gatecast.live.settling import halt
@@ -171,3 +172,52 @@ def test_functions_do_what_the_commands_do(desk: Desk) -> None:
     done = store_fills(desk.store, desk.fills(rows, desk.close + NEXT_OPEN), now=desk.close + NEXT_OPEN)
     assert (done.new, done.account) == (2, "A1")
     assert "nothing is exported" in halt(desk.store, by="ann", reason="a test", now=desk.close + NEXT_OPEN)
+
+
+def test_a_store_that_caught_up_gives_the_files_of_one_updated_daily(
+    desk: Desk, closes: list[datetime], month: int, bars: pl.DataFrame
+) -> None:
+    """Five sessions at once, a first one of a month among them, and one by one; the rows say when they were known."""
+    other = desk._replace(store=desk.folder / "other")
+    shutil.copytree(desk.store, other.store)
+    last, held = month + 1, {"B1_0": 100, "B1_1": -20}
+    own = bars.filter(pl.col("time").is_between(closes[month - 3], closes[last]))
+    own = own.with_columns(known_at=pl.col("time") + HOUR / 2)
+    update(desk.store, own, now=closes[last] + HOUR)
+    for number in range(month - 3, last + 1):
+        update(other.store, own.filter(pl.col("time") == closes[number]), now=closes[number] + HOUR)
+    caught, daily = (
+        {session: part for one in Store.open(of.store).state.issued for session, part in one.desks.items()}
+        for of in (desk, other)
+    )
+    assert caught == daily  # names of files are hashes of what is in them
+    assert len(caught) == 6
+    before = Store.open(desk.store).state.number
+    for number in range(month - 3, last):
+        files = [
+            of.orders(of.held(held), "--as-of", of.day, "--format", form, after=timedelta(days=30)).out
+            for form in ("csv", "json")
+            for of in (desk._replace(close=closes[number]), other._replace(close=closes[number]))
+        ]
+        assert files[0] == files[1] != ""
+        assert files[2] == files[3] != ""
+        assert f"session {closes[number].date()}" in files[0]
+    assert Store.open(desk.store).state.number == before
+    assert [one for one in Store.faults(desk.store) if not one.is_harmless] == []
+    store = Store.open(desk.store)
+    store.snapshot(closes[last] + 2 * HOUR)
+    assert Store.open(desk.store).state.issued == store.state.issued
+
+
+def test_sessions_whose_bars_came_after_their_opens_have_a_file_without_orders(
+    desk: Desk, feed: Feed, closes: list[datetime], month: int
+) -> None:
+    """Nobody knew them when they could be traded on: the book has held on."""
+    feed(month - 3, month - 1)
+    for number in (month - 3, month - 2):
+        day = desk._replace(close=closes[number])
+        made = day.orders(day.held({"B1_0": 100}), "--as-of", day.day, "--json", after=timedelta(days=30)).json
+        assert (made["session"], made["status"], made["orders"]) == (day.day, "computed", [])
+        assert "it has no trade at this close" in made["notes"][0]
+    last = desk._replace(close=closes[month - 1])
+    assert last.orders(last.held({"B1_0": 100}), "--json").json["orders"]

@@ -148,8 +148,8 @@ def propose(
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
-        issued, is_past = _session(opened, as_of)
-        desk, settings = opened.desk_of(str(issued.desk))
+        issued, part, is_past = _session(opened, as_of)
+        desk, settings = opened.desk_of(part)
         named = read_restricted(restricted) if restricted is not None else frozenset()
         owner = account_of(held, account)
         open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
@@ -205,8 +205,8 @@ class _Inputs:
     is_known: bool
 
 
-def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
-    """The record of the newest session of the book up to a day, and whether there is a newer one.
+def _session(store: Store, as_of: date | None) -> tuple[Issued, str, bool]:
+    """The record of the newest session of the book up to a day, its desk, and whether there is a newer one.
 
     Raises `StoreError` where there is none, and for one that has no desk.
     """
@@ -216,17 +216,22 @@ def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
             f"{store.folder} has no book yet: `gatecast retrain {store.folder}` makes the model that decides on it."
         )
     newest = max(one.session[:10] for one in issued)
-    found = [one for one in issued if as_of is None or one.session[:10] <= str(as_of)]
+    decided = [
+        (session[:10], session == one.session, one, part)
+        for one in issued for session, part in {one.session: None, **one.desks}.items()
+    ]  # fmt: skip
+    found = [one for one in decided if as_of is None or one[0] <= str(as_of)]
     if not found:
-        first = min(one.session[:10] for one in issued)
+        first = min(session for session, *_ in decided)
         raise StoreError(f"{store.folder}: the book decided nothing up to {as_of}; its first session is {first}.")
-    last = max(found, key=lambda one: (one.session[:10], one.record))
-    if last.desk is None:
+    # of one that was decided again with a later session the desk that orders were made of at its own
+    session, _, last, part = max(found, key=lambda one: (*one[:2], one[2].record))
+    if part is None:
         raise StoreError(
-            f"{store.folder}: the session {last.session[:10]} was decided by a version of gatecast that kept nothing "
-            "for orders. The next `gatecast update` does."
+            f"{store.folder}: the session {session} was decided by a version of gatecast that kept nothing for orders. "
+            "The next `gatecast update` does."
         )
-    return last, last.session[:10] < newest
+    return last, part, session < newest
 
 
 def account_of(positions: Positions, asked: str | None) -> str:
