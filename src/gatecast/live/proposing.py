@@ -249,7 +249,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     """The orders and what they were made of. Raises `SettingsError` for positions that cannot be acted on."""
     positions = inputs.positions
     flatten = inputs.halt is not None and bool(inputs.halt.get("flatten"))
-    ahead = _refuse_other_moment(desk, inputs)
+    ahead, splits = _refuse_other_moment(desk, inputs)
     if positions.currency not in ("", desk.money.currency):
         raise SettingsError(
             f"the positions are in {positions.currency}, the book is in {desk.money.currency}: give them, and the "
@@ -268,8 +268,8 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
     number = int(inputs.halt["record"]) if flatten and inputs.halt else None
-    orders = orders_of(desk, sized, units, open_units, inputs.account, settings)
-    found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted)
+    orders = orders_of(desk, sized, units, open_units, inputs.account, settings, splits)
+    found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted, splits)
     found += _odd_capital(desk, inputs)
     if flatten:
         found = tuple(one for one in found if not one.soft or one.name == "restricted")
@@ -339,20 +339,35 @@ def _grouped(why_not: Mapping[str, str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
-    """Symbol -> why it is not traded: its units change before the next fill.
+def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> tuple[dict[str, str], dict[str, float]]:
+    """Symbol -> why it is not traded, where it becomes something else before the next fill, and where an order of it is
+    open at a split; symbol -> what a split before the next fill makes of one unit, of all others.
 
     Raises `SettingsError` for positions of before the session, or of after its next open, and for units that are not
     those of its prices.
     """
     positions, day = inputs.positions, desk.day
     close, until = desk.close, desk.last_cut_off
-    said, ahead = positions.splits_until or positions.day, dict[str, str]()
-    named = {*positions.units, *(symbol for symbol, _ in (inputs.open_orders or {}).values())}
+    said, ahead, splits = positions.splits_until or positions.day, dict[str, str](), dict[str, float]()
+    are_open = {symbol for symbol, _ in (inputs.open_orders or {}).values()}
+    named = {*positions.units, *are_open}
     rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
     for row in rows.iter_rows(named=True):
         symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
-        if symbol not in named or (row["value"] == 1 and row["kind"] in LEVELS):
+        if symbol not in desk.names or (row["value"] == 1 and row["kind"] in LEVELS):
+            continue
+        opens = desk.cut_off(desk.names.index(symbol)) or until
+        if opens is not None and day < then <= opens.date():
+            when = f"a {kind} comes on {then}, before the order could be filled"
+            if row["kind"] != "split":
+                ahead[symbol] = f"{when}, and what its units and prices are after it is not known: not traded today."
+            elif symbol in are_open:
+                ahead[symbol] = f"{when}, and what it makes of the open orders is not known: not traded today."
+            elif symbol in named and said >= then:
+                ahead[symbol] = f"{when}, and whether the units of {said} have it is not known: not traded today."
+            else:
+                splits[symbol] = splits.get(symbol, 1.0) * row["value"]
+        if symbol not in named:
             continue
         what = f"{symbol!r} had a {kind} ({row['value']:g}) on {then}"
         if said < then <= day or (then == positions.day == day and positions.splits_until is None):
@@ -365,8 +380,6 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
                 f"{what}, after the newest prices ({day}), and the units have it already: bring the bars of {then} "
                 "with `gatecast update` first."
             )
-        if until is not None and day < then <= until.date():
-            ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: not traded today."
     if positions.day < day if close is None else positions.as_of + INSTANT < close:
         closed = "" if close is None else f", which closed at {close:%Y-%m-%d %H:%M} UTC"
         raise SettingsError(
@@ -379,7 +392,7 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
             f"({until:%Y-%m-%d %H:%M} UTC): bring the bars since with `gatecast update`, or give positions of before "
             "it, with their time."
         )
-    return ahead
+    return ahead, {symbol: ratio for symbol, ratio in splits.items() if symbol not in ahead}
 
 
 def _refuse_odd_values(
