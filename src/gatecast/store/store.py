@@ -23,6 +23,7 @@ import tomllib
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -248,6 +249,25 @@ class Store:
                 )
             about = upgrade(place)
         return cls(place, about, machine)
+
+    def as_of(self, moment: datetime) -> Store:
+        """The store after its records up to a moment, to be read only, with the bars that had come by then.
+
+        Where files of them were pruned since, all bars of now take their place, each with its moment. Raises
+        `StoreError` where it had no record yet.
+        """
+        refuse_naive(moment)
+        records = [one for one in self.journal.records() if not self._lost or one.number < self._lost]
+        last = max((one.number for one in records if one.now <= moment), default=0)
+        if not last:
+            first = f"{records[0].now:%Y-%m-%d %H:%M}"
+            raise StoreError(f"{self.folder} had no record by {moment:%Y-%m-%d %H:%M} UTC; its first is of {first}.")
+        found, now = copy(self), self.state
+        found.state = State().after_all(records[:last])
+        if not all(found.artefacts.has(one.part) for one in found.state.bars):
+            found.state = found.state.model_copy(update={"bars": now.bars})
+        found.bars = History(found.artefacts, lambda: found.state, found._bars_that_came)
+        return found
 
     def _read(self) -> tuple[Journal, State, int | None]:
         """The journal, the state, and the number of the first record whose files are lost.
