@@ -20,7 +20,8 @@ from rich.console import Console
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
-from gatecast.live.morning import Morning, Risk
+from gatecast.live.exposure import Risk
+from gatecast.live.morning import Morning
 from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
 from gatecast.live.today import Today
 from gatecast.store import Store
