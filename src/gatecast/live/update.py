@@ -227,7 +227,7 @@ def update(
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
-        known_actions, made = _actions_with(opened, reading.actions, moment), list[Made | None]()
+        known_actions, made = _actions_with(opened, reading.actions, tables.actions, moment), list[Made | None]()
         if len(splits_now := _splits_told(opened, known, reading, moment)) and len(fresh):
             known_actions = pl.concat([known_actions, splits_now]).sort("symbol", "kind", "date")
             opened.set_actions(known_actions, moment)  # before the bars, which are stored as they were traded
@@ -484,13 +484,17 @@ def of_store(text: str) -> str:
     return text.replace("the run", "the store")
 
 
-def _actions_with(store: Store, found: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """The actions of a store, with those that it does not know yet and that leave the level of prices as it is."""
+def _actions_with(store: Store, found: pl.DataFrame, tables: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The actions of a store, with those that it does not know yet and that leave the level of prices as it is.
+
+    `tables`: as they were given, with `known_at` where they say it.
+    """
     known = store.actions
     new = found.filter(~pl.col("kind").is_in(LEVELS)).join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    every = join_actions(known, known_since_told(store, new, now)) if len(new) else known
+    said = tables.filter(pl.col("known_at").is_not_null())
+    every = join_actions(known, known_since_told(store, new, now, said)) if len(new) else known
     return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
 
 

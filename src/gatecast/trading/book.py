@@ -202,14 +202,14 @@ class Sessions:
 
 def sessions_by(
     facts: Facts, settings: Book, *, level: Level = "first", default_ends: bool = True,
-    decided: Mapping[date, datetime] | None = None,
+    decided: Mapping[date, tuple[datetime, datetime]] | None = None,
 ) -> Sessions:  # fmt: skip
     """The bars of all classes, session by session, as they were traded: not adjusted for splits.
 
-    `decided`: session -> the newest close that was seen when it was decided, of sessions that stay as they are: what
-    became known after that is booked later, whatever bars of the session came since. `level`: which bars are on the
-    level that splits brought all to; of a store "first", of a file that was read "newest". `default_ends`: whether a
-    symbol that ends on terms that nobody knows is booked on the usual ones, else at no loss.
+    `decided`: session -> the first and the newest close that were seen when it was decided, of sessions that stay as
+    they are: what became known after that is booked later, whatever bars of the session came since. `level`: which
+    bars are on the level that splits brought all to; of a store "first", of a file that was read "newest".
+    `default_ends`: whether a symbol that ends on terms that nobody knows is booked on the usual ones, else at no loss.
     """
     last_bars = dict(facts.bars.group_by("symbol").agg(session_date(pl.col("time")).max()).iter_rows())
     classes = dict(facts.bars.group_by("symbol").agg(pl.col("asset_class").first()).sort("symbol").iter_rows())
@@ -234,13 +234,13 @@ def sessions_by(
     grid = replace(grid, fill=grid.fill * raw, close=grid.close * raw)
     outside, inside = ~_of_sessions(is_inside(bars), bars, grid), _of_sessions(stays_inside(bars), bars, grid)
     ends = _sold_ends(facts.ends.filter(pl.col("symbol").is_in(grid.symbols)), inside, grid)
-    closes = _closes(bars, times, grid.days, decided or {})
-    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), closes)
+    first, closes = _closes(bars, times, grid.days, decided or {})
+    events = events_of(actions, grid.days, ends, terms.rolls_of(grid.symbols), closes, first)
     events = {day: tuple(_at_close(one, day, grid) for one in booked) for day, booked in events.items()}
     _add_rolls(returns, events, grid)
-    _add_given(returns, actions, closes, split, instruments, grid)
+    _add_given(returns, actions, first, split, instruments, grid)
     total = returns.copy()
-    _add_given(total, actions, closes, split, instruments, grid, late=True)
+    _add_given(total, actions, first, split, instruments, grid, late_until=closes[-1] if closes else None)
     more = dict[date, list[Event]]()
     for row, column in _starts(bars, facts.starts[own], grid):
         # another instrument under the name ends the old one for good
@@ -350,13 +350,14 @@ def _add_rolls(returns: FloatArray, events: Mapping[date, Sequence[Event]], grid
 
 
 def _add_given(
-    returns: FloatArray, actions: pl.DataFrame, closes: Sequence[datetime], split: FloatArray,
-    instruments: Instruments, grid: Grid, *, late: bool = False,
+    returns: FloatArray, actions: pl.DataFrame, first: Sequence[datetime], split: FloatArray,
+    instruments: Instruments, grid: Grid, *, late_until: datetime | None = None,
 ) -> None:  # fmt: skip
     """Returns of the first session at or after an action with what it gives: money, or units of a spin-off.
 
-    Of what is known at the session's close; `late`: of what became known later, by the last close. Units count at their
-    close in it, else at the newest before; without either, and in another currency, the return is not known: NaN.
+    Of what is known at its `first` close; `late_until`: of what became known after that, up to a moment. Units count at
+    their close in the session, else at the newest before; without either, and in another currency, the return is not
+    known: NaN.
     """
     newest = forward_filled(grid.close)
     given = actions.filter(pl.col("kind").is_in([*PAYS, "spin_off"]), pl.col("kind") != "merger")
@@ -364,8 +365,8 @@ def _add_given(
         place, column = bisect_left(grid.days, row["date"]), grid.symbols.index(row["symbol"])
         if not 0 < place < len(grid.days) or np.isnan(returns[place, column]):
             continue
-        known = row["known_at"] or closes[place]
-        if (known > closes[place]) != late or known > closes[-1]:
+        known = row["known_at"] or first[place]
+        if known > first[place] if late_until is None else not first[place] < known <= late_until:
             continue
         value = row["value"]
         if row["kind"] == "spin_off":
@@ -400,18 +401,23 @@ def _at_close(event: Event, day: date, grid: Grid) -> Event:
 
 
 def _closes(
-    bars: pl.DataFrame, times: NDArray[np.int64], days: Sequence[date], decided: Mapping[date, datetime]
-) -> list[datetime]:  # fmt: skip
-    """The last close of each session that is known in time, at which it is decided; where none is, its last close.
+    bars: pl.DataFrame, times: NDArray[np.int64], days: Sequence[date],
+    decided: Mapping[date, tuple[datetime, datetime]],
+) -> tuple[list[datetime], list[datetime]]:  # fmt: skip
+    """The first and the last close of each session that are known in time; where none is, its last close.
 
     `times`: see `_in_time`. `decided`: see `sessions_by`.
     """
     last = bars.group_by(session_date(pl.col("time"))).agg(last=pl.col("time").max()).sort("last")["last"].to_list()
-    found = [
-        moment_of(seen) if seen else close
-        for seen, close in zip(times.max(axis=1, initial=0).tolist(), last, strict=True)
-    ]
-    return [min(close, decided.get(day, close)) for day, close in zip(days, found, strict=True)]
+    found = [_first_and_last(seen) or (close, close) for seen, close in zip(times, last, strict=True)]
+    stay = [decided.get(day, one) for day, one in zip(days, found, strict=True)]
+    return [first for first, _ in stay], [min(one[1], end) for one, (_, end) in zip(found, stay, strict=True)]
+
+
+def _first_and_last(bars: NDArray[np.int64]) -> tuple[datetime, datetime] | None:
+    """The first and the last of a session's closes, in microseconds since 1970; 0 stands for no bar."""
+    seen = bars[bars > 0]
+    return (moment_of(int(seen.min())), moment_of(int(seen.max()))) if len(seen) else None
 
 
 def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
@@ -896,7 +902,7 @@ def carry_on(
     a forecast. A session costs as much as there are pairs of names, plus what it takes to read the newest 130.
     """
     recent = facts.since(_before(facts, carried[0].day)) if carried else facts
-    decided = {one.day: one.close for one in carried if one.line.bars.any()}
+    decided = {one.day: seen for one in carried if (seen := _first_and_last(one.line.bars))}
     sessions = sessions_by(recent, settings, decided=decided)
     if carried and not settled and _has_more(sessions, carried[-1].line):
         if len(carried) == 1:

@@ -329,15 +329,18 @@ def events_of(
     ends: pl.DataFrame | None = None,
     rolls: pl.DataFrame | None = None,
     closes: Sequence[datetime] | None = None,
+    first: Sequence[datetime] | None = None,
 ) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
-    it; what comes after the last session is left out. `closes`: of the sessions, UTC: no action but a split is booked
-    before the first close at which it is known; where that is later, who held before its date is paid. Splits come
-    first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that `market.facts.Facts.ends` finds,
-    booked when each is known, in place of the delistings of the table. An end that is that of a merger or of a change
-    of symbol is none. `rolls`: columns of `ROLLS`.
+    it; what comes after the last session is left out. `first`, `closes`: the first and the last close of each session,
+    UTC. No action but a split is booked before the session by whose first close it is known, so that it is the same
+    session after whichever of its closes a store decides; where that is later, who held before its date is paid.
+    Splits come first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that
+    `market.facts.Facts.ends` finds, booked in the session by whose last close each is known, in place of the
+    delistings of the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of
+    `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -367,8 +370,9 @@ def events_of(
     found: dict[date, list[tuple[int, Event]]] = {}
     for day, rank, event, known_at in booked:
         place = in_time = bisect_left(sessions, day)
-        if closes is not None and known_at is not None:
-            place = max(place, bisect_left(closes, known_at))
+        by = closes if isinstance(event, End) or first is None else first
+        if by is not None and known_at is not None:
+            place = max(place, bisect_left(by, known_at))
         if in_time < place < len(sessions):
             event = _late(event, day, sessions[place], splits)
         merged = isinstance(event, End) and not event.vendor and event.value is not None
