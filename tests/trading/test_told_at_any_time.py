@@ -72,12 +72,10 @@ def paid_in(course: Course, sessions: dict[date, float]) -> None:
 
 
 FED = {
-    "at each close": lambda bars: bars["time"].unique().sort().to_list(),
-    "in the evening": lambda bars: [datetime.combine(day, time(21, 30), UTC) for day in days(bars)],
-    "after midnight": lambda bars: [datetime.combine(day, time(0, 30), UTC) + 24 * HOUR for day in days(bars)],
-    "twice a week": lambda bars: [
-        datetime.combine(day, time(22), UTC) for day in days(bars) if day.weekday() in (1, 3)
-    ],
+    "at each close": lambda closes: closes,
+    "in the evening": lambda _: [datetime.combine(day, time(21, 30), UTC) for day in DAYS],
+    "after midnight": lambda _: [datetime.combine(day, time(0, 30), UTC) + 24 * HOUR for day in DAYS],
+    "twice a week": lambda _: [datetime.combine(day, time(22), UTC) for day in DAYS if day.weekday() in (1, 3)],
 }
 
 
@@ -118,7 +116,7 @@ def test_a_run_and_a_store_pay_in_the_same_session(symbols: tuple[str, ...]) -> 
     assert {day: paid for day, paid in run.items() if paid} == pytest.approx(by_hand)
     for how, feed in FED.items():
         carried, store = (start,), dict[date, float]()
-        for now in [*feed(bars), datetime.combine(LAST, time(0, 30), UTC) + 24 * HOUR]:
+        for now in [*feed(sorted({*when})), datetime.combine(LAST, time(0, 30), UTC) + 24 * HOUR]:
             there = bars.filter(pl.col("time") <= now)
             course = decided(there, told.filter(pl.col("known_at") <= now), carried)
             paid_in(course, store)

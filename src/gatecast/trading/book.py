@@ -247,7 +247,7 @@ def sessions_by(
         returns[row, column] = total[row, column] = np.nan
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
-    rate = grid.rates(instruments, settings.money.currency)
+    rate = grid.rates(instruments, tuple(classes.values()), settings.money.currency)
     lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
     rates, funding = terms.table("rates", INTEREST), terms.table("funding", FUNDING)
     return Sessions(
@@ -301,16 +301,27 @@ class _Terms:
     def countable(self, classes: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
         """Symbol -> class of those whose money can be counted, and symbol -> why of the others."""
         kept, left_out, home = dict[str, str](), dict[str, str](), self.settings.money.currency
-        pairs = {"".join(pair) for name, kind in classes.items() if kind == "fx" and (pair := currencies_of(name))}
-        closes = {name: np.ones(1) for name in pairs}
+        known, closes = dict[str, str](), dict[str, FloatArray]()
         for name, kind in classes.items():
             try:
-                (currency,) = self.instruments({name: kind}).currency
-                conversion_rates([currency], home, closes, 1)
-                kept[name] = kind
+                own = self.instruments({name: kind})
             except BarsError as error:
-                left_out[name] = said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
+                left_out[name] = _of(name, error)
+                continue
+            known[name] = own.currency[0]
+            closes |= dict.fromkeys(own.rate_pairs((kind,)), np.ones(1))
+        for name, currency in known.items():
+            try:
+                conversion_rates([currency], home, closes, 1)
+                kept[name] = classes[name]
+            except BarsError as error:
+                left_out[name] = _of(name, error)
         return kept, left_out
+
+
+def _of(name: str, error: BarsError) -> str:
+    """What an error says, with the symbol that it is about."""
+    return said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
 
 
 def _loans(

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import UTC_TIME, session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of, rate_pair
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -159,6 +159,15 @@ without it.
         names = [name for name in kinds if name not in ("symbols", "currency")]
         arrays: dict[str, Any] = {name: np.array([row[name] for row in rows], kinds[name]) for name in names}
         return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
+
+    def rate_pairs(self, classes: Sequence[str]) -> dict[str, int]:
+        """Pair of currencies -> the place of the symbol whose price is its rate; `classes`: of the symbols."""
+        rows = zip(self.symbols, classes, self.currency, self.pair, self.funded, strict=True)
+        found = [
+            (rate_pair(symbol, name, currency), place)
+            for place, (symbol, name, currency, pair, funded) in enumerate(rows) if pair or funded
+        ]  # fmt: skip
+        return {name: place for name, place in reversed(found) if name is not None}
 
     @cached_property
     def places(self) -> dict[str, int]:
