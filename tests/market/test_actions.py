@@ -368,6 +368,29 @@ def test_a_dividend_above_the_price_is_refused_with_the_unit() -> None:
         read_with_findings(WALK, actions=table(kind="dividend", value=1.1 * close))
 
 
+@pytest.mark.parametrize("kind", ["spin_off", "symbol_change", "merger"])
+@pytest.mark.parametrize("ratio", [1e9, 1e-9])
+def test_a_ratio_that_nobody_gives_is_refused_without_a_price(kind: str, ratio: float) -> None:
+    row = {"symbol": ["A"], "kind": [kind], "date": ["2024-01-05"], "into": ["NEW"], "value": [ratio]}
+    given = {**row, "value": [0.0], "ratio": [ratio]} if kind == "merger" else row
+    with pytest.raises(BarsError, match="from 1e-6 to 1e6"):
+        read_actions(pl.DataFrame(given))
+
+
+@pytest.mark.parametrize("kind", ["merger", "symbol_change"])
+def test_units_that_are_worth_more_than_twice_the_price_at_the_first_bar_are_refused(kind: str) -> None:
+    old, new = WALK[:40], WALK[40:].with_columns(symbol=pl.lit("NEW"))
+    both = pl.concat([old, new])
+    for ratio, sound in ((1.0, True), (50.0, False)):
+        terms = {"value": 0.0, "ratio": ratio} if kind == "merger" else {"value": ratio}
+        row = table(kind=kind, into="NEW", date=new["time"][0].date(), **terms)
+        if sound:
+            assert len(read_with_findings(both, actions=row).actions.filter(kind=kind)) == 1
+        else:
+            with pytest.raises(BarsError, match=r"gives 50 of 'NEW' at .*more than twice the close before"):
+                read_with_findings(both, actions=row)
+
+
 def test_a_spin_off_above_the_price_is_refused_with_its_units() -> None:
     """At the last close of what is given, else at its first after the date."""
     for other in (WALK, WALK[40:]):

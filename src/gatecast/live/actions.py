@@ -27,9 +27,9 @@ from gatecast.market.actions import (
     KINDS,
     LEVELS,
     PAYS,
-    RATIO_LIMITS,
     TERMS,
     WHOLE,
+    is_ratio,
     problem_of_terms,
     refuse_above_price,
     refuse_contradicted,
@@ -481,15 +481,15 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
-    every = pl.concat([store.actions, row])
-    if kind not in GOES:
-        refuse_above_price(row, store.bars.as_of(now))
-        return every
-    if day > as_utc(now, "now").date():
+    every, bars = pl.concat([store.actions, row]), store.bars.as_of(now)
+    if kind in GOES and day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
-    bars = store.bars.as_of(now)
+    if kind not in GOES:
+        refuse_above_price(row, bars)
+        return every
     ended = with_ends(every, bars)
     refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
+    refuse_above_price(row, bars)
     return ended
 
 
@@ -510,7 +510,7 @@ def _row(
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
-    if kind in LEVELS and not RATIO_LIMITS[0] <= value <= RATIO_LIMITS[1]:
+    if kind in LEVELS and not is_ratio(value):
         raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")

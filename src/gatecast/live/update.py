@@ -51,6 +51,7 @@ from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
+    GIVES,
     GOES,
     LEVELS,
     PAYS,
@@ -385,11 +386,12 @@ def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, 
 def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFrame, now: datetime) -> None:
     """Raises `BarsError` for money a share of tables that is more than the close before it, by the store's bars too.
 
-    Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come.
+    Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come. What
+    the store was told is judged as well where the symbol that it gives has its first bars now.
     """
     names = {*reading.bars["symbol"].unique(), *(store.state.symbols if store is not None else ())}
     new = pl.concat([with_terms(told), with_terms(reading.actions)]).unique(["symbol", "kind", "date"])
-    new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, "spin_off"]))
+    new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, *GIVES]))
     newest = reading.bars.group_by("symbol").agg(pl.col("time").max())
     came = reading.bars.select("symbol", "time", "close").join(newest, on=["symbol", "time"])
     if store is None:
@@ -397,10 +399,17 @@ def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFram
         new = new.join(last, on="symbol").filter(pl.col("date") > pl.col("_last")).drop("_last")
     else:
         new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti")
-        if len(new):
+        first_priced = names - set(store.state.symbols)
+        unpriced = store.actions.filter(pl.col("into").is_in(sorted(first_priced)))
+        if len(new) or len(unpriced):
             came = pl.concat([store.bars.as_of(now).select("symbol", "time", "close"), came]).unique(
                 ["symbol", "time"], keep="first"
             )
+        try:
+            refuse_above_price(unpriced, came)
+        except BarsError as error:
+            taken_back = f"`gatecast actions remove {store.folder}` takes back what the store was told."
+            raise BarsError(f"{error} {taken_back}") from None
     refuse_above_price(new, came)
 
 
