@@ -1,7 +1,7 @@
 """Settings and the chosen ones -> whether the choice stands on a cliff: good there, and nowhere beside it.
 
-`cliff` reads a grid of two settings whose values have errors; `cliff_among` reads settings that a search tried anywhere,
-whose losses have none.
+`cliff` reads a grid of two settings whose values have errors; `cliff_among` reads settings that a search tried
+anywhere, whose losses have none.
 """
 
 from __future__ import annotations
