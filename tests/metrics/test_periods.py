@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.metrics.periods import POINTS, WINDOW, course, months, rolling_ends, rolling_sharpe, worst_drawdowns
@@ -63,6 +63,7 @@ def test_the_rolling_ratio_equals_pandas(series: pd.Series) -> None:
     assert rolling_sharpe(np.zeros(WINDOW), np.array([WINDOW - 1]), 252.0) == [None]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000))
 def test_windows_end_at_the_newest_session_and_lie_inside(sessions: int) -> None:
     ends = rolling_ends(sessions)
@@ -70,6 +71,7 @@ def test_windows_end_at_the_newest_session_and_lie_inside(sessions: int) -> None
     assert not len(ends) or (ends[0] == WINDOW - 1 and ends[-1] == sessions - 1 and (np.diff(ends) > 0).all())
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=300), st.integers(0, 400))
 def test_months_add_up_to_the_year_and_the_worst_is_the_deepest(values: list[float], start: int) -> None:
     returns = np.array(values)
