@@ -24,7 +24,7 @@ from gatecast.forecasting.lstm.training import predict_windows, train_network
 RATES = (1e-3, 2.5e-3, 5e-3)
 FIRST, APART = 1000, 105  # bars: 24 refits reach from 2003 to the end of 2012
 EPOCHS, PATIENCE, DOUBLED = 60, 5, 2
-OWN = {"forget_bias": 0.0}  # with the default of 1 the validation loss is higher at every rate, and it is never equal
+OWN = {"forget_bias": 0.0}  # at the default of 1 gatecast loses .24 more, two standard errors, whatever its patience
 SIDES = ("torch", "gatecast")
 
 Refit = tuple[float, float, float, int]

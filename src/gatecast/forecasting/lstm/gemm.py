@@ -9,7 +9,7 @@ those of one tile share a few sets of the first cache, and push each other out o
 
 from __future__ import annotations
 
-from gatecast.forecasting.lstm.machine_code import compiled
+from gatecast.compute.machine_code import compiled
 from gatecast.forecasting.lstm.vectors import LANES, ROWS, VECTORS, move, narrow_tile, of_integers, turn, wide_tile
 
 BLOCK = LANES * VECTORS
