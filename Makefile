@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export PYTHONDONTWRITEBYTECODE :=  # compiled files are kept: without them each start of Python takes seconds more
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check attack attack-all soak bench docs clean
+.PHONY: help run test quick check attack attack-all soak bench docs wheel clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,9 @@ bench: .venv/dev  ## speed against plain torch, in one run
 
 docs: .venv/run  ## the pictures and tables in docs/ that are made by the code
 	$(BIN)/python docs/make.py
+
+wheel: .venv/dev  ## the wheel, from the source distribution, in an empty environment and outside of the repository
+	.ci/wheel
 
 clean:  ## remove what was made
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
