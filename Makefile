@@ -48,12 +48,13 @@ soak: .venv/dev  ## a store under kill -9, faults of the disk, feeds in any orde
 bench: .venv/dev  ## speed against plain torch, in one run
 	$(BIN)/python benchmarks/engine.py
 
-docs: .venv/run  ## the pictures and tables in docs/ that are made by the code
+docs: .venv/dev  ## the pages that are made by the code, and the documentation site in site/
 	$(BIN)/python docs/make.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel: .venv/dev  ## the wheel, from the source distribution, in an empty environment and outside of the repository
 	.ci/wheel
 
 clean:  ## remove what was made
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

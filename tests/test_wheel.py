@@ -31,7 +31,7 @@ def test_the_wheel_has_each_file_of_the_package_and_no_other() -> None:
 
 def test_the_source_distribution_builds_tests_and_documents_itself() -> None:
     packed = files(SdistBuilder(str(ROOT)))
-    needed = ("pyproject.toml", "constraints.txt", "LICENSE", "README.md", "CHANGELOG.md", "Makefile")
+    needed = ("pyproject.toml", "constraints.txt", "LICENSE", "README.md", "CHANGELOG.md", "Makefile", "mkdocs.yml")
     assert {*needed, "tests/test_wheel.py", "docs/settings.md", "examples/hello_world.py"} <= packed
     assert not [name for name in packed if name.startswith((".venv", "dist", "runs", "site/", ".git/"))]
 
