@@ -53,6 +53,13 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert versions == sorted(versions, key=lambda text: [int(part) for part in text.split(".")], reverse=True)
 
 
+def test_the_table_of_dependencies_has_each_and_no_other() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w-]+) \|.*\| (\d+) \| [^|]+ \|$", page, flags=re.M)
+    assert sorted(name for name, _ in rows) == sorted(re.split(r"[<>=]", one)[0] for one in PROJECT["dependencies"])
+    assert all(f"`{extra}`" in page for extra in PROJECT["optional-dependencies"] if extra != "dev")
+
+
 def test_every_version_that_is_needed_is_pinned() -> None:
     pinned = {
         re.split("==", line)[0].lower().replace("_", "-"): line
