@@ -9,11 +9,13 @@ each use, and checked as it is opened: see `open_private`. Where a check fails, 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import pickle
 import platform
 import re
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,7 +52,7 @@ class UnsafeFolderError(Exception):
 
 
 def compiled(*, inline: bool = False) -> Callable[[Any], Any]:
-    """A decorator that compiles a function of this folder with Numba for one thread, without the interpreter's lock.
+    """A decorator that compiles a function with Numba for one thread, without the interpreter's lock.
 
     No fastmath: with it, the last bits depend on what LLVM inlines where, and code fresh from the compiler differs from
     the same code out of the cache. Fused products are asked for by name instead.
@@ -103,8 +105,8 @@ class _KernelCache(NullCache):
 
     def _name(self, sig: Any, codegen: Any) -> str:
         decisive = (
-            self.function.__module__, engine_code().hex(), platform.python_version(), version("numba"),
-            version("llvmlite"), str(sig), codegen.magic_tuple(),
+            self.function.__module__, engine_code().hex(), inspect.getsource(sys.modules[self.function.__module__]),
+            platform.python_version(), version("numba"), version("llvmlite"), str(sig), codegen.magic_tuple(),
         )  # fmt: skip
         return f"{self.function.__qualname__}.{hashlib.sha256(repr(decisive).encode()).hexdigest()}"
 

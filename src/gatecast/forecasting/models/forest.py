@@ -29,6 +29,7 @@ from gatecast.settings import LARGEST_SEED, MOST_BARS, SHARED
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gatecast.forecasting.models.trees import Tree
     from gatecast.samples.windows import Samples
 
     FloatArray = NDArray[np.float64]
@@ -52,21 +53,18 @@ class FittedForest:
     smear: float = 1.0
 
     @classmethod
-    def from_trees(cls, trees: list[Any], centre: FloatArray, spread: FloatArray, horizon: int) -> FittedForest:
-        """From scikit-learn's trees, whose values are scaled answers."""
-        counts = np.array([tree.node_count for tree in trees])
-        roots = np.r_[0, np.cumsum(counts)[:-1]]
-        left = np.concatenate(
-            [np.where(t.children_left < 0, -1, t.children_left + r) for t, r in zip(trees, roots, strict=True)]
+    def from_trees(cls, trees: Sequence[Tree], centre: FloatArray, spread: FloatArray, horizon: int) -> FittedForest:
+        """From trees whose values are scaled answers."""
+        roots = np.cumsum([0, *(len(tree.feature) for tree in trees)])[:-1].astype(np.int32)
+        left, right = (
+            np.concatenate(
+                [np.where(one < 0, -1, one + root).astype(np.int32) for one, root in zip(side, roots, strict=True)]
+            )
+            for side in ([tree.left for tree in trees], [tree.right for tree in trees])
         )
-        right = np.concatenate(
-            [np.where(t.children_right < 0, -1, t.children_right + r) for t, r in zip(trees, roots, strict=True)]
-        )
-        feature = np.concatenate([np.where(t.feature < 0, -1, t.feature) for t in trees])
-        value = np.concatenate([t.value[:, :, 0] for t in trees]) * spread + centre
         return cls(
-            feature.astype(np.int32), np.concatenate([t.threshold for t in trees]), left.astype(np.int32),
-            right.astype(np.int32), value, roots.astype(np.int32), horizon,
+            np.concatenate([tree.feature for tree in trees]), np.concatenate([tree.threshold for tree in trees]),
+            left, right, np.concatenate([tree.value for tree in trees]) * spread + centre, roots, horizon,
         )  # fmt: skip
 
     def predict(self, samples: Samples, rows: IntArray) -> dict[str, FloatArray]:
@@ -125,7 +123,7 @@ class Forest(Forecaster):
 
     kind: ClassVar = "forest"
     traits: ClassVar = Traits(
-        "random forest", HEADS, Seconds(0.02, 7e-5, parallel=True), member_of=("return", "direction", "regime")
+        "random forest", HEADS, Seconds(0.004, 9e-6, parallel=True), member_of=("return", "direction", "regime")
     )
     fitted: ClassVar = FittedForest
 
@@ -160,21 +158,22 @@ class Forest(Forecaster):
         return fit_every(self._fit, folds, 1, task, jobs=task.jobs)
 
     def _fit(self, fold: Fold) -> FittedForest:
-        from sklearn.ensemble import RandomForestRegressor
+        from gatecast.forecasting.models.trees import bagged
 
         fold = fold.windowed(self.window)
         samples = fold.data
         table = samples.answers[fold.train]
         centre, spread = centre_and_spread(table)
         answers = np.nan_to_num((table - centre) / spread)  # no answer counts as the average one
-        weight = None if self.half_life is None else fold.recency(self.half_life)  # it decides which rows are drawn
-        drawn = max(int(self.rows * (len(table) if weight is None else weight.sum())), 1)  # a share warns where few are
-        model = RandomForestRegressor(
-            self.trees, max_depth=self.depth, min_samples_leaf=min(self.leaf, max(1, len(table) // 4)),
-            max_features=self.columns, max_samples=drawn, n_jobs=1,
-            random_state=seed_of(self.seed, samples.asset_class, fold.cutoff),
-        ).fit(samples.summaries[fold.train].astype(np.float32), answers, weight)  # fmt: skip
-        forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], centre, spread, samples.horizon)
+        weight = np.ones(len(table)) if self.half_life is None else fold.recency(self.half_life)
+        trees = bagged(
+            samples.summaries[fold.train].astype(np.float32), answers, weight,
+            np.random.default_rng(seed_of(self.seed, samples.asset_class, fold.cutoff)), trees=self.trees,
+            drawn=max(int(self.rows * weight.sum()), 1), depth=self.depth,
+            columns=max(int(self.columns * samples.summaries.shape[1]), 1),
+            leaf=min(self.leaf, max(1, len(table) // 4)),
+        )  # fmt: skip
+        forest = FittedForest.from_trees(trees, centre, spread, samples.horizon)
         column = columns_of(samples.horizon)["volatility"].start
         error = samples.answers[fold.validation, column] - forest._outputs(samples, fold.validation)[:, column]
         return FittedForest(**{**forest.__dict__, "smear": smearing_factor(error)})
