@@ -376,7 +376,7 @@ def _records(
     def at(cutoff: np.datetime64) -> tuple[IntArray, FloatArray]:
         forecasts.refuse_some()
         record = issued()[known_by(samples.known_at[issued()], cutoff)]
-        if len(np.unique(samples.day[record])) < minimum_days:
+        if np.count_nonzero(np.bincount(samples.day[record])) < minimum_days:
             record = record[:0]
         return record, samples.evidence(record)
 
