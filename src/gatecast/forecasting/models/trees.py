@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.forecasting.lstm.machine_code import compiled
+from gatecast.compute.machine_code import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
