@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from gatecast.cli.app import execute
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
-from gatecast.explanations import Explained, Explanation, explain, explained, origin_of
+from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, explained, origin_of
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
 from gatecast.runs import Run, run
 from gatecast.store import Store, load_run, save_run
+from gatecast.store.state import ISSUED
 from tests.live.conftest import HOUR, settings
 
 BARS = pl.concat(
@@ -43,7 +44,7 @@ SMALL: dict[str, Any] = {
 def done() -> Run:
     """A run in memory."""
     with unrecorded():
-        return run(Experiment(name="explained", bars=BARS, **SMALL))
+        return run(Experiment(name="explained", bars=BARS, features=("ret_log_1", "ret_log_5"), **SMALL))
 
 
 @pytest.fixture(scope="module")
@@ -191,17 +192,22 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert execute(["explain", str(folder), *words]) == 0
         return capsys.readouterr().out
 
-    found = json.loads(said("--symbol", "B1_0", "--json").splitlines()[-1])
+    found = json.loads(said("--symbol", "B1_0", "--head", "return", "--json").splitlines()[-1])
     assert found["kind"] == "run"
     one = found["explanations"][0]
     assert math.fsum(step["change"] for step in one["decision"]["steps"]) == pytest.approx(one["decision"]["held"])
-    shown = said("--symbol", "B1_0")
-    for words in ("What is forecast", "From votes to what is held", "vote of the LSTM", "What changed since the refit"):
+    assert [head["head"] for head in one["heads"]] == ["return"]
+    shown = said("--symbol", "B1_0", "--importance")
+    for words in (
+        "What is forecast",
+        "From votes to what is held",
+        "vote of the LSTM",
+        "What changed since the refit",
+        "What inputs are worth",
+    ):
         assert words in shown
-    assert "LSTM correction" in said("--symbol", "B1_0", "--head", "volatility")
     brief = said()
     assert [name in brief for name in ("A1", "B1_0", "B1_1")] == [True] * 3
-    assert "What inputs are worth" in said("--symbol", "B1_0", "--head", "return", "--importance", "--refits", "1")
     assert execute(["explain", str(folder), "--symbol", "B2", "--json"]) == 2
     assert "has no symbol 'B2'" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
 
@@ -265,32 +271,17 @@ def test_a_desk_is_what_the_waterfall_is_made_of(kept: tuple[Path, list[datetime
         assert one.decision.units == sized.trades[place]
 
 
-def test_a_model_whose_files_are_gone_is_named(
-    kept: tuple[Path, list[datetime]], tmp_path: Path, gone: Callable[[Path, int], None]
-) -> None:
-    import shutil
-
+def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]], tmp_path: Path) -> None:
     folder, closes = kept
     shutil.copytree(folder, copy := tmp_path / "store")
-    old, new = (model.record for model in Store.open(copy).state.models)
-    gone(copy, old)
+    store = Store.open(copy)
+    old, new = (model.record for model in store.state.models)
+    own, others = ({*model.parts.values()} for model in store.state.models)
+    issued = store.state.models[0].parts[ISSUED]  # what was issued is never removed
+    store.artefacts.discard([*(own - others - {issued})])
+    origin = StoreOrigin(store, closes[-1] + HOUR)
     with pytest.raises(StoreError, match=f"model {old}, which decided there, are gone.*are there: {new}"):
-        explain(copy, "B1_0", closes[1], now=closes[-1] + HOUR)
-    found = explain(copy, "B1_0", now=closes[-1] + HOUR)
+        explained(origin, "B1_0", closes[1])
+    found = explained(origin, "B1_0")
     assert found.changes == ()  # nothing to compare with
     assert first(found).model == new
-
-
-@pytest.fixture
-def gone() -> Callable[[Path, int], None]:
-    """Removes a file of a model."""
-
-    def remove(folder: Path, number: int) -> None:
-        store = Store.open(folder)
-        model = store.state.model(number)
-        assert model is not None
-        others = {part for one in store.state.models if one.record != number for part in one.parts.values()}
-        for name in set(model.parts.values()) - others:
-            next(folder.rglob(f"*{name.split('.')[0][2:]}*")).unlink()
-
-    return remove
