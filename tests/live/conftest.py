@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 import pytest
@@ -17,6 +17,9 @@ from gatecast.cli.app import execute
 from gatecast.experiment import Experiment
 from gatecast.live import Updated, retrain, update
 from gatecast.market import synthetic
+
+if TYPE_CHECKING:
+    from tests.live.desk import Desk
 
 HOUR = timedelta(hours=1)
 FIRST = 500
@@ -124,6 +127,13 @@ def trained(bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path_fac
 def store(trained: Path, tmp_path: Path) -> Path:
     shutil.copytree(trained, tmp_path / "store")
     return tmp_path / "store"
+
+
+@pytest.fixture
+def desk(store: Path, gatecast: Command, tmp_path: Path, closes: list[datetime], month: int) -> Desk:
+    from tests.live.desk import Desk
+
+    return Desk(store, gatecast, tmp_path, closes[month - 4])
 
 
 @pytest.fixture

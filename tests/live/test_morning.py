@@ -20,7 +20,8 @@ from rich.console import Console
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
-from gatecast.live.morning import Morning, Risk
+from gatecast.live.exposure import Risk
+from gatecast.live.morning import Morning
 from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
 from gatecast.live.today import Today
 from gatecast.store import Store
@@ -191,6 +192,9 @@ def test_what_is_held_and_has_no_bars_or_has_ended_is_a_finding(
     assert not [one for one in found if one["kind"] == "silent"]
 
 
+HALT = {"kind": "halted", "by": "kim", "reason": "holiday", "now": "2024-01-05T22:00:00+00:00"}
+
+
 def test_breaks_that_nobody_explained_and_a_halt_are_said(
     fed: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,16 +204,18 @@ def test_breaks_that_nobody_explained_and_a_halt_are_said(
 
     events = (
         reconciled("one", ("A", None), ("B", None)), reconciled("two", ("C", None)),
-        reconciled("one", ("A", None), ("B", "a gift")), {"kind": "halted", "by": "kim", "reason": "holiday"},
+        reconciled("one", ("A", None), ("B", "a gift")), HALT,
     )  # fmt: skip
     monkeypatch.setattr(Blotter, "events", events)
-    found = today(fed, now=now).morning
+    told = today(fed, now=now)
+    found = told.morning
     assert found is not None
     assert [(one["account"], one["symbol"], one["expected"], one["found"]) for one in found.breaks] == [
         ("one", "A", 5.0, 4.0), ("two", "C", 5.0, 4.0),
     ]  # fmt: skip
     assert "break: one: A should be 5 units and is 4." in " ".join(found.sentences)
-    assert found.sentences[-1] == "halt: no orders leave, by kim: holiday"
+    assert told.halt is not None
+    assert told.halt["sentence"] == "no orders are exported: halted by kim since 2024-01-05 22:00 UTC (holiday)."
 
 
 def test_the_command_says_it_on_100_columns_and_json_has_all(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from attack.readers import make_live
 from gatecast.cli.app import execute
+from gatecast.errors import StoreError
 from gatecast.live import add_action, update
 from gatecast.report import card
 from gatecast.report.card import Card, Section, _better, _orders, _overridden
@@ -159,3 +160,25 @@ def test_the_command_prints_writes_and_refuses(live: Path, tmp_path: Path, capsy
     assert "ends in .md or .html" in capsys.readouterr().err
     assert execute(["card", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "card.pdf").exists()
+
+
+def test_the_card_of_an_earlier_moment_has_the_bytes_of_then(live: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    shutil.copytree(live / "live_update", folder)
+    store, then = Store.open(folder), card(folder)
+    last = datetime.fromisoformat(store.state.now)
+    when = last + timedelta(days=2)
+    add_action(folder, symbol="B1_0", day=when.date(), kind="dividend", cash=0.5, now=when)
+    store = Store.open(folder)
+    store.snapshot(when)
+    store.prune(when)
+    assert card(folder).number > then.number
+    assert card(folder, now=last).markdown() == then.markdown()
+    assert card(folder, now=last).html() == then.html()
+    out = tmp_path / "card.md"
+    day = f"{when - timedelta(days=1):%Y-%m-%d}"
+    assert execute(["card", str(folder), "--as-of", day, "--out", str(out)]) == 0
+    assert out.read_text() == then.markdown()
+    with pytest.raises(StoreError, match="had no record by"):
+        card(folder, now=last - timedelta(days=9999))
+    assert execute(["card", str(folder), "--as-of", day, "--now", day]) == 2

@@ -74,7 +74,7 @@ def test_tails_are_of_the_book_as_it_is_held(today: Today) -> None:
     found = risk_today(today, horizon=5)
     rows = {(row["method"], row["sessions"], row["level"]): row for row in found["tails"]}
     assert {key[1:] for key in rows} == {(1, 0.975), (1, 0.99), (5, 0.975), (5, 0.99)}
-    assert {key[0] for key in rows} == {"filtered", "historical_250", "historical_500", "normal"}
+    assert {key[0] for key in rows} == {"filtered", "historical_all", "historical_250", "historical_500", "normal"}
     book = np.sort(today.returns[1:] @ today.weights)  # deviations are the same in all sessions
     assert rows["filtered", 1, 0.99]["value_at_risk"] == pytest.approx(book[6])
     assert rows["filtered", 1, 0.99]["shortfall"] == pytest.approx((book[:6].sum() + 0.99 * book[6]) / 6.99)

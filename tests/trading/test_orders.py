@@ -256,7 +256,7 @@ def test_replayed_orders_over_two_years_lead_to_the_holdings_of_the_backtest() -
         if place < begin:
             state = state.watched(close)
             continue
-        state, step = state.after(replace(close, newest=True), terms)
+        state, step = state.after(replace(close, told=True), terms)
         np.testing.assert_array_equal(held, step.units)
         assert step.booked.equity == whole.frame["equity"][place - begin]
         assert step.view is not None

@@ -20,7 +20,7 @@ from gatecast.cli.judge import compare, judge
 from gatecast.cli.kept import fetch, health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
 from gatecast.cli.options import with_options
-from gatecast.cli.orders import approve, fills, halt, orders, reconcile
+from gatecast.cli.orders import approve, fills, halt, orders, reconcile, withdraw
 from gatecast.cli.run import init, report, run
 from gatecast.cli.serve import serve
 from gatecast.cli.show import complain, print_json
@@ -54,7 +54,7 @@ def _start(
 for command in (
     run, init, check, audit, unseal, truth, placebo, tune, cadence, capacity, judge, compare, whatif, sensitivity,
     forecast, explain, report, update, retrain, rollback, today, card, replay, parity, health, live, fetch, orders,
-    approve, fills, reconcile, halt, serve,
+    approve, withdraw, fills, reconcile, halt, serve,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
@@ -152,7 +152,9 @@ def options_of(words: Sequence[str]) -> set[str]:
     return {str(param.name) for param in command.params} if command else set()
 
 
-SHORT = ("forecast", "explain", "update", "today", "health", "orders", "approve", "fills", "reconcile", "halt")
+SHORT = (
+    "forecast", "explain", "update", "today", "health", "orders", "approve", "withdraw", "fills", "reconcile", "halt",
+)  # fmt: skip
 """Commands that are done in seconds."""
 TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
 """Options of the C library's `mallopt`, and the most that the second takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_
 from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import InterruptedRunError
+
+if TYPE_CHECKING:
+    from gatecast.live import Today
 
 
 @with_bars_options("start", "end", "as_of")
@@ -197,6 +200,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     if not found.rows:
         first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
         say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
+        _show_halts(found)
         return
     for text in found.morning.risk.sentences if found.morning else ():
         console.print(text, markup=False, soft_wrap=True)
@@ -222,12 +226,19 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
+    _show_halts(found)
     if found.behind:
         say(found.behind)
     if found.undecided:
         say(f"no decision yet of {', '.join(found.undecided)}: each is decided on at its next bar.")
     for one in found.alarms:
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
+
+
+def _show_halts(found: Today) -> None:
+    """What orders are not made of: of a halt, and of symbols that are restricted."""
+    for one in [*([found.halt] if found.halt else []), *found.restricted]:
+        make_console().print(f"halt: {one['sentence']}", markup=False, soft_wrap=True)
 
 
 def replay(

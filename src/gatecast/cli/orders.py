@@ -1,4 +1,4 @@
-"""`gatecast orders|approve|fills|reconcile|halt`: from the book's targets to a file of orders, and back again."""
+"""`gatecast orders|approve|withdraw|fills|reconcile|halt`: targets of the book to orders and back."""
 
 from __future__ import annotations
 
@@ -172,6 +172,33 @@ def approve(
         folder, orders_id, by=by, override=override or (), reason=reason, until=as_moment(until, "--until"),
         now=as_moment(now), machine=machine_of(1, index=index),
     )  # fmt: skip
+    _show_step(made, as_json=as_json)
+
+
+def withdraw(
+    folder: StoreFolder,
+    orders_id: OrdersId,
+    by: ByWhom,
+    reason: Annotated[str | None, typer.Option(help="Why.", show_default="none")] = None,
+    now: Now = None,
+    index: IndexAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back an export whose file was not sent, or of which all was cancelled; the same again changes nothing.
+
+    The orders are approved as before, and can be exported again. Refused once something was filled, other orders of the
+    account were approved since, or the open that they were for has passed.
+    """
+    from gatecast.live import withdraw as withdraw_orders
+
+    made = withdraw_orders(
+        folder, orders_id, by=by, reason=reason, now=as_moment(now), machine=machine_of(1, index=index)
+    )  # fmt: skip
+    _show_step(made, as_json=as_json)
+
+
+def _show_step(made: Orders, *, as_json: bool) -> None:
+    """What a step has made of orders."""
     if as_json:
         print_json(made.to_dict())
         return

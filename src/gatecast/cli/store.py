@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,19 +43,33 @@ def _moment(text: str | None) -> Any:
 def card(
     folder: StoreFolder,
     out: Annotated[Path | None, typer.Option(help="File to write, .md or .html.", show_default="printed")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            formats=["%Y-%m-%d"],
+            help="Of the records up to the end of this day, UTC.",
+            show_default="of all",
+        ),
+    ] = None,
+    now: Now = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the card of a store: purpose, data, assumptions, rivals, failures, limits, changes, orders (approved,
     exported) and overrides.
 
-    Everything is read from the journal: the same journal gives the same bytes.
+    Everything is read from the journal: the same journal gives the same bytes, and so does an earlier day (--as-of) or
+    moment (--now), whatever came since.
     """
     from gatecast.files import full_path, write_whole
     from gatecast.report import card as card_of
 
     if out is not None and out.suffix not in (".md", ".html"):
         raise SettingsError(f"--out: expected a file that ends in .md or .html, got {out.name!r}.")
-    found = card_of(folder)
+    if as_of is not None and now is not None:
+        raise SettingsError("--as-of and --now both say up to when records count: give one of the two.")
+    until = as_moment(now) if as_of is None else as_of.replace(tzinfo=UTC) + timedelta(days=1, microseconds=-1)
+    found = card_of(folder, now=until)
     text = found.html() if out is not None and out.suffix == ".html" else found.markdown()
     if out is not None:
         try:

@@ -337,7 +337,7 @@ _WORDS = {
         "more", "less", "Difference a year", 2,
     ),
     "shortfall": (
-        "the expected shortfall of the book is said {how} than by the best plain method so far",
+        "the expected shortfall of the book is said {how} than by the best of the plain methods",
         "better", "worse", "Gain in FZ0", 3,
     ),
 }  # fmt: skip

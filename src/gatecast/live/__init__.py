@@ -4,7 +4,7 @@ from gatecast.live.actions import Actions, add_action, list_actions, remove_acti
 from gatecast.live.fetch import Fetched, fetch
 from gatecast.live.health import Health, health
 from gatecast.live.newest import Newest, NewestBars, forecast, forecast_newest, read_newest, without_broken
-from gatecast.live.orders import approve, export, proposed_orders
+from gatecast.live.orders import approve, export, proposed_orders, withdraw
 from gatecast.live.proposing import Orders, propose
 from gatecast.live.replay import Replayed, parity, replay, replay_store
 from gatecast.live.retrain import Retrained, RolledBack, retrain, rollback
@@ -18,5 +18,5 @@ __all__ = [
     "RolledBack", "Round", "Today", "Updated", "add_action", "approve", "export", "fetch", "fills", "forecast",
     "forecast_newest", "halt", "health", "list_actions", "parity", "propose", "proposed_orders", "read_newest",
     "reconcile", "remove_action", "replay", "replay_store", "resolve", "retrain", "rollback", "today", "update",
-    "watch", "without_broken",
+    "watch", "withdraw", "without_broken",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ Nothing here writes. All follows from the records, see `store.state.ORDERS`.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,6 +17,7 @@ from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.positions import Fill, Positions
 from gatecast.market.actions import GOES
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
+from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
 from gatecast.trading.money import NEAR
 
@@ -60,10 +62,25 @@ class Blotter:
 
     def of(self, kind: str, **fields: Any) -> list[Mapping[str, Any]]:
         """The records of a kind whose fields have these values, the oldest first."""
-        return [
-            one for one in self.events
-            if one["kind"] == kind and all(one.get(name) == value for name, value in fields.items())
+        return [one for one in self.events if one["kind"] == kind and _has(one, fields)]
+
+    def exports(self, **fields: Any) -> list[Mapping[str, Any]]:
+        """The records of exports that were not withdrawn, whose fields have these values, the oldest first."""
+        standing = list[Mapping[str, Any]]()
+        for one in self.events:
+            if one["kind"] == "withdrawn":
+                standing = [export for export in standing if export["id"] != one["id"]]
+            elif one["kind"] == "exported":
+                standing.append(one)
+        return [one for one in standing if _has(one, fields)]
+
+    def withdrawal_of(self, order_id: str) -> Mapping[str, Any] | None:
+        """The newest record that withdrew an order; None for one that was not, or that was exported again since."""
+        found = [
+            one for one in self.of("withdrawn")
+            if any(row["order_id"] == order_id for row in self.content(self.proposed(one["id"]))["orders"])
         ]  # fmt: skip
+        return found[-1] if found and order_id not in self.exported() else None
 
     @property
     def accounts(self) -> list[str]:
@@ -80,7 +97,7 @@ class Blotter:
 
     def last_capital(self, account: str, day: date) -> float | None:
         """The capital of an account's last export before a session; None before the first."""
-        found = [one for one in self.of("exported", account=account) if one["session"][:10] < str(day)]
+        found = [one for one in self.exports(account=account) if one["session"][:10] < str(day)]
         return float(self.content(self.proposed(found[-1]["id"]))["capital"]) if found else None
 
     @property
@@ -88,6 +105,48 @@ class Blotter:
         """The halt that is in force; None where there is none."""
         last = next((one for one in reversed(self.events) if one["kind"] in ("halted", "released")), None)
         return last if last is not None and last["kind"] == "halted" else None
+
+    @property
+    def halted(self) -> Mapping[str, Any] | None:
+        """The halt that is in force, as it is told: `by` whom, for which `reason`, `since` when (UTC), whether it lets
+        orders pass that close what is held (`flatten`), and the whole as `sentence`; None where there is none."""
+        halt = self.halt
+        if halt is None:
+            return None
+        flatten = bool(halt.get("flatten"))
+        what = "only orders that close what is held are exported" if flatten else "no orders are exported"
+        since = str(halt["now"])
+        sentence = f"{what}: halted by {halt['by']} since {since[:16].replace('T', ' ')} UTC ({halt['reason']})."
+        return {
+            "by": halt["by"], "reason": halt["reason"], "flatten": flatten, "since": since, "sentence": sentence
+        }  # fmt: skip
+
+    @property
+    def restricted(self) -> list[Mapping[str, Any]]:
+        """The symbols that the settings in force restrict: `symbol`, `since` when (UTC) and a `sentence`.
+
+        Settings whose file was pruned say nothing: what they restricted counts from the next ones on.
+        """
+        store, since = self.store, dict[str, str]()
+        listed = {*store.experiment.orders.restricted}
+        for record in store.journal.records() if listed else ():
+            if record.kind in ("created", "settings"):
+                part = record.parts["settings"]
+            elif record.kind in ("accepted", "rollback") and (model := store.state.model(record.body["model"])):
+                part = model.parts.get(SETTINGS, "")
+            else:
+                continue
+            if part and store.artefacts.has(part):
+                table = tomllib.loads(store.artefacts.get(part).decode())
+                own = listed & {*table.get("orders", {}).get("restricted", ())}
+                since = {name: since.get(name, record.now.isoformat()) for name in sorted(own)}
+        return [
+            {
+                "symbol": name, "since": moment,
+                "sentence": f"{name!r} is left as it is: restricted by the settings since {moment[:10]}.",
+            }
+            for name, moment in sorted(since.items())
+        ]  # fmt: skip
 
     @property
     def unexplained(self) -> list[tuple[str, Break]]:
@@ -113,14 +172,13 @@ class Blotter:
         return found
 
     def exported(self, account: str | None = None) -> dict[str, tuple[str, Mapping[str, Any], datetime]]:
-        """Id of each order that was exported -> its account, the order, and when first; `account`: None: of all.
+        """Id of each order that was exported and not withdrawn -> its account, the order, and when first; `account`:
+        None: of all.
 
         One that was exported again, after it was cancelled and a part filled, is the one of more units.
         """
         found = dict[str, tuple[str, Mapping[str, Any], datetime]]()
-        for event in self.of("exported"):
-            if account not in (None, event["account"]):
-                continue
+        for event in self.exports(**({} if account is None else {"account": account})):
             for order in self.content(self.proposed(event["id"]))["orders"]:
                 name, moment = order["order_id"], datetime.fromisoformat(event["now"])
                 _, known, first = found.setdefault(name, (event["account"], order, moment))
@@ -150,10 +208,11 @@ class Blotter:
     def baseline(self, account: str) -> Baseline | None:
         """What an account last held for certain: at its newest export, or where it was reconciled without a break that
         nobody explained. None before the first."""
+        standing = {one["record"] for one in self.exports(account=account)}
         for event in reversed(self.events):
             if event.get("account") != account:
                 continue
-            if event["kind"] == "exported":
+            if event["record"] in standing:
                 content = self.content(self.proposed(event["id"]))
                 return Baseline(content["positions"], datetime.fromisoformat(content["as_of"]))
             if event["kind"] == "reconciled" and all(one.get("reason") for one in event["breaks"]):
@@ -234,6 +293,10 @@ def without_merged(actions: pl.DataFrame) -> pl.DataFrame:
         for symbol, day in actions.filter(pl.col("kind").is_in(GOES)).select("symbol", "date").iter_rows()
     ]
     return actions.filter(~((pl.col("kind") == "delisting") & pl.any_horizontal(pl.lit(False), *gone)))
+
+
+def _has(event: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+    return all(event.get(name) == value for name, value in fields.items())
 
 
 def _act(units: dict[str, float], action: Mapping[str, Any]) -> set[str]:

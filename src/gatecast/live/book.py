@@ -68,16 +68,14 @@ def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) 
     return course
 
 
-def desk_bytes(course: Course, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes | None:
-    """What orders of a course's newest session are made of, with what calendars say: the next open of each name that
-    has a bar in it, and how old the price of each is.
+def desk_bytes(desk: Desk, chain: Chain, orders: OrderSettings, calendars: Mapping[str, str]) -> bytes:
+    """What orders of a session are made of, with what calendars say at its close: the next open of each name that has a
+    bar in it, and how old the price of each is.
 
     `calendars`: symbol -> calendar, where it is not that of its class.
     """
-    desk = course.desk
-    if desk is None:
-        return None
-    until = chain.bars.select("symbol", "time", until=orders_until(chain.bars, calendars))
+    bars = chain.bars.filter(session_date(pl.col("time")) <= desk.day)
+    until = bars.select("symbol", "time", until=orders_until(bars, calendars))
     until = until.filter(session_date(pl.col("time")) == desk.day).group_by("symbol").agg(pl.col("until").max())
     opens, traded = dict(until.iter_rows()), desk.view.tradable.tolist()
     cut_offs = micros_of([opens.get(name) if there else None for name, there in zip(desk.names, traded, strict=True)])

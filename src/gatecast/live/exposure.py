@@ -1,23 +1,173 @@
-"""What the book of a store may lose from its newest close on: its holdings, on the chain of all that was issued."""
+"""What the book of a store may lose from its newest close on: quickly, of what it carries and recent bars; and in full,
+on the chain of all that was issued."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from gatecast.chain import make_chain
+from gatecast.evaluation.findings import cut_by
+from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
-from gatecast.live.book import book_now
+from gatecast.live.book import HeldNow, book_now
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.scores import horizon_in_sessions
-from gatecast.trading.book import deviations_of, sessions_by
-from gatecast.trading.exposure import Today, risk_today
+from gatecast.trading.book import deviations_of, past_deviations, sessions_by
+from gatecast.trading.covariance import places_of
+from gatecast.trading.exposure import Today, contributions, risk_today
+from gatecast.trading.risk import LEVELS, filtered, with_proxies
+from gatecast.trading.stress import volatility_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.market.facts import Facts
     from gatecast.store.store import Store
+    from gatecast.trading.book import Book, Carried
+
+RECENT = timedelta(days=1461)
+"""Of the past that tails are made of: four years, some thousand vectors of returns."""
+SHOWN = 5e-4
+"""Volatility below the target that is not seen in a tenth of a per cent."""
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What the book of the newest session may lose; shares of the equity.
+
+    `gross`, `net`: of what is held once its trades are filled. `volatility`: of that, a year, by the forecasts, the
+    past correlations and the level; `target`: what is aimed at; `reached`: whether it is; `bound`: what cut symbols ->
+    how many. `value_at_risk`, `shortfall`: of one session at 97.5 %, by `vectors` past vectors of returns over their
+    past deviations (exponential, decay .94) times the deviations forecast now, see `trading.risk.filtered`; None below
+    250. `shares`: symbol -> share of the variance. `equity` in `currency`.
+    """
+
+    session: str
+    gross: float
+    net: float
+    volatility: float | None
+    target: float | None
+    reached: bool
+    bound: Mapping[str, int]
+    value_at_risk: float | None
+    shortfall: float | None
+    vectors: int
+    shares: Mapping[str, float]
+    equity: float
+    currency: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found: dict[str, Any] = jsonable(dict(vars(self)))
+        return found
+
+    @property
+    def sentences(self) -> list[str]:
+        """The whole in lines.
+
+        >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, {"gross_cap": 3}, -0.012, -0.016, 900, {}, 1e6, "USD")
+        >>> print(*risk.sentences, sep="\\n")
+        The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
+        Expected shortfall of one session at 97.5 %: 1.6% of the equity.
+        The target of 10.0% is not reached: gross_cap limits 3.
+        """
+        book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
+        if self.gross == 0:
+            return [f"{book}: nothing is held.{self._missed}"]
+        volatility = "unknown" if self.volatility is None else f"{self.volatility:.1%} a year"
+        loss = (
+            f"not known, of {self.vectors} past sessions with a return of all that is held 250 are needed"
+            if self.shortfall is None else f"{-self.shortfall:.1%} of the equity"
+        )  # fmt: skip
+        first = [
+            f"{book}: gross {self.gross:.1%}, net {self.net:+.1%}, forecast volatility {volatility}.",
+            f"Expected shortfall of one session at 97.5 %: {loss}.",
+        ]
+        return [*first, *(one for one in [self._reached or self._missed.strip()] if one)]
+
+    @property
+    def _cut(self) -> str:
+        return ", ".join(f"{name} limits {count}" for name, count in self.bound.items())
+
+    @property
+    def _reached(self) -> str:
+        if not (self.target and self.reached):
+            return ""
+        if self.volatility is None or self.volatility >= self.target - SHOWN:
+            return f"The target of {self.target:.1%} is reached."
+        short = f"What is held has {self.volatility:.1%} of the {self.target:.1%} aimed at, which is within the band"
+        return f"{short}: {self._cut}." if self._cut else f"{short}."
+
+    @property
+    def _missed(self) -> str:
+        if self.target is None:
+            return ""
+        cut = self._cut
+        return f" The target of {self.target:.1%} is not reached: {cut or 'forecasts or bands keep it lower'}."
+
+
+# ── what the book may lose ────────────────────────────────────────────────────────────────────────
+
+
+def recent_of(bars: pl.DataFrame) -> pl.DataFrame:
+    """The bars that tails are made of."""
+    return bars.filter(pl.col("time") > bars["time"].max() - RECENT)  # type: ignore[operator]
+
+
+def exposed_by(facts: Facts, book: Book, carried: Carried, held: HeldNow) -> Today:
+    """The book at its newest session, with the past that says what it may lose; no chain is made.
+
+    `facts`: of recent bars, see `recent_of`. `carried`: what the book goes on from after that session.
+    """
+    book = book.replace(size=book.size.replace(lots={}))  # may name symbols without a recent bar; not read here
+    sessions = sessions_by(facts, book)
+    sessions = sessions.until(sum(day <= carried.day for day in sessions.days))
+    line, names = carried.line, sessions.names
+    at = places_of(names, line.names)
+    ahead = np.where(at >= 0, line.deviation[at], np.nan)
+    covariance = np.full((len(names), len(names)), np.nan)
+    if line.covariance is not None:
+        there = np.flatnonzero(at >= 0)
+        covariance[np.ix_(there, there)] = line.covariance[np.ix_(at[there], at[there])]
+    deviations = past_deviations(sessions.returns)
+    deviations[-1] = ahead
+    return Today(
+        names, sessions.classes, sessions.days, _weights(held, names), line.equity, np.full(len(names), np.nan),
+        sessions.per_year, sessions.returns, deviations, covariance,
+    )  # fmt: skip
+
+
+def risk_of(exposed: Today, held: HeldNow, carried: Carried) -> Risk:
+    """What the book may lose, of `exposed_by`."""
+    weights = exposed.weights
+    own, residuals = weights != 0, exposed.residuals
+    wide, moves = with_proxies(residuals, exposed.classes), with_proxies(exposed.returns, exposed.classes)
+    tail = filtered(moves, wide, exposed.deviations[-1], weights, LEVELS[0]) if own.any() else (0.0, 0.0)
+    known = bool(np.isfinite(exposed.covariance[np.ix_(own, own)]).all())
+    cut = Counter(cut_by(row["gate"]) for row in held.rows.values() if row.get("gate"))
+    shares = {row["symbol"]: row["share"] for row in contributions(exposed, residuals)} if known and own.any() else {}
+    return Risk(
+        held.session, float(np.abs(weights).sum()), float(weights.sum()),
+        carried.line.sizing.level * volatility_of(weights, exposed.covariance_of_year) if known else None,
+        held.figures.get("target_volatility"), bool(held.figures.get("reached")),
+        dict(sorted(cut.items(), key=lambda one: (-one[1], one[0]))), *_known(*tail),
+        vectors=int(np.isfinite(wide[:, own]).all(axis=1).sum()), shares=shares,
+        equity=float(held.figures.get("equity") or 0.0), currency=str(held.figures.get("currency") or ""),
+    )  # fmt: skip
+
+
+def _known(value_at_risk: float, shortfall: float) -> tuple[float | None, float | None]:
+    return (value_at_risk, shortfall) if np.isfinite(shortfall) else (None, None)
+
+
+# ── in full ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -48,7 +198,7 @@ def exposure_now(store: Store, now: datetime) -> Exposure | None:
     experiment = served.run.experiment.replace(bars=bars)
     chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
     sessions = sessions_by(chain.facts, chain.book)
-    held = np.array([float(book.rows.get(name, {}).get("held") or 0.0) for name in sessions.names])
+    held = _weights(book, sessions.names)
     equity = float(book.figures.get("equity") or 0.0)
     today = Today.of_weights(sessions, held, equity, deviations_of(chain.classes, sessions, ENSEMBLE))
     return Exposure(risk_today(today, horizon_in_sessions(chain)), _correlations(today))
@@ -64,3 +214,8 @@ def _correlations(today: Today) -> dict[str, dict[str, float]]:
         name: {other: float(value) for other, value in zip(names, row, strict=True)}
         for name, row in zip(names, table, strict=True)
     }
+
+
+def _weights(held: HeldNow, names: Sequence[str]) -> NDArray[np.float64]:
+    """(names,) shares of the equity that are held."""
+    return np.array([float(held.rows.get(name, {}).get("held") or 0.0) for name in names])

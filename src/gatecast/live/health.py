@@ -14,6 +14,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
 from gatecast.live.actions import say_waiting
+from gatecast.live.blotter import Blotter
 from gatecast.live.gates import SERVED_PERIODS, old_models
 from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_closes
@@ -114,6 +115,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         refit,
         _waiting(opened),
         _drift(opened),
+        _orders(opened),
         _looked(opened, moment),
         *(Check("store", "warning", str(one.message)) for one in said),
     ]
@@ -179,6 +181,16 @@ def _drift(store: Store) -> Check:
     if not on:
         return Check("drift", "ok", "no alarm is on.")
     return Check("drift", "warning", " ".join(f"Since {one['time'][:10]}: {one['sentence']}" for one in on))
+
+
+def _orders(store: Store) -> Check:
+    """A halt is a warning until it is released; symbols that the settings restrict are told."""
+    blotter = Blotter(store)
+    halt, restricted = blotter.halted, [str(one["sentence"]) for one in blotter.restricted]
+    if halt is None:
+        return Check("orders", "ok", " ".join(["no halt is in force.", *restricted]))
+    release = f"`gatecast halt {store.folder} --release --by WHO --reason TEXT` ends it."
+    return Check("orders", "warning", " ".join([halt["sentence"], release, *restricted]))
 
 
 def _looked(store: Store, now: datetime) -> Check:

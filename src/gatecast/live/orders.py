@@ -1,4 +1,4 @@
-"""Orders of a store are approved and exported: a file, written once. Each is a record in the journal.
+"""Orders of a store are approved and exported: a file, written once, or withdrawn. Each is a record in the journal.
 
 Nothing is ever sent to a market, see `gatecast.live.proposing`.
 """
@@ -17,7 +17,7 @@ from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
-from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, with_status
+from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, refuse_withdrawn, with_status
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
@@ -53,6 +53,7 @@ def approve(
         if before and not override:
             return with_status(blotter, made, f"they are approved by {before[0]['by']} already: nothing has changed.")
         _refuse_exported(blotter, made)
+        refuse_withdrawn(blotter, content["open"])
         refuse_halted(blotter, content)
         exceeded = {one["name"]: one["sentence"] for one in content["breaches"]}
         for name in override:
@@ -131,6 +132,67 @@ def export(
         return with_status(Blotter(opened), made, f"written; {NEVER_SENT}.")
 
 
+@checked
+def withdraw(
+    store: str | Path,
+    orders_id: str,
+    *,
+    by: str,
+    reason: str | None = None,
+    now: datetime | None = None,
+    machine: Machine = ONE_CORE,
+) -> Orders:
+    """Takes back an export whose file was not sent, or of which all was cancelled; the same again changes nothing.
+
+    The orders are approved as before, and can be exported again. `by`: who; `reason`: why. Raises `StoreError` for
+    orders that were not exported, of which something was filled, or after which other orders of the account were
+    approved, and `SettingsError` once the open that they were for has passed: what came of them is told with `fills`.
+    """
+    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    refuse_odd_text("by", by)
+    refuse_odd_text("reason", reason, MOST_REASON)
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        blotter = Blotter(opened)
+        event = blotter.proposed(orders_id)
+        content = blotter.content(event)
+        made = Orders(opened.folder, orders_id, content, "approved")
+        exports, before = blotter.exports(id=orders_id), blotter.of("withdrawn", id=orders_id)
+        if not exports and before:
+            last = before[-1]
+            said = f"they were withdrawn by {last['by']} at {last['now'][:16]} UTC already: nothing has changed."
+            return with_status(blotter, made, said)
+        if not exports:
+            raise StoreError(f"orders {orders_id} were never exported: there is nothing to withdraw.")
+        _refuse_acted_on(blotter, made, exports[0]["record"], moment)
+        body = {"id": orders_id, "account": event["account"], "by": by, "session": content["session"]}
+        opened.append("withdrawn", body | ({"reason": reason} if reason else {}), moment)
+        return with_status(Blotter(opened), made, "withdrawn. Delete the file; `--out FILE` writes it anew, once.")
+
+
+def _refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
+    """Raises where something has followed the export of orders, whose first record is `since`, or may have."""
+    account, rows, name = made.content["account"], made.content["orders"], made.orders_id
+    filled = blotter.filled(account)
+    for row in rows:
+        if row["order_id"] in filled:
+            raise StoreError(
+                f"of the order {row['order_id']} of {row['symbol']!r} {filled[row['order_id']]:g} units are filled: "
+                f"orders {name} cannot be withdrawn. Cancel what is left, and say what is open with --open-orders."
+            )
+    later = [one for one in blotter.of("approved", account=account) if one["record"] > since and one["id"] != name]
+    if later:
+        raise StoreError(
+            f"orders {later[-1]['id']} of the account {account!r} were approved by {later[-1]['by']} after the export "
+            f"of {name}, and count with it: it cannot be withdrawn."
+        )
+    if any(datetime.fromisoformat(row["send_before"]) < now for row in rows):
+        raise SettingsError(
+            f"the open that orders {name} are for has passed: they cannot be withdrawn. Tell what came of them with "
+            "`gatecast fills`; without a fill they bind nothing."
+        )
+
+
 def _place_of(out: str | Path) -> Path:
     """Where a file of orders goes. Raises `SettingsError` for what is no place for a file."""
     place = full_path(out)
@@ -154,10 +216,12 @@ def _refuse_taken(place: Path, file: bytes) -> None:
 def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:
     """Raises where no file of orders may be written."""
     content, name = made.content, made.orders_id
-    before = blotter.of("exported", account=content["account"], session=content["session"])
+    before = blotter.exports(account=content["account"], session=content["session"])
     same = [one for one in before if one["id"] == name]
     if again and not same:
-        raise StoreError(f"orders {name} were never exported: leave --again out.")
+        taken = blotter.of("withdrawn", id=name)
+        so = "their export was withdrawn" if taken else "they were never exported"
+        raise StoreError(f"orders {name}: {so}. Leave --again out.")
     if same and not again:
         raise StoreError(
             f"orders {name} were exported by {same[0]['by']} at {same[0]['now'][:16]} UTC already: sent twice they "
@@ -188,12 +252,13 @@ def _refuse_exported(blotter: Blotter, made: Orders) -> None:
     """
     content = made.content
     closes = content["halt"] is not None
-    for one in blotter.of("exported", account=content["account"], session=content["session"]):
+    for one in blotter.exports(account=content["account"], session=content["session"]):
         if closes and one["halt"] is None:
             continue
         raise StoreError(
             f"orders of {content['session']} for the account {content['account']!r} were exported already "
-            f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session."
+            f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session, or "
+            f"`gatecast withdraw` it, where nothing of it was sent."
         )
 
 

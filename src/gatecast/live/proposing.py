@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -148,8 +148,8 @@ def propose(
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
-        issued, is_past = _session(opened, as_of)
-        desk, settings = opened.desk_of(str(issued.desk))
+        issued, part, is_past = _session(opened, as_of)
+        desk, settings = opened.desk_of(part)
         named = read_restricted(restricted) if restricted is not None else frozenset()
         owner = account_of(held, account)
         open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
@@ -166,7 +166,7 @@ def propose(
             return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
         if not new_account:
             blotter.refuse_new(owner)
-        if not blotter.of("exported", id=made.orders_id):
+        if not blotter.exports(id=made.orders_id):
             _refuse_now(blotter, inputs, made, moment)
         if not blotter.of("proposed", id=made.orders_id):
             part = opened.put_document(content, OrdersFile)
@@ -205,8 +205,8 @@ class _Inputs:
     is_known: bool
 
 
-def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
-    """The record of the newest session of the book up to a day, and whether there is a newer one.
+def _session(store: Store, as_of: date | None) -> tuple[Issued, str, bool]:
+    """The record of the newest session of the book up to a day, its desk, and whether there is a newer one.
 
     Raises `StoreError` where there is none, and for one that has no desk.
     """
@@ -216,17 +216,22 @@ def _session(store: Store, as_of: date | None) -> tuple[Issued, bool]:
             f"{store.folder} has no book yet: `gatecast retrain {store.folder}` makes the model that decides on it."
         )
     newest = max(one.session[:10] for one in issued)
-    found = [one for one in issued if as_of is None or one.session[:10] <= str(as_of)]
+    decided = [
+        (session[:10], session == one.session, one, part)
+        for one in issued for session, part in {one.session: None, **one.desks}.items()
+    ]  # fmt: skip
+    found = [one for one in decided if as_of is None or one[0] <= str(as_of)]
     if not found:
-        first = min(one.session[:10] for one in issued)
+        first = min(session for session, *_ in decided)
         raise StoreError(f"{store.folder}: the book decided nothing up to {as_of}; its first session is {first}.")
-    last = max(found, key=lambda one: (one.session[:10], one.record))
-    if last.desk is None:
+    # of one that was decided again with a later session the desk that orders were made of at its own
+    session, _, last, part = max(found, key=lambda one: (*one[:2], one[2].record))
+    if part is None:
         raise StoreError(
-            f"{store.folder}: the session {last.session[:10]} was decided by a version of gatecast that kept nothing "
-            "for orders. The next `gatecast update` does."
+            f"{store.folder}: the session {session} was decided by a version of gatecast that kept nothing for orders. "
+            "The next `gatecast update` does."
         )
-    return last, last.session[:10] < newest
+    return last, part, session < newest
 
 
 def account_of(positions: Positions, asked: str | None) -> str:
@@ -244,7 +249,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     """The orders and what they were made of. Raises `SettingsError` for positions that cannot be acted on."""
     positions = inputs.positions
     flatten = inputs.halt is not None and bool(inputs.halt.get("flatten"))
-    ahead = _refuse_other_moment(desk, inputs)
+    ahead, splits = _refuse_other_moment(desk, inputs)
     if positions.currency not in ("", desk.money.currency):
         raise SettingsError(
             f"the positions are in {positions.currency}, the book is in {desk.money.currency}: give them, and the "
@@ -263,8 +268,8 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
     number = int(inputs.halt["record"]) if flatten and inputs.halt else None
-    orders = orders_of(desk, sized, units, open_units, inputs.account, settings)
-    found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted)
+    orders = orders_of(desk, sized, units, open_units, inputs.account, settings, splits)
+    found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted, splits)
     found += _odd_capital(desk, inputs)
     if flatten:
         found = tuple(one for one in found if not one.soft or one.name == "restricted")
@@ -334,20 +339,35 @@ def _grouped(why_not: Mapping[str, str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
-    """Symbol -> why it is not traded: its units change before the next fill.
+def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> tuple[dict[str, str], dict[str, float]]:
+    """Symbol -> why it is not traded, where it becomes something else before the next fill, and where an order of it is
+    open at a split; symbol -> what a split before the next fill makes of one unit, of all others.
 
     Raises `SettingsError` for positions of before the session, or of after its next open, and for units that are not
     those of its prices.
     """
     positions, day = inputs.positions, desk.day
     close, until = desk.close, desk.last_cut_off
-    said, ahead = positions.splits_until or positions.day, dict[str, str]()
-    named = {*positions.units, *(symbol for symbol, _ in (inputs.open_orders or {}).values())}
+    said, ahead, splits = positions.splits_until or positions.day, dict[str, str](), dict[str, float]()
+    are_open = {symbol for symbol, _ in (inputs.open_orders or {}).values()}
+    named = {*positions.units, *are_open}
     rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
     for row in rows.iter_rows(named=True):
         symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
-        if symbol not in named or (row["value"] == 1 and row["kind"] in LEVELS):
+        if symbol not in desk.names or (row["value"] == 1 and row["kind"] in LEVELS):
+            continue
+        opens = desk.cut_off(desk.names.index(symbol)) or until
+        if opens is not None and day < then <= opens.date():
+            when = f"a {kind} comes on {then}, before the order could be filled"
+            if row["kind"] != "split":
+                ahead[symbol] = f"{when}, and what its units and prices are after it is not known: not traded today."
+            elif symbol in are_open:
+                ahead[symbol] = f"{when}, and what it makes of the open orders is not known: not traded today."
+            elif symbol in named and said >= then:
+                ahead[symbol] = f"{when}, and whether the units of {said} have it is not known: not traded today."
+            else:
+                splits[symbol] = splits.get(symbol, 1.0) * row["value"]
+        if symbol not in named:
             continue
         what = f"{symbol!r} had a {kind} ({row['value']:g}) on {then}"
         if said < then <= day or (then == positions.day == day and positions.splits_until is None):
@@ -360,8 +380,6 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
                 f"{what}, after the newest prices ({day}), and the units have it already: bring the bars of {then} "
                 "with `gatecast update` first."
             )
-        if until is not None and day < then <= until.date():
-            ahead[symbol] = f"a {kind} comes on {then}, before the order could be filled: not traded today."
     if positions.day < day if close is None else positions.as_of + INSTANT < close:
         closed = "" if close is None else f", which closed at {close:%Y-%m-%d %H:%M} UTC"
         raise SettingsError(
@@ -374,7 +392,7 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> dict[str, str]:
             f"({until:%Y-%m-%d %H:%M} UTC): bring the bars since with `gatecast update`, or give positions of before "
             "it, with their time."
         )
-    return ahead
+    return ahead, {symbol: ratio for symbol, ratio in splits.items() if symbol not in ahead}
 
 
 def _refuse_odd_values(
@@ -470,6 +488,7 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
             f"until {order['send_before'][:16]} UTC, {rest:g} units are not filled: cancel it or not, and say what is "
             "open now with --open-orders; where nothing is, its file has the line `# positions: 0`."
         )
+    refuse_withdrawn(blotter, inputs.open_orders or {})
     for name, (symbol, left) in (inputs.open_orders or {}).items():
         if name not in exported:
             continue
@@ -480,6 +499,17 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
             raise SettingsError(
                 f"the open order {name} is {left:+g} {symbol!r}, and of the order that was exported {rest:g} are left "
                 f"to {order['side']} of {order['symbol']!r}: give the orders that are open now."
+            )
+
+
+def refuse_withdrawn(blotter: Blotter, open_orders: Collection[str]) -> None:
+    """Raises `SettingsError` where an order that counts as open was withdrawn: what is ordered would be other than what
+    is sent."""
+    for name in open_orders:
+        if taken := blotter.withdrawal_of(name):
+            raise SettingsError(
+                f"the open order {name} was withdrawn by {taken['by']} at {taken['now'][:16]} UTC: cancel it where it "
+                "was sent, and make the orders again without it."
             )
 
 
@@ -495,7 +525,7 @@ def _in_words(breaks: Sequence[Break]) -> str:
 def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
     """Orders with what became of them."""
     where, name = made.store, made.orders_id
-    if blotter.of("exported", id=name):
+    if blotter.exports(id=name):
         status, said = "exported", "they were exported before: `--again` writes the same file once more."
     elif blotter.of("approved", id=name):
         status, said = "approved", "`--out FILE` writes the file, once."

@@ -56,6 +56,12 @@ def fills(
         accounts, said = set[str](), list[str]()
         for row in rows:
             if row.order_id not in known:
+                if taken := blotter.withdrawal_of(row.order_id):
+                    raise SettingsError(
+                        f"the fill {row.fill_id} is of the order {row.order_id}, which was withdrawn by {taken['by']} "
+                        f"at {taken['now'][:16]} UTC. Where it was sent all the same, `gatecast reconcile` with the "
+                        "positions after it, and --explain."
+                    )
                 raise SettingsError(
                     f"the fill {row.fill_id} is of an order {row.order_id} that was not exported. "
                     f"{did_you_mean(row.order_id, list(known)) if known else 'None was.'}"

@@ -19,6 +19,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.chain import make_chain
+from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
 from gatecast.live.kept import alarms_said, serve
@@ -61,7 +62,8 @@ class Today:
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
-    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one.
+    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halt`,
+    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`.
 
     `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
@@ -82,6 +84,8 @@ class Today:
     behind: str = ""
     book: HeldNow | None = None
     morning: Morning | None = None
+    halt: Mapping[str, Any] | None = None
+    restricted: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -89,6 +93,7 @@ class Today:
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "book": self.book.to_dict() if self.book else None,
+            "halt": self.halt, "restricted": list(self.restricted),
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
@@ -105,9 +110,11 @@ def today(store: str | Path, *, now: datetime | None = None) -> Today:
 
 def today_of(opened: Store, moment: datetime) -> Today:
     """As `today`, of a store that is open, after the newest record that it has read."""
-    said = _Said.of(opened)
+    said, blotter = _Said.of(opened), Blotter(opened)
     if not said.newest:
-        return Today(opened.folder, moment, opened.state.serving, [])
+        return Today(
+            opened.folder, moment, opened.state.serving, [], halt=blotter.halted, restricted=blotter.restricted
+        )  # fmt: skip
     again = _Again(opened, said.newest, moment)
     causes, book = _causes(again, said), book_now(opened)
     held_by, told = _held_by(again, book), morning(opened, book, moment)
@@ -120,7 +127,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, said.newest, moment), book, told,
+        _behind(opened, said.newest, moment), book, told, blotter.halted, blotter.restricted,
     )  # fmt: skip
 
 

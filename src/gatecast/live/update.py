@@ -635,14 +635,16 @@ def issue_chain(
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
         more = _alarms_at(chain, experiment.drift)
-        holdings, carried, desk = None, None, None
+        holdings, carried, desks = None, None, dict[str, bytes]()
         if course.steps:
             holdings, carried = course.holdings, bytes_of_carried(course.carried[-1])
-            desk = desk_bytes(course, chain, experiment.orders, store.state.calendars)
+            desks = {
+                str(one.day): desk_bytes(one, chain, experiment.orders, store.state.calendars) for one in course.desks
+            }
             more["book"] = figures_of(course, experiment.book)
         store.issue(
             table, now, model=served.number, pieces=content, more=more, holdings=holdings, carried=carried,
-            desk=desk,
+            desks=desks,
         )  # fmt: skip
     now_held = book_now(store)
     rows = [{**row, **of_symbol(now_held, row["symbol"])} for row in rows]

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -23,6 +24,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
+from gatecast.market.reading import as_utc
 from gatecast.report.words import is_number, named, number
 from gatecast.store.journal import moment_of
 from gatecast.store.parts import Parts
@@ -137,9 +139,13 @@ def _plain(text: str) -> str:
 
 
 @checked
-def card(store: str | Path) -> Card:
-    """The card of a store, made of its journal. Raises `StoreError` where it cannot be read; nothing is written."""
+def card(store: str | Path, *, now: datetime | None = None) -> Card:
+    """The card of a store, made of its journal; `now`: of its records up to that moment (default: of all).
+
+    Raises `StoreError` where it cannot be read, and where it had no record yet; nothing is written.
+    """
     opened = Store.open(store)
+    opened = opened if now is None else opened.as_of(as_utc(now, "now"))
     state, told = opened.state, Told(opened)
     sections = (_purpose, _data, _assumptions, _rivals, _failures, _limits, _changes, _orders, _overrides)
     return Card(opened.id, state.number, state.hash, state.now, [one(told) for one in sections])
@@ -153,8 +159,8 @@ class Told:
 
     @cached_property
     def records(self) -> list[Record]:
-        """All records, in order."""
-        return list(self.store.journal.records())
+        """All records that count, in order."""
+        return [one for one in self.store.journal.records() if one.number <= self.store.state.number]
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -211,7 +217,8 @@ def _data(told: Told) -> Section:
     counts = Counter[str]()
     for one in told.of_kind("bars"):
         counts.update({name: count for name, count in one.body["counts"].items() if count})
-    years = sorted({part.year for part in state.bars})
+    arrived = [one.body["rows"] for one in told.of_kind("bars")]
+    rows, years = sum(sum(one.values()) for one in arrived), sorted({int(year) for one in arrived for year in one})
     actions = Counter(told.store.actions["kind"].to_list())
     survivorship = (told.scores.get("survivorship") or {}).get("sentence")
     hashes = [one.body.get("data_hash") for one in told.of_kind("refit") if one.number == state.serving]
@@ -219,7 +226,7 @@ def _data(told: Told) -> Section:
     return Section(
         "Data and licences",
         [
-            f"{sum(part.rows for part in state.bars):,} versions of bars of {len(state.symbols)} symbols, {span}; "
+            f"{rows:,} versions of bars of {len(state.symbols)} symbols, {span}; "
             f"{_listed(counts) or 'none came'}. Each row is kept with the moment at which it became known.",
             f"Columns beside prices and volume: {', '.join(state.columns) or 'none'}. Tables beside the bars: "
             f"{', '.join(sorted(state.tables)) or 'none'}. Corporate actions: {_listed(actions) or 'none'}.",
@@ -390,8 +397,8 @@ def _other_settings(record: Record, models: Mapping[int, Any]) -> bool:
     return bool(before and mine and mine.parts.get("settings.toml") != before[-1].parts.get("settings.toml"))
 
 
-ORDERED = ("approved", "exported")
-"""Kinds of records by which orders go out."""
+ORDERED = ("approved", "exported", "withdrawn")
+"""Kinds of records by which orders go out, or are taken back."""
 
 
 def _orders(told: Told) -> Section:
@@ -430,6 +437,8 @@ def _overridden(record: Record) -> Iterable[str]:
             yield f"break of {one.get('symbol')} explained: {one['reason']}"
     if record.kind in ("halted", "released", "rollback"):
         yield str(body.get("reason") or "")
+    if record.kind == "withdrawn":
+        yield f"orders {body.get('id')} were withdrawn" + (f": {body['reason']}" if body.get("reason") else "")
     if record.kind == "actions" and body.get("verb") == "resolve":
         yield _change(record, {})
     if record.kind == "exported" and body.get("again"):

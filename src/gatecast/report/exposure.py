@@ -10,7 +10,10 @@ from gatecast.report.words import MISSING, decimals, is_number, number, percent
 from gatecast.trading.stress import CRISES
 
 Scores = Mapping[str, Any]
-METHODS = {"filtered": "simulated", "historical_250": "last 250", "historical_500": "last 500", "normal": "normal"}
+METHODS = {
+    "filtered": "simulated", "historical_all": "all past", "historical_250": "last 250", "historical_500": "last 500",
+    "normal": "normal",
+}  # fmt: skip
 """How a tail is said -> its words."""
 SHOWN = 12
 """Symbols of the book that the page shows."""

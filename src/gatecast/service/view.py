@@ -150,6 +150,11 @@ class View:
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
+        halts = [{**one, "symbol": None} for one in [told.get("halt")] if one] + told["restricted"]
+        rows += [
+            {"kind": "halt", "symbol": one["symbol"], "time": one["since"], "sentence": one["sentence"]}
+            for one in halts
+        ]
         rows += [
             {"kind": "waits", "symbol": None, "time": None, "sentence": one.sentence} for one in say_waiting(self.store)
         ]

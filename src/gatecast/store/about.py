@@ -34,9 +34,9 @@ def about(record: Record) -> str:
             return f"{_counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
         case "lost":
             return f"{_counted(body['count'], 'record')} before it, whose files never came to the disk"
-        case "proposed" | "approved" | "exported":
-            again = ", once more" if body.get("again") else ""
-            return f"orders {body['id']} of {body['account']} by {body['by']}{again}"
+        case "proposed" | "approved" | "exported" | "withdrawn":
+            more = ", once more" if body.get("again") else f": {body['reason']}" if body.get("reason") else ""
+            return f"orders {body['id']} of {body['account']} by {body['by']}{more}"
         case "fills":
             return f"{body['new']} new, {body['seen']} there already, of {body['account']}"
         case "reconciled":

@@ -1,4 +1,4 @@
-"""What a desk needs of the book's newest session, with the limits of orders that were in force, as a file of arrays."""
+"""What a desk needs of a session of the book, with the limits of orders that were in force, as a file of arrays."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ ALARMS = "alarms.json"
 """Role of the artefact with the alarms of the inputs up to a refit, from which they are looked for."""
 SETTINGS = "settings.toml"
 """Role of the artefact with the store's settings from a refit on, for as long as its model is in force."""
+DESK_OF = "desk "
+"""How the role of a desk of an earlier session than the newest one of its record begins; the session follows."""
 MOST_ALARMS = 200
 """Newest alarms that a state has; the journal has all."""
 MOST_MISSED = 1_000
@@ -269,6 +271,13 @@ class Exported(OfOrders):
     again: bool = False
 
 
+class Withdrawn(OfOrders):
+    """The export of orders counts no more; they are approved as before it."""
+
+    session: Moment
+    reason: Text = ""
+
+
 class FillsPart(Schema):
     """The artefact of fills."""
 
@@ -325,8 +334,8 @@ class Released(Schema):
 
 
 ORDERS: dict[str, type[Schema]] = {
-    "proposed": Proposed, "approved": Approved, "exported": Exported, "fills": Filled, "reconciled": Reconciled,
-    "halted": Halted, "released": Released,
+    "proposed": Proposed, "approved": Approved, "exported": Exported, "withdrawn": Withdrawn,
+    "fills": Filled, "reconciled": Reconciled, "halted": Halted, "released": Released,
 }  # fmt: skip
 """Kinds of records of what happened to orders."""
 KINDS: dict[str, type[Schema]] = {
@@ -345,7 +354,8 @@ class Issued(Schema):
     """What was issued at once: the number of its record, when, and its artefacts.
 
     `book`: what the book holds, `carried`: what it goes on from, after `session`, of which it has seen bars up to the
-    close `until`; `desk`: what orders of it are made of. None and empty where no session of the book was decided.
+    close `until`; `desk`: what orders of it are made of, `desks_before`: session -> the same of those that were decided
+    with it. None and empty where no session of the book was decided.
     """
 
     record: Count
@@ -359,6 +369,12 @@ class Issued(Schema):
     desk: Artefact | None = None
     session: Moment | Literal[""] = ""
     until: Moment | Literal[""] = ""
+    desks_before: dict[Moment, Artefact] = Field(default_factory=dict)
+
+    @property
+    def desks(self) -> dict[str, str]:
+        """Session -> what orders of it are made of, of all that were decided, the newest last."""
+        return {**self.desks_before, **({self.session: self.desk} if self.desk else {})}
 
 
 class Model(Schema):
@@ -545,6 +561,9 @@ def _issued(state: State, record: Record) -> dict[str, Any]:
         pieces=parts.get("pieces"), model=record.body.get("model"), book=parts.get("book"),
         carried=parts.get("carried"), desk=parts.get("desk"), session=book.get("session", ""),
         until=book.get("close", ""),
+        desks_before={
+            role.removeprefix(DESK_OF): name for role, name in sorted(parts.items()) if role.startswith(DESK_OF)
+        },
     )  # fmt: skip
     return {"issued": (*state.issued, one)}
 

@@ -23,6 +23,7 @@ import tomllib
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -78,7 +79,7 @@ from gatecast.store.schema import (
     Scores,
     fault_of,
 )
-from gatecast.store.state import ALARMS, ISSUED, BarsPart, State, refuse_misfit
+from gatecast.store.state import ALARMS, DESK_OF, ISSUED, BarsPart, State, refuse_misfit
 
 if TYPE_CHECKING:
     from gatecast.audits.leaks import Leak
@@ -248,6 +249,25 @@ class Store:
                 )
             about = upgrade(place)
         return cls(place, about, machine)
+
+    def as_of(self, moment: datetime) -> Store:
+        """The store after its records up to a moment, to be read only, with the bars that had come by then.
+
+        Where files of them were pruned since, all bars of now take their place, each with its moment. Raises
+        `StoreError` where it had no record yet.
+        """
+        refuse_naive(moment)
+        records = [one for one in self.journal.records() if not self._lost or one.number < self._lost]
+        last = max((one.number for one in records if one.now <= moment), default=0)
+        if not last:
+            first = f"{records[0].now:%Y-%m-%d %H:%M}"
+            raise StoreError(f"{self.folder} had no record by {moment:%Y-%m-%d %H:%M} UTC; its first is of {first}.")
+        found, now = copy(self), self.state
+        found.state = State().after_all(records[:last])
+        if not all(found.artefacts.has(one.part) for one in found.state.bars):
+            found.state = found.state.model_copy(update={"bars": now.bars})
+        found.bars = History(found.artefacts, lambda: found.state, found._bars_that_came)
+        return found
 
     def _read(self) -> tuple[Journal, State, int | None]:
         """The journal, the state, and the number of the first record whose files are lost.
@@ -441,15 +461,16 @@ class Store:
     def issue(
         self, decisions: pl.DataFrame, now: datetime, *, forecasts: pl.DataFrame | None = None,
         pieces: bytes | None = None, model: int | None = None, more: Mapping[str, Any] | None = None,
-        holdings: pl.DataFrame | None = None, carried: bytes | None = None, desk: bytes | None = None,
+        holdings: pl.DataFrame | None = None, carried: bytes | None = None,
+        desks: Mapping[str, bytes] | None = None,
     ) -> Record:  # fmt: skip
         """Stores decisions that were issued, and their forecasts. `model`: the number of its refit's record.
 
         `decisions`: one row a symbol and time, with further columns of numbers, texts, times and truth values.
         `pieces`: what was issued, see `issued.bytes_of_pieces`. `more`: what else the record shall hold, as JSON.
         `holdings`, `carried`: what the book holds (`trading.book.holdings_of`) and what it goes on from
-        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`. `desk`: what
-        orders of its newest session are made of, see `desks.bytes_of_desk`.
+        (`carried.bytes_of_carried`); then `more` has its figures as "book", see `schema.BookOfRecord`. `desks`:
+        session -> what orders of it are made of, see `desks.bytes_of_desk`; the last one is of the newest session.
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
@@ -462,8 +483,9 @@ class Store:
             if holdings is not None and carried is not None:
                 parts["book"] = self.put(parquet(holdings), ".parquet")
                 parts["carried"] = self.put(carried, ".safetensors")
-            if desk is not None:
-                parts["desk"] = self.put(desk, ".safetensors")
+            for session, desk in (desks or {}).items():
+                newest = session == max(desks or {})
+                parts["desk" if newest else f"{DESK_OF}{session}"] = self.put(desk, ".safetensors")
             return self.append("issued", {**(more or {}), "parts": parts, "model": model}, now)
 
     def snapshot(self, now: datetime) -> Record:
@@ -807,8 +829,8 @@ class Store:
                 yield partial(self.holdings_of, one.book)
             if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
                 yield partial(self.carried_of, one.carried)
-            if one.desk:
-                yield partial(self.desk_of, one.desk)
+            for name in one.desks.values():
+                yield partial(self.desk_of, name)
         for event in self.state.orders:
             for role, part in (event.get("parts") or {}).items():
                 yield partial(self.document, part, DOCUMENTS[role])

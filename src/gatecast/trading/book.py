@@ -749,9 +749,12 @@ def terms_of(sessions: Sessions, settings: Book, *, rebalanced: bool = True) -> 
 
 def closes_of(
     sessions: Sessions, core: FloatArray, deviations: FloatArray, tilt: FloatArray | None = None,
-    evidence: FloatArray | None = None, since: int = 0, learned: Sequence[Learned] | None = None,
+    evidence: FloatArray | None = None, since: int = 0, learned: Sequence[Learned] | None = None, told: int = 1,
 ) -> Iterator[Close]:  # fmt: skip
-    """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone."""
+    """What each session from place `since` on brings to a line, see `run_line`; `core`: of these sessions alone.
+
+    `told`: so many of the newest sessions of which what sizing saw is kept, see `Close.told`.
+    """
     usual = mean_of_last(deviations, QUARTER)
     nothing = np.zeros(len(sessions.names))
     for place, weights in enumerate(core, since):
@@ -762,7 +765,7 @@ def closes_of(
             split=sessions.split[place], volume=sessions.usual_volume[place],
             deviations=deviations[place], core=weights, tilt=nothing if tilt is None else tilt[place],
             evidence=nothing if evidence is None else evidence[place], bars=sessions.bars[place],
-            newest=place == len(sessions.days) - 1, learned=None if learned is None else learned[place],
+            told=place >= len(sessions.days) - told, learned=None if learned is None else learned[place],
         )  # fmt: skip
 
 
@@ -870,14 +873,14 @@ class Course:
 
     `steps`: one a session that was decided; `names`: the symbols. `carried`: what the next session goes on from, and
     before it the same of the session before, from which the newest one is decided again where more of its bars come.
-    `desk`: the newest session as a desk reads it, None where none was decided; what a calendar says of it is not known
-    here.
+    `desks`: the sessions as a desk reads them: all that were decided, of a line that carries nothing the newest alone;
+    what a calendar says of them is not known here.
     """
 
     steps: tuple[Step, ...]
     names: tuple[str, ...]
     carried: tuple[Carried, ...]
-    desk: Desk | None = field(default=None, repr=False)
+    desks: tuple[Desk, ...] = field(default=(), repr=False)
 
     @cached_property
     def holdings(self) -> pl.DataFrame:
@@ -918,38 +921,43 @@ def carry_on(
         first, begin = 0, _beginning(classes, sessions, settings, tilt, begins)
     if begin < 0 or begin >= len(sessions.days):
         return Course((), names, tuple(carried))
-    steps, last = list[Step](), deque(carried[-1:], maxlen=2)
+    steps, desks, last = list[Step](), list[Desk](), deque(carried[-1:], maxlen=2)
     core, line = before.core, before.line
     cores, weights = list[CoreState](), list[FloatArray]()
     for place in range(first, len(sessions.days)):
         listed = sessions.listed[place] & sessions.inside[place]
         core = core.after(sessions.days[place], sessions.returns[place], listed, settings.core)
         cores, weights = [*cores[-1:], core], [*weights, core.weights]
-    closes = closes_of(sessions, np.array(weights), deviations, *tilt, since=first)
-    left = len(sessions.days) - begin
+    left, usual = len(sessions.days) - begin, mean_of_last(deviations, QUARTER)
+    closes = closes_of(sessions, np.array(weights), deviations, *tilt, since=first, told=left if carried else 1)
     for place, close in enumerate(closes, first):
         if place < begin:
             line = line.watched(close)
             continue
         line, step = line.after(close, terms)
-        steps.append(step)
+        if step.view is not None:
+            desks.append(_desk_of(step, line, sessions, place, deviations[place], usual[place], settings))
+        steps.append(replace(step, view=None, sizing=None))
         if left <= len(cores):
             last.append(Carried(line, cores[-left]))
         left -= 1
-    return Course(tuple(steps), names, tuple(last), _desk_of(steps[-1], line, sessions, deviations, settings))
+    return Course(tuple(steps), names, tuple(last), tuple(desks))
 
 
-def _desk_of(step: Step, line: LineState, sessions: Sessions, deviations: FloatArray, settings: Book) -> Desk | None:
-    """What a desk needs of the newest session, but for what a calendar says; `line`: after it."""
-    if step.view is None or step.sizing is None:
-        return None
+def _desk_of(
+    step: Step, line: LineState, sessions: Sessions, place: int, deviation: FloatArray, usual_deviation: FloatArray,
+    settings: Book,
+) -> Desk:  # fmt: skip
+    """What a desk needs of the session at a place, but for what a calendar says; `line`: after it."""
+    assert step.view is not None
+    assert step.sizing is not None
     view = step.view if settings.size.spike_sizes else replace(step.view, spiked=None)  # else no trade depends on it
     nothing = np.zeros(len(line.names), np.int64)
     return Desk(
-        day=sessions.days[-1], view=view, sizing=step.sizing, instruments=sessions.instruments,
-        lent=sessions.lent[-1], recalled=sessions.recalled[-1], price=line.account.price,
-        bars=sessions.bars.max(axis=0), age=nothing, rate=line.account.rate, deviation=deviations[-1],
-        usual_deviation=mean_of_last(deviations, QUARTER)[-1], volume=sessions.usual_volume[-1],
+        day=sessions.days[place], view=view, sizing=step.sizing, instruments=sessions.instruments,
+        lent=sessions.lent[place], recalled=sessions.recalled[place], price=line.account.price,
+        bars=sessions.bars[: place + 1].max(axis=0), age=nothing, rate=line.account.rate, deviation=deviation,
+        usual_deviation=usual_deviation, volume=sessions.usual_volume[place],
         until=nothing, size=settings.size, money=without_tables(settings.money),
     )  # fmt: skip
 

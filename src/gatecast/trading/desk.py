@@ -1,4 +1,4 @@
-"""What a desk needs of the book at the close of its newest session: what sizing saw, prices, costs and cut-offs.
+"""What a desk needs of the book at the close of a session: what sizing saw, prices, costs and cut-offs.
 
 The book decides with holdings of its own; a desk asks the same function what to trade with holdings that are real.
 """
@@ -27,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Desk:
-    """The book's newest session, as a desk reads it. Arrays are (names,).
+    """A session of the book, as a desk reads it. Arrays are (names,).
 
     Attributes
     ----------

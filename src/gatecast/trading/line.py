@@ -151,8 +151,7 @@ class Close:
     deviations: standard deviation forecast of the next session's return, NaN where there is none.
     core, tilt, evidence: see `sizing.BookView`.
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
-    newest: whether it is the newest session, of which the volatility with each class falling together is told, and
-        what sizing saw is kept.
+    told: whether the volatility with each class falling together is told, and what sizing saw is kept.
     learned: what is known of returns after the session, where that was found before; None: it is found by the line.
     """
 
@@ -171,7 +170,7 @@ class Close:
     tilt: FloatArray
     evidence: FloatArray
     bars: IntArray
-    newest: bool = False
+    told: bool = False
     learned: Learned | None = field(default=None, repr=False)
 
 
@@ -200,8 +199,8 @@ class Step:
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
     `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
     that was forecast of what was held after the fill, without `level`, the multiplier of a volatility that was known
-    the close before. `view`, `sizing`: what the trades were made of, see `sizing.trades_of`; of the newest session
-    alone, else None.
+    the close before. `view`, `sizing`: what the trades were made of, see `sizing.trades_of`, where `Close.told`
+    asks for it, else None.
     """
 
     booked: Booked
@@ -371,7 +370,7 @@ class LineState:
         )  # fmt: skip
         if terms.rebalanced or not begun:
             wide = None
-            if size.spike_sizes or close.newest:  # else nobody reads it
+            if size.spike_sizes or close.told:  # else nobody reads it
                 wide = np.full_like(correlation, np.nan)
                 own = correlation[np.ix_(which, which)]
                 wide[np.ix_(which, which)] = spiked(own, [terms.classes[one] for one in which])
@@ -389,7 +388,7 @@ class LineState:
                 spiked=None if wide is None else covariance_of(wide, yearly),
             )  # fmt: skip
             sized = trades_of(view, sizing, size)
-            if close.newest:
+            if close.told:
                 step = replace(step, view=view, sizing=sizing)
             sizing, has = sized.state, sized.state.level * book_variance(sized.weights, year) ** 0.5
             step = replace(

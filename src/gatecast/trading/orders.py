@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
@@ -153,23 +153,30 @@ def order_id(account: str, session: date, symbol: str, target_units: float) -> s
 
 
 def orders_of(
-    desk: Desk, sized: Sized, held: FloatArray, open_units: FloatArray, account: str, settings: OrderSettings
+    desk: Desk, sized: Sized, held: FloatArray, open_units: FloatArray, account: str, settings: OrderSettings,
+    splits: Mapping[str, float] | None = None,
 ) -> tuple[Order, ...]:  # fmt: skip
     """The orders of a session, one a symbol that is traded, by symbol.
 
     `held`, `open_units`: (names,) units; `sized` was made of their sum. What an order and open ones add to what is held
-    is the target: units = target - held - open. Raises `SettingsError` for a target that is no number, and where no
-    limit price is within the collar.
+    is the target: units = target - held - open. `splits`: symbol -> what one unit becomes before the fill: units and
+    prices of its order are those after it, rounded toward zero to lots; the backtest's orders grow with it, too.
+
+    Raises `SettingsError` for a target that is no number, and where no limit price is within the collar.
     """
     commission, spread, impact = desk.costs(sized.trades)
     found = []
     for place in np.flatnonzero(sized.trades).tolist():
-        symbol, trade = desk.names[place], float(sized.trades[place])
+        symbol, ratio = desk.names[place], (splits or {}).get(desk.names[place], 1.0)
+        trade = in_lots(float(sized.trades[place]) * ratio, float(desk.view.lot[place]) if ratio != 1 else 0.0)
+        if trade == 0:
+            continue
         send_before = desk.cut_off(place)
         if not math.isfinite(trade) or send_before is None:
             raise SettingsError(f"{symbol!r}: an order of {trade:g} units without a next open cannot be placed.")
-        close, value = float(desk.price[place]), abs(trade) * float(desk.view.price[place])
-        target = float(held[place] + open_units[place]) + trade
+        close, value = float(desk.price[place]) / ratio, abs(trade) / ratio * float(desk.view.price[place])
+        own, still_open = float(held[place]) * ratio, float(open_units[place]) * ratio
+        target = own + still_open + trade
         try:
             limit = limit_price(close, trade > 0, settings.collar, float(desk.instruments.tick[place]))
         except SettingsError as error:
@@ -181,15 +188,24 @@ def orders_of(
                 order_id=order_id(account, desk.day, symbol, target), symbol=symbol,
                 side="buy" if trade > 0 else "sell", units=abs(trade), order_type="limit",
                 limit_price=limit, currency=desk.instruments.currency[place], time_in_force=settings.time_in_force,
-                send_before=send_before, last_close=close, held=float(held[place]), open_units=float(open_units[place]),
-                target_units=target,
+                send_before=send_before, last_close=close, held=own, open_units=still_open, target_units=target,
                 value=round(value, MONEY_DIGITS), commission=paid[0], spread=paid[1], impact=paid[2],
                 cost=round(cost, MONEY_DIGITS),
                 cost_bps=round(cost / value / BASIS_POINT, MONEY_DIGITS) if value > 0 else 0.0, gate=sized.gate[place],
-                reason=_reason(sized, place, target),
+                reason=_reason(sized, place, target)
+                + (f"; in units after a split of {ratio:g} that comes before the fill" if ratio != 1 else ""),
             )
         )  # fmt: skip
     return tuple(found)
+
+
+def in_lots(units: float, lot: float) -> float:
+    """Units rounded toward zero to whole lots; a lot of 0: as they are.
+
+    >>> in_lots(-15.7, 10.0), in_lots(0.3 * 10, 3.0), in_lots(1.5, 0.0)
+    (-10.0, 3.0, 1.5)
+    """
+    return math.copysign(math.floor(abs(units) / lot + SLACK) * lot, units) if lot > 0 else units
 
 
 def limit_price(close: float, buys: bool, collar: float, tick: float = 0.0) -> float:
@@ -234,9 +250,10 @@ def _reason(sized: Sized, place: int, target: float) -> str:
 
 def breaches(
     desk: Desk, orders: Sequence[Order], held: FloatArray, capital: float, settings: OrderSettings,
-    restricted: Collection[str] = (),
+    restricted: Collection[str] = (), splits: Mapping[str, float] | None = None,
 ) -> tuple[Breach, ...]:  # fmt: skip
-    """The limits that orders exceed, hard ones first; `held`: (names,) units with those of open orders.
+    """The limits that orders exceed, hard ones first; `held`: (names,) units with those of open orders; `splits`: see
+    `orders_of`.
 
     A limit on what is held is exceeded where orders make it worse: orders that bring a book nearer to it are let pass.
     """
@@ -270,7 +287,8 @@ def breaches(
         said = f"its price is {age} sessions old, {oldest} are allowed: what it is worth is not known"
         note("price_age", desk.names[place], age, oldest, said)
     unit = np.where(desk.view.price > 0, desk.view.price, 0.0) / capital
-    after = held + np.array([math.fsum(one.signed for one in orders if one.symbol == name) for name in desk.names])
+    traded_units = {one.symbol: one.signed / (splits or {}).get(one.symbol, 1.0) for one in orders}
+    after = held + np.array([traded_units.get(name, 0.0) for name in desk.names])
     before, then = held * unit, after * unit
     kinds = np.array(desk.view.classes, dtype=object)
     sums: list[tuple[Limit, str, float | None, FloatArray, bool]] = [

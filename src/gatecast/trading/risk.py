@@ -150,17 +150,19 @@ def filtered(
     return _of_enough(filtered_outcomes(residuals, deviation, weights), level, LEAST_SESSIONS)
 
 
-def historical(sessions: int) -> Method:
+def historical(sessions: int | None = None) -> Method:
     """The tail of historical simulation: today's weights on the returns of past sessions, of which 90 % are needed.
 
-    Sessions in which a holding has no return are none, as a coin's Sundays for shares; at most twice as many are looked
-    through.
+    None: all past sessions, 250 at least. Sessions in which a holding has no return are none, as a coin's Sundays for
+    shares; at most twice as many as `sessions` are looked through.
     """
 
     def tail(
         returns: FloatArray, residuals: FloatArray, deviation: FloatArray, weights: FloatArray, level: float
     ) -> Tail:
         held = weights != 0
+        if sessions is None:
+            return _of_enough(returns[:, held] @ weights[held], level, LEAST_SESSIONS)
         values = returns[-2 * sessions :, held] @ weights[held]
         return _of_enough(values[~np.isnan(values)][-sessions:], level, sessions * 9 // 10)
 
@@ -190,6 +192,7 @@ def _of_enough(outcomes: FloatArray, level: float, least: int) -> Tail:
 
 METHODS: dict[str, Method] = {
     "filtered": filtered,
+    "historical_all": historical(),
     "historical_250": historical(250),
     "historical_500": historical(500),
     "normal": normal,
