@@ -83,7 +83,7 @@ class Explained:
             {
                 "path": None if self.path is None else str(self.path), "kind": self.kind,
                 "explanations": [one.to_dict() for one in self.explanations],
-                "changes": [one.to_dict() for one in self.changes],
+                "titles": dict(self.titles), "changes": [one.to_dict() for one in self.changes],
                 "importance": [dict(one) for one in self.importance],
             }
         )  # fmt: skip

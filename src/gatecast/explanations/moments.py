@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     Fits = Mapping[str, FittedForecaster]
 
+MOST_CHAINS = 2
+"""Models of a store whose chains are kept for the next close that is asked for."""
 UNREAD = {"gate": "", "gate_sentence": ""}
 """What is known of a decision whose table is not there."""
 
@@ -94,6 +96,11 @@ class BookAt:
 
     desk: Desk
     sized: Sized
+
+    @classmethod
+    def of(cls, desk: Desk) -> Self:
+        """The book of a desk, with what it held itself."""
+        return cls(desk, trades_of(desk.view, desk.sizing, desk.size))
 
 
 class Origin(ABC):
@@ -285,8 +292,8 @@ class RunOrigin(Origin):
             chain = self.chain
             bars = chain.bars.filter(session_date(pl.col("time")) <= session)
             facts = facts_of(bars, chain.actions)
-            desk = carry_on(chain.classes, facts, chain.book, level="newest").desk
-            self._books[session] = None if desk is None else BookAt(desk, trades_of(desk.view, desk.sizing, desk.size))
+            desks = carry_on(chain.classes, facts, chain.book, level="newest").desks
+            self._books[session] = BookAt.of(desks[-1]) if desks else None
         return self._books[session]
 
     def holdings(self, session: date, symbol: str) -> Mapping[str, Any]:
@@ -406,8 +413,12 @@ class StoreOrigin(Origin):
         return found
 
     def _chain(self, number: int) -> Chain:
-        """The chain of all bars with a model's fits, and with all that was issued."""
+        """The chain of all bars with a model's fits, and with all that was issued; those asked for last are kept."""
         if number not in self._chains:
+            while len(self._chains) >= MOST_CHAINS:
+                oldest = next(iter(self._chains))
+                del self._chains[oldest]
+                self._rows = {key: rows for key, rows in self._rows.items() if key[0] != oldest}
             store, model = self.store, self._model(number)
             served = serve(store, model)
             bars = store.bars.for_chain(self.now)
@@ -435,17 +446,21 @@ class StoreOrigin(Origin):
         """See `Origin`: the desk that is kept of the session."""
         if session not in self._books:
             day = str(session)
-            names = [one.desk for one in self.store.state.issued if one.session[:10] == day and one.desk]
-            desk = self.store.desk_of(names[-1])[0] if names else None
-            self._books[session] = None if desk is None else BookAt(desk, trades_of(desk.view, desk.sizing, desk.size))
+            told = [
+                (one.session[:10] == day, one.record, part)
+                for one in self.store.state.issued for own, part in one.desks.items() if own[:10] == day
+            ]  # fmt: skip
+            parts = [part for *_, part in sorted(told)]  # last the newest that was decided at its own session
+            self._books[session] = BookAt.of(self.store.desk_of(parts[-1])[0]) if parts else None
         return self._books[session]
 
     def holdings(self, session: date, symbol: str) -> Mapping[str, Any]:
         """See `Origin`."""
         if session not in self._held:
-            issued = self.store.state.issued
-            part = next((one.book for one in reversed(issued) if one.session[:10] == str(session) and one.book), None)
-            table = no_holdings() if part is None else self.store.holdings_of(part)
+            later = [one for one in self.store.state.issued if one.book and one.session[:10] >= str(session)]
+            own = [one for one in later if one.session[:10] == str(session)]
+            found = (own[-1:] or later[:1])[:1]  # an update that brought several sessions tells them together
+            table = self.store.holdings_of(str(found[0].book)) if found else no_holdings()
             rows = table.filter(pl.col("session") == session).to_dicts()
             self._held[session] = {row["symbol"]: row for row in rows}
         return self._held[session].get(symbol, {})

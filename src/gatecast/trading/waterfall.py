@@ -91,10 +91,11 @@ class Waterfall:
         return next((one for one in reversed(self.steps) if one.gate), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it; `gate` and `gate_sentence` are those of the last gate that closed."""
+        """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the last gate that closed."""
         gate = self.gate
         return {
-            **asdict(self), "gate": gate.gate if gate else "", "gate_sentence": gate.sentence if gate else "",
+            **asdict(self), "steps": [{**asdict(one), "words": SENTENCES[one.name]} for one in self.steps],
+            "gate": gate.gate if gate else "", "gate_sentence": gate.sentence if gate else "",
         }  # fmt: skip
 
 
