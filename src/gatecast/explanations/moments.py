@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 MOST_CHAINS = 2
 """Models of a store whose chains are kept for the next close that is asked for."""
-UNREAD = {"gate": "", "gate_sentence": ""}
-"""What is known of a decision whose table is not there."""
 
 
 @dataclass(frozen=True)
@@ -379,10 +377,9 @@ class StoreOrigin(Origin):
         return found
 
     def _decisions(self, issued: Issued) -> list[dict[str, Any]]:
-        """symbol, time, gate, gate_sentence and model of what a record decided."""
-        table = self.store.decisions_of(issued.decisions, NEEDED)
-        own = [name for name in ("symbol", "time", "gate", "gate_sentence") if name in table.columns]
-        return [{**UNREAD, **row, "model": issued.model} for row in table.select(own).to_dicts()]
+        """symbol, time, gate and model of what a record decided."""
+        table = self.store.decisions_of(issued.decisions, NEEDED).select("symbol", "time", "gate")
+        return [{**row, "model": issued.model} for row in table.to_dicts()]
 
     def newest(self) -> Mapping[str, datetime]:
         """See `Origin`."""
@@ -400,7 +397,9 @@ class StoreOrigin(Origin):
             said = self._decided[symbol][time] if said is None or said["time"] != time else said
             name, model = self.symbols[symbol], said["model"]
             if model is None:
-                raise StoreError(f"{symbol!r}: no model decided at {_spelled(time)}: {said['gate_sentence']}.")
+                raise StoreError(
+                    f"{symbol!r}: no model decided at {_spelled(time)}: {GATES.get(said['gate'], said['gate'])}."
+                )
             result = self._chain(model).classes.get(name)
             if result is None:
                 raise StoreError(f"{symbol!r}: model {model} knows no {name}: its symbols join at the next refit.")
@@ -408,7 +407,7 @@ class StoreOrigin(Origin):
                 self._rows[model, name] = _rows_of(result)
             row = self._rows[model, name].get((symbol, time), -1)
             fold = _fold_of(result, row) if row >= 0 else len(result.forecasts.folds) - 1
-            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], said["gate_sentence"])
+            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], GATES.get(said["gate"], ""))
             found.append(Moment(symbol, name, time, row, fold, result, model, *gate))
         return found
 

@@ -219,7 +219,7 @@ class Sized:
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
     caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
     where nothing did: name, class, gross, margin, net, spike, halt, close, stop, borrow, participation, lot, ticket or
-    cash; `target_gate`: the same of the target alone. `volatility`: of the target, a year, with the level in it;
+    cash; `gates`: all that cut it, in order. `volatility`: of the target, a year, with the level in it;
     `spiked` with each class falling together, NaN where that is not given. `target_reached`: whether the volatility is
     the one aimed at. `state`: with the targets of this close. `stages`: name of `STAGES` -> shares after it.
     """
@@ -230,7 +230,7 @@ class Sized:
     core: FloatArray
     tilt: FloatArray
     gate: tuple[str, ...]
-    target_gate: tuple[str, ...]
+    gates: tuple[tuple[str, ...], ...]
     volatility: float
     spiked: float
     target_reached: bool
@@ -250,7 +250,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     Raises `SettingsError` for a name that is wanted or held without a price or a covariance, and for other names.
     """
     view = _usable(view, state)
-    gates, findings = _Gates([""] * len(view.names)), list[Finding]()
+    gates, findings = _Gates([()] * len(view.names)), list[Finding]()
     ruined, stopped = not view.equity > 0, state.flat_left > 0
     if ruined:
         findings.append(Finding("ruined", "no equity is left: everything is closed"))
@@ -277,7 +277,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
 
     half = settings.symbol_band * state.mean_target
     within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
-    before, off = gates.names, is_off(held)
+    before, off = gates.all, is_off(held)
     if not off and np.array_equal(within_bands, held) and caps.hold(held):
         units, last = view.held, [held] * 4  # nothing is traded, as in most sessions
     else:
@@ -307,7 +307,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         core=core,
         tilt=tilt,
         gate=gates.names,
-        target_gate=before,
+        gates=gates.all,
         volatility=volatility,
         spiked=spiked,
         target_reached=volatility >= settings.target_volatility * (1 - 1e-6),
@@ -423,19 +423,25 @@ def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
 
 
 class _Gates:
-    """What cut each name last."""
+    """What cut each name, in order."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
+    def __init__(self, cut: Sequence[Sequence[str]]) -> None:
+        self._cut = [list(one) for one in cut]
 
     def set(self, cut: BoolArray, gate: str) -> None:
         """Notes the gate for the names that it cut."""
         for place in np.flatnonzero(cut).tolist():
-            self._names[place] = gate
+            self._cut[place].append(gate)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._names)
+        """The last gate of each, "" where there is none."""
+        return tuple(one[-1] if one else "" for one in self._cut)
+
+    @property
+    def all(self) -> tuple[tuple[str, ...], ...]:
+        """The gates of each."""
+        return tuple(map(tuple, self._cut))
 
 
 @dataclass(frozen=True)
@@ -483,7 +489,7 @@ class _Caps:
         Where something is fixed, what is wanted lies beyond it on the same side. What is fixed and exceeds a cap by
         itself stays, and nothing beside it that the cap counts.
         """
-        gates = gates or _Gates([""] * len(wanted))
+        gates = gates or _Gates([()] * len(wanted))
         bound = np.maximum(np.abs(fixed), self.name)
         weights = np.clip(wanted, -bound, bound)
         gates.set(np.abs(wanted) > bound + SLACK, "name")

@@ -36,6 +36,8 @@ STAGE_OF_GATE = {
     "participation": "volume", "lot": "lots", "ticket": "ticket", "cash": "cash",
 }  # fmt: skip
 """Gate of `sizing` -> the step at which it cuts."""
+AFTER_BAND = ("volume", "lots", "ticket", "cash")
+"""Steps that cut a trade: where none did, the band keeps a name from its target."""
 WITHIN_BAND = "within the band: the distance to the target is not worth its cost"
 
 
@@ -122,8 +124,8 @@ def waterfall_of(proposed: Proposed, view: BookView | None, sized: Sized | None,
     reached |= {name: float(sized.stages[name][place]) for name in STAGES}
     held, units = reached[STAGES[-1]], float(sized.trades[place])
     before = _share(view, place)
-    gates = {STAGE_OF_GATE[gate]: gate for gate in (sized.target_gate[place], sized.gate[place]) if gate}
-    if not gates and units == 0 and abs(held - reached["caps"]) > SLACK:
+    gates = {STAGE_OF_GATE[gate]: gate for gate in sized.gates[place]}
+    if not gates.keys() & AFTER_BAND and units == 0 and abs(held - reached["caps"]) > SLACK:
         gates["band"] = "band"
     return Waterfall(_with(steps, now, reached, proposed, gates), held, before, held - before, units)
 

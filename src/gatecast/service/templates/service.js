@@ -95,7 +95,10 @@
     }));
   };
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
-  const said = (head, value) => (value == null ? "–" : head === "volatility" ? value.toFixed(3) : percent(value));
+  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? value.toFixed(3) : percent(value));
+  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3) : `${(100 * value).toFixed(1)} %`);
+  const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
+  const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
   const explain = async (day) => {
     const path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol)}/explain`;
@@ -109,13 +112,13 @@
     const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
-    fill(by("explained-steps"), decision.steps.map((step) => [
+    fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.model ? `vote: ${named(step.model)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
     ]));
-    fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model) => [
+    fill(by("explained-models"), one.heads.flatMap((head) => head.models.filter(tells).map((model) => [
       head.head, named(model.model), said(head.head, model.value), model.adds == null ? "" : percent(model.adds),
-      model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${said(head.head, input.adds)}`).join("; ")}`).join(". "),
+      model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
     ])));
   };
   if (explaining) explain("");
