@@ -30,7 +30,7 @@ PRELOADED = [
 FORBIDDEN = frozenset(
     {"pickle.find_class", "os.system", "subprocess.Popen", "socket.connect", "os.exec", "os.spawn", "os.posix_spawn"}
 )
-LEFT_ALONE = ("/lstm/machine_code.py", "/numba/", "/joblib/", "/distributed/", "/matplotlib/")
+LEFT_ALONE = ("/compute/machine_code.py", "/numba/", "/joblib/", "/distributed/", "/matplotlib/")
 """Modules that read what they wrote themselves (the kernel's machine code; README says whom one trusts with it),
 or that ask the system for its fonts."""
 CANARY = "canary"

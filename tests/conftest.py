@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -19,3 +21,9 @@ def market() -> pl.DataFrame:
 def samples(market: pl.DataFrame) -> Samples:
     """Its samples with two features, T = 30, h = 5."""
     return make_samples(market, ("ret_log_1", "x"))["index"]
+
+
+@pytest.fixture
+def own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger of trials of the test's own."""
+    monkeypatch.setenv("GATECAST_DATA", str(tmp_path / "data"))

@@ -1,4 +1,4 @@
-"""Forecasts made up of the answer and noise: any skill that a test wants, without a fit."""
+"""Runs and forecasts for tests: settings that fit little, and forecasts made up of the answer and noise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from gatecast.samples.targets import Target
 from gatecast.samples.windows import Samples
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+FEW: dict[str, Any] = {
+    "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
+    "schedule": {"refit": "1Y"}, "horizon": 1,
+}  # fmt: skip
+"""Settings of a run with two simple models, refitted once a year."""
 
 
 def made_up(

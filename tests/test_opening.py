@@ -29,8 +29,8 @@ ALLOWED = {
     "store/store.py": "os.open of the lock's file, which follows no link",
     "live/alerts.py": "the addresses of alerts, by urllib",
     "processes.py": "/proc, where a file has no size",
-    "forecasting/lstm/machine_code.py": "from the root down, folder by folder, without links",
-    "forecasting/lstm/source.py": "the package's own source",
+    "compute/machine_code.py": "from the root down, folder by folder, without links",
+    "compute/source.py": "the package's own source",
 }
 
 

@@ -22,20 +22,14 @@ from gatecast.market import synthetic
 from gatecast.runs import Run, run
 from gatecast.store import load_run, save_run
 from gatecast.whatif import changed
+from tests.made_up import FEW
 
 BARS = synthetic.b1(900, seed=5, r2=0.1)
 """One class, and a column that knows: too good to be true unless that is allowed."""
 CLASSES = pl.concat([BARS.drop("x"), synthetic.a1(900, seed=6).with_columns(asset_class=pl.lit("etf"))])
 """Two classes, whose arrays wait on disk."""
-FEW: dict[str, Any] = {
-    "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
-    "schedule": {"refit": "1Y"}, "horizon": 1,
-}  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATECAST_DATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("own_ledger")
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,10 @@ class StudiesError(StoreError):
     """Studies of a search that cannot be read or written: a full disk, a damaged file, a silent server."""
 
 
+class InfiniteError(StoreError):
+    """What a book goes on from has numbers that are not finite: a session before it is gone on from instead."""
+
+
 class TrainingError(GatecastError, RuntimeError):
     """A fit that exploded or had nothing to learn from."""
 

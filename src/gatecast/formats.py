@@ -177,13 +177,17 @@ def _are_sizes(values: Any, count: int | None = None) -> bool:
     return fits and all(type(value) is int and value >= 0 for value in values)
 
 
+class NotFinite(ValueError):
+    """A number that is not finite where none may be."""
+
+
 def refuse_infinite(arrays: Mapping[str, NDArray[Any]], *, nan: bool = False, inf: bool = False) -> None:
-    """Raises `ValueError` for an array with a number that is not finite; `nan`, `inf`: which of these are allowed.
+    """Raises `NotFinite` for an array with a number that is not finite; `nan`, `inf`: which of these are allowed.
 
     >>> refuse_infinite({"a": np.array([1.0, np.nan])})
     Traceback (most recent call last):
         ...
-    ValueError: 'a' has NaN in 1 of 2 places, expected finite numbers
+    gatecast.formats.NotFinite: 'a' has NaN in 1 of 2 places, expected finite numbers
     """
     for name, array in arrays.items():
         if array.dtype.kind != "f":
@@ -191,9 +195,7 @@ def refuse_infinite(arrays: Mapping[str, NDArray[Any]], *, nan: bool = False, in
         for word, found, allowed in (("NaN", np.isnan, nan), ("infinity", np.isinf, inf)):
             if not allowed and (wrong := found(array)).any():
                 count = int(wrong.sum())
-                raise ValueError(
-                    f"{_short(name)} has {word} in {count} of {array.size} places, expected finite numbers"
-                )
+                raise NotFinite(f"{_short(name)} has {word} in {count} of {array.size} places, expected finite numbers")
 
 
 def table_of(

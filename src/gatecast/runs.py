@@ -21,6 +21,7 @@ from gatecast.compute.estimate import Cost
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
+from gatecast.evaluation.cliffs import cliff_among
 from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.findings import STRATEGIES, Finding, heaviest_first, said_of, too_costly
 from gatecast.evaluation.ledger import (
@@ -36,7 +37,6 @@ from gatecast.evaluation.record import records_of
 from gatecast.evaluation.risk import sentences_of
 from gatecast.evaluation.search_worth import searches_of
 from gatecast.evaluation.tables import score_tables
-from gatecast.evaluation.tried import cliff_among
 from gatecast.experiment import Control, Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE

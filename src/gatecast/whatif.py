@@ -38,13 +38,11 @@ from gatecast.trading.book import (
     Book,
     Line,
     Sessions,
-    deviations_of,
-    learned_of,
+    Shared,
     lines_of,
     no_holdings,
     sessions_by,
 )
-from gatecast.trading.line import Learned
 from gatecast.trials import configuration, trials_in
 from gatecast.verdicts import Conclusion, conclude
 
@@ -146,7 +144,7 @@ class WhatIf:
         stored = self.stored or Stored(self.experiment, self.made)
         lines = lines_of(
             self.made.classes, stored.sessions(settings), settings, only=(ENSEMBLE, *([TILTED] if tilted else [])),
-            learned=stored.learned(settings),
+            shared=stored.shared(settings, self.made),
         )  # fmt: skip
         return lines[line_held(chain, lines)] if lines else None
 
@@ -269,21 +267,13 @@ class Stored:
         found: Sessions = self._kept[key]
         return found
 
-    def learned(self, book: Book) -> Sequence[Learned] | None:
-        """What is known of returns after each session, see `trading.book.learned_of`; None where it is too large."""
-        sessions = self.sessions(book)
-        if 4 * 8 * len(sessions.days) * len(sessions.names) ** 2 > MOST_BYTES:
-            return None
-        before, known = self._kept.get("learned", (None, None))
-        if before is None or not np.array_equal(before.returns, sessions.returns, equal_nan=True):
-            known = learned_of(sessions, deviations_of(self.chain.classes, sessions, ENSEMBLE))
-            self._kept["learned"] = (sessions, known)
-        found: Sequence[Learned] = known
-        return found
-
-
-MOST_BYTES = 2**28
-"""Of what is kept of returns between what-ifs."""
+    def shared(self, book: Book, made: Chain) -> Shared:
+        """What lines of books with this core share, see `trading.book.Shared`; `made`: the chain that was decided."""
+        sessions, key = self.sessions(book), f"shared {book.core.model_dump_json()}"
+        if key not in self._kept or not self._kept[key].holds_for(sessions):
+            self._kept[key] = Shared.of(self.chain.classes, sessions, book.core)
+        found: Shared = self._kept[key]
+        return found if made.classes is self.chain.classes else found.decided(made.classes)
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────────

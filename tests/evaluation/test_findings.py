@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatecast.evaluation import findings, tried
+from gatecast.evaluation import cliffs, findings
+from gatecast.evaluation.cliffs import cliff_among as cliff
 from gatecast.evaluation.findings import (
     ADVICE,
     BAND_CLOSES,
@@ -36,7 +37,6 @@ from gatecast.evaluation.findings import (
     unforecast,
 )
 from gatecast.evaluation.line_findings import fills_of, findings_of_line
-from gatecast.evaluation.tried import cliff_among as cliff
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
@@ -379,7 +379,7 @@ def test_the_page_of_findings_has_each_kind_threshold_and_advice() -> None:
     for kind, advice in ADVICE.items():
         assert page.count(f"| `{kind}` |") == 2, kind
         assert f"| `{kind}` | {advice} |" in page
-    for module in (findings, tried):
+    for module in (findings, cliffs):
         for name in vars(module):
             if name.isupper() and isinstance(getattr(module, name), int | float) and name != "HEAVIEST":
                 assert f"`{name}`" in page, name

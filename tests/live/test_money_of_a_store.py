@@ -12,8 +12,12 @@ import pytest
 from gatecast.errors import BarsError
 from gatecast.live import add_action, list_actions, parity, remove_action, retrain, today, update
 from gatecast.live.book import book_now
+from gatecast.market.actions import read_actions, with_known_at
+from gatecast.market.facts import facts_of
 from gatecast.report import card
 from gatecast.store import Store
+from gatecast.trading.book import sessions_by
+from gatecast.trading.money import Dividend
 from tests.live.conftest import HOUR, files, settings
 
 A, LATE = "B1_0", "B1_1"
@@ -92,6 +96,28 @@ def test_what_is_told_after_a_session_was_decided_is_paid_in_the_next(
         fed(store, mixed, closes, first + 2)
     assert equity(kept) - equity(plain) == pytest.approx(paid, rel=0.1)  # once
     assert parity(kept, now=closes[first + 2] + HOUR).difference is None
+
+
+@pytest.mark.parametrize(("hours", "pays"), [(-20, 0), (0, 0), (0.25, 1)])
+def test_a_table_that_says_when_it_became_known_is_paid_in_the_session_that_a_run_pays_it_in(
+    kept: Path, mixed: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path, hours: float, pays: int
+) -> None:
+    """The first close of the session at `first`, an hour before its last one, decides; given half an hour after it."""
+    first, ex_date, plain = month - 7, closes[month - 9].date(), shutil.copytree(kept, tmp_path / "plain")
+    told = table(ex_date, 1.0).with_columns(known_at=pl.lit(closes[first] + hours * HOUR))
+    given = {first: {"actions": told}}
+    paid = dict[int, float]()
+    for number in (first, first + 1):
+        for store in (plain, kept):
+            fed(store, mixed, closes, number, **(given.get(number, {}) if store == kept else {}))
+        paid[number - first] = equity(kept) - equity(plain)
+    assert next(day for day, one in paid.items() if abs(one) > 1) == pays
+    opened = Store.open(kept)
+    (stored,) = opened.actions["known_at"]
+    assert stored == max(closes[first] + hours * HOUR, closes[first - 1] + timedelta(microseconds=1))
+    sessions = sessions_by(facts_of(mixed, with_known_at(read_actions(told), mixed)), opened.experiment.book)
+    days = [day for day, events in sessions.events.items() if any(isinstance(one, Dividend) for one in events)]
+    assert days == [closes[first + pays].date()]
 
 
 @pytest.mark.parametrize("ahead", [0, 3])

@@ -147,6 +147,48 @@ def test_of_what_an_older_store_did_not_keep_it_is_said_what_to_do(
     assert orders(month).status == 0
 
 
+def infinite_since(session: str) -> Change:
+    """Cash without bound in what the book goes on from, of sessions from one on."""
+
+    def change(table: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if table["session"][:10] >= session:
+            arrays["numbers"] = np.array([np.inf, *arrays["numbers"][1:]])
+
+    return change
+
+
+def test_a_book_without_bound_is_decided_again_from_a_session_before(
+    used: tuple[Path, pl.DataFrame], closes: list[datetime], month: int
+) -> None:
+    store, traded = used
+    old = as_version_1_made_it(store, infinite_since(f"{closes[month - 2]:%Y-%m-%d}"))
+    with pytest.raises(StoreError, match=r"`gatecast update .*decides again from a session before it"):
+        today(old, now=closes[month - 1] + HOUR)
+    assert any("infinity" in one.sentence for one in Store.open(old).check())
+    for one in (old, store):
+        told = update(one, traded.filter(pl.col("time") == closes[month]), now=closes[month] + HOUR)
+        assert (one == old) == any("is decided again from the session after" in said for said in told.warnings)
+        assert told.book is not None
+    mine, theirs = (carried_before(Store.open(one))[-1] for one in (old, store))
+    assert bytes_of_carried(mine) == bytes_of_carried(theirs)
+    assert Store.open(old).check() == []
+    again = update(old, traded.filter(pl.col("time") == closes[month]), now=closes[month] + 2 * HOUR)
+    assert not any("decided again" in said for said in again.warnings)
+    assert today(old, now=closes[month] + 2 * HOUR).book is not None
+    assert parity(old, last=1, now=closes[month] + 2 * HOUR).equal
+
+
+def test_a_book_without_any_bound_names_the_way_to_a_new_store(
+    used: tuple[Path, pl.DataFrame], closes: list[datetime], month: int
+) -> None:
+    store, traded = used
+    old = as_version_1_made_it(store, infinite_since(""))
+    before = Store.open(old).state.issued
+    with pytest.raises(StoreError, match=r"gatecast store export .*gatecast update NEW"):
+        update(old, traded.filter(pl.col("time") == closes[month]), now=closes[month] + HOUR)
+    assert Store.open(old).state.issued == before
+
+
 def test_a_file_without_a_version_that_has_all_of_today_is_read(used: tuple[Path, pl.DataFrame]) -> None:
     old = as_version_1_made_it(used[0], lambda table, _: table.pop("version"))
     mine, theirs = (carried_before(Store.open(one)) for one in (old, used[0]))

@@ -361,6 +361,14 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
         ("add", "--kind", "merger", "--cash", 40, "--symbol", B, "--date", "2001-06-05"), "trades on",
     ),
     "no value": (("add", "--kind", "split", "--ratio", -2), "no ratio of a split"),
+    "a ratio that nobody gives": (("add", "--kind", "split", "--ratio", 1e9), "from 1e-6 to 1e6"),
+    "units that nobody gives": (("add", "--kind", "spin_off", "--into", "NEW", "--ratio", 1e9), "from 1e-6 to 1e6"),
+    "a merger for units that nobody gives": (
+        ("add", "--kind", "merger", "--into", "NEW", "--ratio", 1e9), "its `ratio` from 1e-6 to 1e6",
+    ),
+    "a name for units that nobody gives": (
+        ("add", "--kind", "symbol_change", "--into", "NEW", "--ratio", 1e9), "from 1e-6 to 1e6",
+    ),
     "terms of another kind": (("add", "--kind", "split", "--price", 2), "needs --ratio"),
     "a split that the bars do not show": (
         ("add", "--kind", "split", "--ratio", 2, "--symbol", B, "--date", "2001-06-05"), "do not step by a ratio of 2",

@@ -308,8 +308,8 @@ def test_every_kind_is_read_with_its_terms(tmp_path: Path) -> None:
         ({"kind": "spin_off"}, "needs the symbol that is given in `into`"),
         ({"kind": "symbol_change", "into": "A"}, "another than its own"),
         ({"kind": "merger", "value": 0.0}, "needs money a share as its value, or `into` and `ratio`"),
-        ({"kind": "merger", "into": "B"}, "`into` and its `ratio` above 0|and its `ratio` above 0, or neither"),
-        ({"kind": "merger", "into": "B", "ratio": -1.0}, "above 0, or neither"),
+        ({"kind": "merger", "into": "B"}, "`into` and its `ratio` from|and its `ratio` from 1e-6 to 1e6, or neither"),
+        ({"kind": "merger", "into": "B", "ratio": -1.0}, "1e-6 to 1e6, or neither"),
         ({"kind": "dividend", "pay_date": "1999-01-01"}, "before its date of 2000-02-28"),
         ({"kind": "dividend", "pay_date": "soon"}, "not a time"),
     ],
@@ -366,6 +366,29 @@ def test_a_dividend_above_the_price_is_refused_with_the_unit() -> None:
     assert len(read_with_findings(WALK, actions=table(kind="dividend", value=0.9 * close)).actions) == 1
     with pytest.raises(BarsError, match=r"more than the close before, .*unit of the prices"):
         read_with_findings(WALK, actions=table(kind="dividend", value=1.1 * close))
+
+
+@pytest.mark.parametrize("kind", ["spin_off", "symbol_change", "merger"])
+@pytest.mark.parametrize("ratio", [1e9, 1e-9])
+def test_a_ratio_that_nobody_gives_is_refused_without_a_price(kind: str, ratio: float) -> None:
+    row = {"symbol": ["A"], "kind": [kind], "date": ["2024-01-05"], "into": ["NEW"], "value": [ratio]}
+    given = {**row, "value": [0.0], "ratio": [ratio]} if kind == "merger" else row
+    with pytest.raises(BarsError, match="from 1e-6 to 1e6"):
+        read_actions(pl.DataFrame(given))
+
+
+@pytest.mark.parametrize("kind", ["merger", "symbol_change"])
+def test_units_that_are_worth_more_than_twice_the_price_at_the_first_bar_are_refused(kind: str) -> None:
+    old, new = WALK[:40], WALK[40:].with_columns(symbol=pl.lit("NEW"))
+    both = pl.concat([old, new])
+    for ratio, sound in ((1.0, True), (50.0, False)):
+        terms = {"value": 0.0, "ratio": ratio} if kind == "merger" else {"value": ratio}
+        row = table(kind=kind, into="NEW", date=new["time"][0].date(), **terms)
+        if sound:
+            assert len(read_with_findings(both, actions=row).actions.filter(kind=kind)) == 1
+        else:
+            with pytest.raises(BarsError, match=r"gives 50 of 'NEW' at .*more than twice the close before"):
+                read_with_findings(both, actions=row)
 
 
 def test_a_spin_off_above_the_price_is_refused_with_its_units() -> None:

@@ -128,9 +128,12 @@ def test_a_symbols_currency_comes_from_the_symbols_file(tmp_path: Path) -> None:
     classes.write_text("symbol,asset_class,Currency\nSIE,equity,EUR\nVOD,equity,GBX\nKO,equity,\n")
     reading = read_with_findings(path, symbols_file=classes)
     assert reading.currencies == {"SIE": "EUR", "VOD": "GBX"}
-    classes.write_text("symbol,asset_class,currency\nSIE,equity,EUR\nVOD,equity,pence\n")
-    error = refusal(path, symbols_file=classes)
-    assert (error.file, error.line, error.column, error.value) == (classes, 3, "currency", "pence")
+    classes.write_text("symbol,asset_class,currency\nSIE,crypto,USDT\nVOD,crypto,C98\nKO,equity,GBp\n")
+    assert read_with_findings(path, symbols_file=classes).currencies == {"SIE": "USDT", "VOD": "C98", "KO": "GBp"}
+    for odd in ("pence", "usdt", "US", "U$D", "A" * 11, "USDT\u00a0x"):
+        classes.write_text(f"symbol,asset_class,currency\nSIE,equity,EUR\nVOD,equity,{odd}\n")
+        error = refusal(path, symbols_file=classes)
+        assert (error.file, error.line, error.column, error.value) == (classes, 3, "currency", odd)
     classes.write_text("symbol,asset_class,currency\nSIE,equity,EUR\nSIE,equity,USD\n")
     assert "another class, close, calendar or currency" in str(refusal(path, symbols_file=classes))
 

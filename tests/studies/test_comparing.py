@@ -22,18 +22,16 @@ from gatecast.market import synthetic
 from gatecast.runs import Run, finish, run
 from gatecast.store import save_run
 from gatecast.studies.comparing import BETTER, NO_DIFFERENCE, THE_SAME, WORSE, Difference, compare
+from tests.made_up import FEW
 
 BARS = synthetic.b1(1100, seed=5, r2=0.1)
-FEW: dict[str, Any] = {
-    "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
-    "schedule": {"refit": "1Y"}, "horizon": 1, "too_good": ("planted",), "book": {"core": {"kind": "none"}},
-}  # fmt: skip
+BOOKLESS: dict[str, Any] = {**FEW, "too_good": ("planted",), "book": {"core": {"kind": "none"}}}
 
 
 def made(name: str) -> Run:
     """A run of cheap models."""
     with unrecorded():
-        return run(Experiment(name=name, bars=BARS, features=("ret_log_1", "x"), **FEW))
+        return run(Experiment(name=name, bars=BARS, features=("ret_log_1", "x"), **BOOKLESS))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +89,7 @@ def test_the_interval_of_money_is_that_of_a_mean(knowing: Run) -> None:
 @pytest.fixture(scope="module")
 def held() -> Run:
     """A run with a book, not judged."""
-    few = {name: value for name, value in FEW.items() if name != "book"}
+    few = {name: value for name, value in BOOKLESS.items() if name != "book"}
     experiment = Experiment(name="held", bars=synthetic.g1(1330, seed=3), **few)
     return replace(finish(experiment, make_chain(experiment, experiment.read().bars)), scores={"verdicts": {}})
 

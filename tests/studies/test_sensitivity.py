@@ -21,16 +21,9 @@ from gatecast.report.sensitivity import render_sensitivity, sensitivity_svg
 from gatecast.runs import Run, run
 from gatecast.store import save_run
 from gatecast.studies.sensitivity import Sensitivity, sensitivity
+from tests.made_up import FEW
 
-FEW: dict[str, Any] = {
-    "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
-    "schedule": {"refit": "1Y"}, "horizon": 1,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def own_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATECAST_DATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("own_ledger")
 
 
 @pytest.fixture(scope="module")

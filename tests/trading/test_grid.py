@@ -86,7 +86,7 @@ def test_rates_come_from_the_pairs_of_the_grid() -> None:
     classes = {symbol: "equity" if symbol == "SIE" else "fx" for symbol in found.symbols}
     known = Instruments.of(classes, MoneySettings(), currencies={"SIE": "EUR"})
     assert dict(zip(known.symbols, known.currency, strict=True)) == {"EURUSD": "USD", "SIE": "EUR", "USDJPY": "JPY"}
-    rates = found.rates(known, "USD")
+    rates = found.rates(known, tuple(classes.values()), "USD")
     column = {symbol: found.close[:, place] for place, symbol in enumerate(found.symbols)}
     expected = np.column_stack([np.ones(60), column["EURUSD"], 1 / column["USDJPY"]])
     assert rates == pytest.approx(expected)

@@ -103,7 +103,7 @@ def test_any_cut_goes_on_to_the_bit_through_the_disk(sessions: Sessions) -> None
 def test_what_is_known_of_returns_may_be_found_before_to_the_bit(sessions: Sessions) -> None:
     core, deviations = core_path(sessions, Core()), past_deviations(sessions.returns)
     deviations[150:, 1] = np.nan  # held, and forecast no more
-    known, more = learned_of(sessions, deviations), {"begin": BEGIN}
+    known, more = tuple(learned_of(sessions, deviations, BEGIN)), {"begin": BEGIN}
     wide = Book(size=BookSettings(symbol_band=0.5, spike_sizes=True))
     for book in (Book(), wide, Book()):  # what was found is shared, and used again
         mine = run_line(sessions, core, deviations, book, learned=known, **more)

@@ -147,6 +147,21 @@ def test_shares_are_counted_in_their_currency_and_left_out_without_a_rate() -> N
     assert sessions_by(facts, home).rate[-1].tolist() == pytest.approx([1 / sessions.grid.close[-1, pair], 1.0, 1.0])
 
 
+def test_what_is_priced_in_a_coin_needs_its_rate_unless_it_is_the_books() -> None:
+    """USDT has a price in dollars, USDC has none."""
+    markets = {"BTC/USDT": "crypto", "USDT-USD": "crypto", "ETHUSDC": "crypto", "KO": "equity"}
+    facts, currencies = facts_of(market(markets)), {"BTC/USDT": "USDT", "ETHUSDC": "USDC"}
+    sessions = sessions_by(facts, Book().priced_in(currencies))
+    assert sessions.names == ("BTC/USDT", "KO", "USDT-USD")
+    assert "no rate from USDC to USD: a pair USDCUSD or USDUSDC is needed" in sessions.left_out["ETHUSDC"]
+    coin, usdt = sessions.place["BTC/USDT"], sessions.place["USDT-USD"]
+    np.testing.assert_array_equal(sessions.rate[:, coin], sessions.grid.close[:, usdt])
+    in_coins = MoneySettings(currency="USDT", currencies={**currencies, "KO": "USD", "USDT-USD": "USD"})
+    sessions = sessions_by(facts, Book(money=in_coins))
+    assert (sessions.rate[:, coin] == 1).all()
+    np.testing.assert_allclose(sessions.rate[:, sessions.place["KO"]], 1 / sessions.grid.close[:, usdt])
+
+
 def test_a_share_whose_rate_begins_later_is_not_held_before() -> None:
     bars = market({"SIE": "equity", "KO": "equity", "EURUSD": "fx"})
     since = bars["time"].unique().sort()[BEGIN + 20]

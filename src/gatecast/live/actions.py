@@ -27,9 +27,9 @@ from gatecast.market.actions import (
     KINDS,
     LEVELS,
     PAYS,
-    RATIO_LIMITS,
     TERMS,
     WHOLE,
+    is_ratio,
     problem_of_terms,
     refuse_above_price,
     refuse_contradicted,
@@ -237,8 +237,8 @@ def add_action(
         "spin_off", which needs `ratio` units of the symbol `into` for each share; "merger", which needs its `cash`, its
         `ratio` and `into`, or both; "symbol_change", which needs `into` (`ratio`: left out, 1).
     pay_day: when cash is paid; left out: on the day.
-    known_at: when it became known (default: `now`). A split of bars that the store has, and what gives money or units
-        in a session that its book has decided, is known now at the earliest.
+    known_at: when it became known (default: `now`). A split of bars that the store has is known now at the earliest,
+        what gives money or units in a session that its book has decided after the closes that were seen there.
     now: default: the clock.
 
     Raises `StoreError` for a symbol that the store does not have, `BarsError` and `SettingsError` for an action that
@@ -252,7 +252,8 @@ def add_action(
         terms = {"cash": cash, "ratio": ratio, "return": last_return, "price": price}
         value, own_ratio = _value(opened, symbol, day, kind, terms, moment)
         known = moment if known_at is None else as_utc(known_at, "known_at")
-        row = known_since_told(opened, _row(symbol, day, kind, value, known, pay_day, into, own_ratio), moment)
+        row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
+        row = known_since_told(opened, row, moment, said=row)
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
             further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
@@ -424,19 +425,25 @@ def _changed(
     return _told(store, now, " ".join([message, *own]), changed=True)
 
 
-def known_since_told(store: Store, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Actions as a store takes them: what they give up to the newest session of its book is known now at the earliest,
-    and after the newest close that was seen there.
+def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: pl.DataFrame) -> pl.DataFrame:
+    """Actions as a store takes them: what they give up to the newest session of its book is known after the newest
+    close that was seen there at the earliest, and where nobody said when, now.
 
-    That session was decided without it and stays; the next one pays who held before the date.
+    That session was decided without it and stays; the next one pays who held before the date. `said`: the rows that
+    say when they became known.
     """
     decided = max(store.state.issued, key=lambda one: (one.session, one.record), default=None)
     if decided is None or not decided.session:
         return actions
+    key = ["symbol", "kind", "date"]
+    dated = actions.join(
+        said.select(*key, _said=pl.lit(decided.until != "")), on=key, how="left", maintain_order="left"
+    )
+    since = datetime.fromisoformat(decided.until) + timedelta(microseconds=1) if decided.until else now
+    earliest = pl.when("_said").then(pl.lit(since, UTC_TIME)).otherwise(pl.lit(max(now, since), UTC_TIME))
     late = pl.col("kind").is_in([*PAYS, *GIVES]) & (pl.col("date") <= date.fromisoformat(decided.session[:10]))
-    since = max(now, datetime.fromisoformat(decided.until) + timedelta(microseconds=1)) if decided.until else now
-    told = pl.max_horizontal("known_at", pl.lit(since, UTC_TIME))
-    return actions.with_columns(known_at=pl.when(late).then(told).otherwise("known_at"))
+    told = pl.when(late).then(pl.max_horizontal("known_at", earliest)).otherwise("known_at")
+    return dated.with_columns(known_at=told).select(actions.columns)
 
 
 def _moment(now: datetime | None) -> datetime:
@@ -474,15 +481,15 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
-    every = pl.concat([store.actions, row])
-    if kind not in GOES:
-        refuse_above_price(row, store.bars.as_of(now))
-        return every
-    if day > as_utc(now, "now").date():
+    every, bars = pl.concat([store.actions, row]), store.bars.as_of(now)
+    if kind in GOES and day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
-    bars = store.bars.as_of(now)
+    if kind not in GOES:
+        refuse_above_price(row, bars)
+        return every
     ended = with_ends(every, bars)
     refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
+    refuse_above_price(row, bars)
     return ended
 
 
@@ -503,7 +510,7 @@ def _row(
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
-    if kind in LEVELS and not RATIO_LIMITS[0] <= value <= RATIO_LIMITS[1]:
+    if kind in LEVELS and not is_ratio(value):
         raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")

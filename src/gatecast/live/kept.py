@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.chain import Past
-from gatecast.errors import StoreError
+from gatecast.errors import InfiniteError, StoreError
 from gatecast.forecasting.drift import Alarms
 from gatecast.live.book import changes_before
 from gatecast.runs import Run
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from gatecast.experiment import Experiment
     from gatecast.forecasting.forecaster import FittedForecaster
     from gatecast.forecasting.walkforward import Issued
-    from gatecast.store.state import Issued as IssuedAt
     from gatecast.store.state import Model
     from gatecast.store.store import Store
     from gatecast.trading.book import Carried
@@ -166,26 +166,50 @@ def _parts_of(store: Store, model: Model) -> Parts:
 
 def carried_before(store: Store, record: int | None = None) -> list[Carried]:
     """What the book of a store goes on from, of the newest two sessions, the newest last: at a record, of those before
-    the session that was decided there; None: of all. Raises `StoreError` where one cannot be read."""
+    the session that was decided there; None: of all.
+
+    Sessions whose numbers are not finite, as an earlier version stored them, are passed over: the sessions after those
+    that are left are decided again. Raises `StoreError` where one cannot be read, and where none is left.
+    """
     said = [one for one in store.state.issued if one.carried]
     if record is not None:
         decided = next((one.session for one in said if one.record >= record), "")
         said = [one for one in said if one.record < record and (not decided or one.session < decided)]
-    found: dict[str, IssuedAt] = {}
+    found: dict[str, Carried] = {}
+    passed: list[str] = []
     for one in reversed(said):
-        found.setdefault(one.session, one)
         if len(found) == 2:
             break
-    gone = [session for session, one in found.items() if not store.artefacts.has(one.carried or "")]
-    if gone and record is not None:
+        if one.session in found or one.session in passed:
+            continue
+        if record is not None and not store.artefacts.has(one.carried or ""):
+            raise StoreError(
+                f"{store.folder}: what the book went on from at {one.session} was pruned or is missing: compare fewer "
+                "closes, with --last, or restore it from a copy of the store."
+            )
+        try:
+            found[one.session] = store.carried_of(one.carried or "", partial(changes_before, store, one.record + 1))
+        except InfiniteError:
+            passed.append(one.session)
+    if record is None and max(passed, default="") > max(found, default=""):
+        _tell_passed(store, passed, max(found, default=""))
+    return [found[day] for day in sorted(found)]
+
+
+def _tell_passed(store: Store, passed: Sequence[str], left: str) -> None:
+    """Warns that sessions were passed over up to the newest that is `left`. Raises `StoreError` where none is."""
+    since = (
+        f"the book of {store.folder} was worth no finite number at {min(passed)}"
+        f"{f' to {max(passed)}' if len(passed) > 1 else ''}: an earlier gatecast stored it where an action gave more "
+        "than anybody can hold (`gatecast actions list` shows them all, `gatecast actions remove` takes one back)"
+    )
+    if not left:
         raise StoreError(
-            f"{store.folder}: what the book went on from at {gone[0]} was pruned or is missing: compare fewer closes, "
-            "with --last, or restore it from a copy of the store."
+            f"{since}. No session before it is there to go on from. Make a new store of its bars: `gatecast store "
+            f"export {store.folder} --out FOLDER --format parquet`, then `gatecast update NEW --bars "
+            "FOLDER/bars.parquet --actions FOLDER/actions.parquet --config FILE --stamp close`."
         )
-    return [
-        store.carried_of(one.carried or "", partial(changes_before, store, one.record + 1))
-        for _, one in sorted(found.items())
-    ]  # fmt: skip
+    warnings.warn(f"{since}. It is decided again from the session after {left} on.", stacklevel=2)
 
 
 def book_begins(store: Store, session: date) -> date:

@@ -51,6 +51,7 @@ from gatecast.live.tables import Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
+    GIVES,
     GOES,
     LEVELS,
     PAYS,
@@ -227,7 +228,7 @@ def update(
         if decided is not known:
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
-        known_actions, made = _actions_with(opened, reading.actions, moment), list[Made | None]()
+        known_actions, made = _actions_with(opened, reading.actions, tables.actions, moment), list[Made | None]()
         if len(splits_now := _splits_told(opened, known, reading, moment)) and len(fresh):
             known_actions = pl.concat([known_actions, splits_now]).sort("symbol", "kind", "date")
             opened.set_actions(known_actions, moment)  # before the bars, which are stored as they were traded
@@ -385,11 +386,12 @@ def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, 
 def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFrame, now: datetime) -> None:
     """Raises `BarsError` for money a share of tables that is more than the close before it, by the store's bars too.
 
-    Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come.
+    Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come. What
+    the store was told is judged as well where the symbol that it gives has its first bars now.
     """
     names = {*reading.bars["symbol"].unique(), *(store.state.symbols if store is not None else ())}
     new = pl.concat([with_terms(told), with_terms(reading.actions)]).unique(["symbol", "kind", "date"])
-    new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, "spin_off"]))
+    new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, *GIVES]))
     newest = reading.bars.group_by("symbol").agg(pl.col("time").max())
     came = reading.bars.select("symbol", "time", "close").join(newest, on=["symbol", "time"])
     if store is None:
@@ -397,10 +399,17 @@ def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFram
         new = new.join(last, on="symbol").filter(pl.col("date") > pl.col("_last")).drop("_last")
     else:
         new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti")
-        if len(new):
+        first_priced = names - set(store.state.symbols)
+        unpriced = store.actions.filter(pl.col("into").is_in(sorted(first_priced)))
+        if len(new) or len(unpriced):
             came = pl.concat([store.bars.as_of(now).select("symbol", "time", "close"), came]).unique(
                 ["symbol", "time"], keep="first"
             )
+        try:
+            refuse_above_price(unpriced, came)
+        except BarsError as error:
+            taken_back = f"`gatecast actions remove {store.folder}` takes back what the store was told."
+            raise BarsError(f"{error} {taken_back}") from None
     refuse_above_price(new, came)
 
 
@@ -484,13 +493,17 @@ def of_store(text: str) -> str:
     return text.replace("the run", "the store")
 
 
-def _actions_with(store: Store, found: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """The actions of a store, with those that it does not know yet and that leave the level of prices as it is."""
+def _actions_with(store: Store, found: pl.DataFrame, tables: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """The actions of a store, with those that it does not know yet and that leave the level of prices as it is.
+
+    `tables`: as they were given, with `known_at` where they say it.
+    """
     known = store.actions
     new = found.filter(~pl.col("kind").is_in(LEVELS)).join(
         known, on=["symbol", "date", "kind"], how="anti", maintain_order="left"
     )
-    every = join_actions(known, known_since_told(store, new, now)) if len(new) else known
+    said = tables.filter(pl.col("known_at").is_not_null())
+    every = join_actions(known, known_since_told(store, new, now, said)) if len(new) else known
     return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
 
 

@@ -27,6 +27,20 @@ from gatecast.market.times import known_times, read_dates, within_reach
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+RATIO_LIMITS = (1e-6, 1e6)
+"""The least and the largest ratio of an action: of levels of prices, and of units that are given for each share."""
+
+
+def is_ratio(value: float) -> bool:
+    """Whether a number may be the ratio of an action, see `RATIO_LIMITS`.
+
+    >>> is_ratio(0.5), is_ratio(1e9), is_ratio(float("nan"))
+    (True, False, False)
+    """
+    return RATIO_LIMITS[0] <= value <= RATIO_LIMITS[1]
+
+
+WITHIN = "from 1e-6 to 1e6"
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
     "unit": (lambda value: value > 0, "a positive ratio: 0.01 where pence stand for pounds from then on"),
@@ -35,9 +49,9 @@ KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "special_dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
     "return_of_capital": (lambda value: value > 0, "money a share, in the currency of its prices"),
     "rights": (lambda value: value > 0, "what the rights of one share were sold for, in the currency of its prices"),
-    "spin_off": (lambda value: value > 0, "units of the symbol in `into` for each share"),
+    "spin_off": (is_ratio, f"units of the symbol in `into` for each share, {WITHIN}"),
     "merger": (lambda value: value >= 0, "money a share, 0 where there is none"),
-    "symbol_change": (lambda value: value > 0, "units of the symbol in `into` for each share, mostly 1"),
+    "symbol_change": (is_ratio, f"units of the symbol in `into` for each share, {WITHIN}, mostly 1"),
 }
 """Kinds of actions: what a value must be, as a rule and in words."""
 LEVELS = ("split", "unit")
@@ -76,10 +90,6 @@ VALUE_NAMES = {
     "split": ("value", "ratio", "split_ratio"),
     "delisting": ("value", *SPELLINGS["delisting"], "return", "ratio"),
 }
-
-
-RATIO_LIMITS = (1e-6, 1e6)
-"""Of an action that changes the level, where it stands beside bars for years."""
 
 
 def no_actions() -> pl.DataFrame:
@@ -214,8 +224,8 @@ def problem_of_terms(row: Mapping[str, Any]) -> str:
     if kind in GIVES and (into == row["symbol"] or (into is None and kind != "merger")):
         return f"a {kind} needs the symbol that is given in `into`, another than its own."
     if kind == "merger":
-        if (into is None) != (ratio is None) or (ratio is not None and not 0 < ratio < float("inf")):
-            return "a merger has both the symbol that is given in `into` and its `ratio` above 0, or neither."
+        if (into is None) != (ratio is None) or (ratio is not None and not is_ratio(ratio)):
+            return f"a merger has both the symbol that is given in `into` and its `ratio` {WITHIN}, or neither."
         if into is None and not row["value"] > 0:
             return "a merger needs money a share as its value, or `into` and `ratio`."
     if row.get("pay_date") is not None and row["pay_date"] < row["date"]:
@@ -385,13 +395,14 @@ def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
     """Raises BarsError for what is given a share and is worth more than the close before its date.
 
-    Money mostly is pence for pounds. A spin-off is worth its units at the last close of what is given before the date,
-    else at its first within ten days. `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar
-    before, and a spin-off without a price, is not judged.
+    Money mostly is pence for pounds. Units of another symbol are worth its last close before the date, else its first
+    within ten days. What a merger or a change of symbol gives may be worth twice the close: its return is +100% at
+    most. `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar before, and units without a
+    price, are not judged.
     """
     money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger")
-    spun = with_terms(actions).filter(pl.col("kind") == "spin_off").sort("date")
-    if money.is_empty() and spun.is_empty():
+    units = with_terms(actions).filter(pl.col("kind").is_in(GIVES), pl.col("into").is_not_null()).sort("date")
+    if money.is_empty() and units.is_empty():
         return
     closes = bars.filter(pl.col("close") > 0).select(
         "symbol", "close", day=session_date(pl.col("time")).dt.offset_by("1d")
@@ -405,22 +416,28 @@ def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
             f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
         )
     given = closes.rename({"symbol": "into", "close": "price", "day": "after"}).sort("after")
-    spun = spun.join_asof(
+    units = units.join_asof(
         closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
     )  # fmt: skip
-    spun = spun.join_asof(
+    units = units.join_asof(
         given, left_on="date", right_on="after", by="into", strategy="backward", check_sortedness=False
     )  # fmt: skip
-    spun = spun.join_asof(
+    units = units.join_asof(
         given, left_on="date", right_on="after", by="into", strategy="forward", tolerance="11d", suffix="_first",
         check_sortedness=False,
-    ).with_columns(price=pl.coalesce("price", "price_first"))  # fmt: skip
-    worth = pl.col("value") * pl.col("price")
-    for row in spun.filter(worth > pl.col("close")).sort("symbol", "date").iter_rows(named=True):
+    )  # fmt: skip
+    units = units.with_columns(
+        price=pl.coalesce("price", "price_first"),
+        units=pl.when(pl.col("kind") == "merger").then("ratio").otherwise("value"),
+        money=pl.when(pl.col("kind") == "merger").then("value").otherwise(0.0),
+        times=pl.when(pl.col("kind").is_in(GOES)).then(2).otherwise(1),
+    )
+    above = pl.col("money") + pl.col("units") * pl.col("price") > pl.col("times") * pl.col("close")
+    for row in units.filter(above).sort("symbol", "date").iter_rows(named=True):
         raise BarsError(
-            f"the spin_off of {row['symbol']!r} on {row['date']} gives {row['value']:g} of {row['into']!r} at "
-            f"{row['price']:g}, more than the close before, {row['close']:g}. Give as its value the units of "
-            f"{row['into']!r} for each share, or leave the row out."
+            f"the {row['kind']} of {row['symbol']!r} on {row['date']} gives {row['units']:g} of {row['into']!r} at "
+            f"{row['price']:g}, more than {'twice ' if row['times'] > 1 else ''}the close before, {row['close']:g}. "
+            f"Give the units of {row['into']!r} for each share, or leave the row out."
         )
 
 

@@ -188,6 +188,25 @@ def currencies_of(symbol: str) -> tuple[str, str] | None:
     return pair if CURRENCIES.issuperset(pair) else None
 
 
+CURRENCY = "^([A-Za-z]{3}|[A-Z][A-Z0-9]{2,9})$"
+"""What a currency of prices is written like: EUR, GBp, USDT."""
+
+
+def rate_pair(symbol: str, asset_class: str, currency: str) -> str | None:
+    """The pair of currencies whose rate the price of a symbol is, without marks between them; None for another symbol.
+
+    `currency`: of its price. The price of a coin is a rate as well.
+
+    >>> rate_pair("EUR/USD", "fx", "USD"), rate_pair("USDT-USD", "crypto", "USD"), rate_pair("USDT", "equity", "USD")
+    ('EURUSD', 'USDTUSD', None)
+    """
+    if asset_class == "fx":
+        pair = currencies_of(symbol)
+        return "".join(pair) if pair else None
+    name = re.sub(r"^[A-Z]+:|[-_/. ]", "", symbol.upper())
+    return name if asset_class == "crypto" and name.endswith(currency) and len(name) >= len(currency) + 3 else None
+
+
 def looks_like_another(symbol: str, name: str) -> str | None:
     """The class that a symbol of the class `name` looks like, where the two do not go together; else None.
 

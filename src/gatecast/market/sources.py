@@ -47,7 +47,7 @@ from gatecast.market.bars import (
 )
 from gatecast.market.bars import resample as resample_bars
 from gatecast.market.calendar import OLDEST_SESSIONS, fill_times
-from gatecast.market.classes import ASSET_CLASSES, AssetClass, looks_like_another
+from gatecast.market.classes import ASSET_CLASSES, CURRENCY, AssetClass, looks_like_another
 from gatecast.market.classes import asset_class as class_named
 from gatecast.market.cleaning import (
     BAD_MIN,
@@ -621,10 +621,10 @@ def _read_classes(symbols_file: str | Path | None) -> tuple[dict[str, AssetClass
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,
                 advice=did_you_mean(str(name), ASSET_CLASSES),
             )  # fmt: skip
-        if currency is not None and not re.fullmatch("[A-Za-z]{3}", currency):
+        if currency is not None and not re.fullmatch(CURRENCY, currency):
             raise BarsFileError(
                 "no currency.", file=path, line=line, column="currency", value=currency,
-                advice="Write three letters, such as EUR, or GBX for prices in pence.",
+                advice="Write three letters, such as EUR, or GBX for prices in pence; or that of a coin, such as USDT.",
             )  # fmt: skip
         known = _with_calendar(_with_close(ASSET_CLASSES[name], own_close, path, line), calendar, path, line)
         again = symbol in classes and currencies.get(symbol) != currency

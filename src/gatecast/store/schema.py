@@ -26,6 +26,7 @@ TABLES: dict[str, dict[str, PolarsDataType]] = {
         **KEYS, "z": pl.Float64, "signal": pl.Int8, "consensus": pl.Boolean, "strategy": pl.String,
         "evidence": pl.Float64, "reason": pl.String,
     },
+    # positions of the strategies: by themselves, and where all symbols share the capital; what is held is `HOLDINGS`
     "weights": {**KEYS, "weight": pl.Float64, "book": pl.Float64},
     "equity": {"time": TIME, **dict.fromkeys(("gross", "net", "equity", "benchmark"), pl.Float64)},
 }  # fmt: skip

@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import SettingsError, StoreError
+from gatecast.errors import InfiniteError, SettingsError, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
-from gatecast.formats import json_of
+from gatecast.formats import NotFinite, json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
 from gatecast.market.universe import UNIVERSE
@@ -633,11 +633,22 @@ class Store:
 
     def carried_of(self, name: str, changes: ChangesOf | None = None) -> Carried:
         """What the book goes on from, of an artefact; `changes`: see `carried.carried_of`. Raises `StoreError` for what
-        is none."""
+        is none, an `InfiniteError` for one with numbers that are not finite."""
         try:
             return carried_of(self.artefacts.get(name), changes)
+        except NotFinite as error:
+            raise InfiniteError(
+                f"{self.artefacts.path(name)}: {error}. An earlier gatecast wrote it where an action gave more than "
+                f"anybody can hold. `gatecast update {self.folder}` decides again from a session before it."
+            ) from None
         except ValueError as error:
             raise self.artefacts.fault(name, str(error)) from None
+
+    def _check_carried(self, name: str) -> None:
+        """Raises `StoreError` for what the book cannot go on from; numbers that are not finite are no fault once a
+        later record has others."""
+        with contextlib.suppress(*([] if name == self.state.issued[-1].carried else [InfiniteError])):
+            self.carried_of(name)
 
     def desk_of(self, name: str) -> tuple[Desk, OrderSettings]:
         """What orders of a session are made of, and their limits. Raises `StoreError` for what is none."""
@@ -828,7 +839,7 @@ class Store:
             if one.book:
                 yield partial(self.holdings_of, one.book)
             if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
-                yield partial(self.carried_of, one.carried)
+                yield partial(self._check_carried, one.carried)
             for name in one.desks.values():
                 yield partial(self.desk_of, name)
         for event in self.state.orders:

@@ -61,17 +61,14 @@ class Grid:
         close, fill = np.where(known, self.close, np.nan), np.where(known, fill, np.nan)
         return Grid(self.days, self.symbols, fill, close, at_open, volume, _before(volume))
 
-    def rates(self, instruments: Instruments, book: str) -> FloatArray:
+    def rates(self, instruments: Instruments, classes: Sequence[str], book: str) -> FloatArray:
         """Money of the book for one unit of each symbol's currency, from the pairs among the symbols.
 
-        The newest close of a pair counts until its next; NaN before its first. Raises `BarsError` for a currency
-        without a pair.
+        `classes`: of the symbols. The newest close of a pair, or of a coin such as USDT-USD, counts until its next; NaN
+        before its first. Raises `BarsError` for a currency without one.
         """
         closes = forward_filled(self.close)
-        pairs = {
-            "".join(pair): closes[:, place] for place, symbol in enumerate(self.symbols)
-            if instruments.pair[place] and (pair := currencies_of(symbol))
-        }  # fmt: skip
+        pairs = {name: closes[:, place] for name, place in instruments.rate_pairs(classes).items()}
         return conversion_rates(instruments.currency, book, pairs, len(self.days))
 
     def sessions(

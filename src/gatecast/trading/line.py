@@ -83,7 +83,7 @@ class Learned:
     """What is known of returns after a session, whatever is held: it follows from returns and forecasts alone.
 
     `correlations`, `squares`: of returns so far. `ahead`: (names,) newest forecast deviation; `scale`: (names,) that by
-    which the next return is measured. Lines with the same forecasts share it, see `book.learned_of`.
+    which the next return is measured. Lines with the same forecasts share it, see `lines.learned_of`.
     """
 
     correlations: Correlations
@@ -321,6 +321,13 @@ class LineState:
         deviation = self.deviation
         return replace(self, covariance=covariance_of(self.learned.correlation_of(deviation)[0], deviation))
 
+    def knowing(self, known: Learned, core: FloatArray, bars: IntArray, split: FloatArray) -> Self:
+        """After a session of which nothing but what is learned of returns is new."""
+        return replace(
+            self, correlations=known.correlations, squares=known.squares, ahead=known.ahead, scale=known.scale,
+            core=core, bars=bars, split=split,
+        )  # fmt: skip
+
     def late_splits(self, close: Close) -> FloatArray:
         """(names,) what splits of sessions before made of one unit that were told after the last session; mostly 1."""
         late = close.split / (self.split * close.grown)
@@ -329,10 +336,7 @@ class LineState:
     def watched(self, close: Close) -> Self:
         """After a session in which nothing is decided yet: what is learned of returns alone."""
         known = close.learned or self.learned.after(close.returns, close.deviations)
-        return replace(
-            self, correlations=known.correlations, squares=known.squares, ahead=known.ahead, scale=known.scale,
-            core=close.core, bars=close.bars, split=close.split,
-        )  # fmt: skip
+        return self.knowing(known, close.core, close.bars, close.split)
 
     def after(self, close: Close, terms: Terms) -> tuple[Self, Step]:
         """After a session: its money is booked, then orders are decided at its close."""

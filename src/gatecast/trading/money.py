@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import UTC_TIME, session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of, rate_pair
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -159,6 +159,15 @@ without it.
         names = [name for name in kinds if name not in ("symbols", "currency")]
         arrays: dict[str, Any] = {name: np.array([row[name] for row in rows], kinds[name]) for name in names}
         return cls(symbols=tuple(classes), currency=tuple(row["currency"] for row in rows), **arrays)
+
+    def rate_pairs(self, classes: Sequence[str]) -> dict[str, int]:
+        """Pair of currencies -> the place of the symbol whose price is its rate; `classes`: of the symbols."""
+        rows = zip(self.symbols, classes, self.currency, self.pair, self.funded, strict=True)
+        found = [
+            (rate_pair(symbol, name, currency), place)
+            for place, (symbol, name, currency, pair, funded) in enumerate(rows) if pair or funded
+        ]  # fmt: skip
+        return {name: place for name, place in reversed(found) if name is not None}
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -329,15 +338,18 @@ def events_of(
     ends: pl.DataFrame | None = None,
     rolls: pl.DataFrame | None = None,
     closes: Sequence[datetime] | None = None,
+    first: Sequence[datetime] | None = None,
 ) -> dict[date, tuple[Event, ...]]:
     """A table of actions (`market.actions`) -> session -> the events that are booked in it, for raw bars.
 
     `sessions`: rising. An action is booked in the first session at or after its date, a delisting in the first after
-    it; what comes after the last session is left out. `closes`: of the sessions, UTC: no action but a split is booked
-    before the first close at which it is known; where that is later, who held before its date is paid. Splits come
-    first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that `market.facts.Facts.ends` finds,
-    booked when each is known, in place of the delistings of the table. An end that is that of a merger or of a change
-    of symbol is none. `rolls`: columns of `ROLLS`.
+    it; what comes after the last session is left out. `first`, `closes`: the first and the last close of each session,
+    UTC. No action but a split is booked before the session by whose first close it is known, so that it is the same
+    session after whichever of its closes a store decides; where that is later, who held before its date is paid.
+    Splits come first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that
+    `market.facts.Facts.ends` finds, booked in the session by whose last close each is known, in place of the
+    delistings of the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of
+    `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -367,8 +379,9 @@ def events_of(
     found: dict[date, list[tuple[int, Event]]] = {}
     for day, rank, event, known_at in booked:
         place = in_time = bisect_left(sessions, day)
-        if closes is not None and known_at is not None:
-            place = max(place, bisect_left(closes, known_at))
+        by = closes if isinstance(event, End) or first is None else first
+        if by is not None and known_at is not None:
+            place = max(place, bisect_left(by, known_at))
         if in_time < place < len(sessions):
             event = _late(event, day, sessions[place], splits)
         merged = isinstance(event, End) and not event.vendor and event.value is not None

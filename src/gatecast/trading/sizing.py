@@ -288,7 +288,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     weights = _weights(units, unit)
 
     if not caps.hold(weights):
-        findings.append(Finding("cap", "a cap is exceeded by what cannot be sold in this session"))
+        findings.append(over_a_cap())
     findings += _no_lot(view.names, target, units, view.lot * unit)
     volatility = state.level * math.sqrt(aimed)
     spiked = math.nan
@@ -658,13 +658,19 @@ def _no_lot(names: Sequence[str], target: FloatArray, units: FloatArray, lot: Fl
     """A finding for each name whose target is less than a lot, so that nothing is held; `lot` in shares of equity."""
     none = (target != 0) & (units == 0) & (np.abs(target) < lot)
     return [
-        Finding(
-            "lot",
-            f"{names[place]}: one lot is {lot[place]:.2%} of the equity, more than the target of {target[place]:.2%}: "
-            "nothing is held",
-        )
-        for place in np.flatnonzero(none).tolist()
-    ]
+        no_lot(names[place], float(lot[place]), float(target[place])) for place in np.flatnonzero(none).tolist()
+    ]  # fmt: skip
+
+
+def no_lot(name: str, lot: float, target: float) -> Finding:
+    """That a target is less than a lot; both in shares of equity."""
+    said = f"{name}: one lot is {lot:.2%} of the equity, more than the target of {target:.2%}: nothing is held"
+    return Finding("lot", said)
+
+
+def over_a_cap() -> Finding:
+    """That a cap is exceeded after the trades."""
+    return Finding("cap", "a cap is exceeded by what cannot be sold in this session")
 
 
 # ── 5. the drawdown stop ──────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from gatecast.errors import BarsFileError, SettingsError, cut
+from gatecast.market.classes import CURRENCY
 from gatecast.market.columns import MISSING
 from gatecast.market.reading import as_day
 from gatecast.market.spellings import snake
@@ -22,8 +23,8 @@ from gatecast.market.tables import is_file, read_tables, shown_path
 from gatecast.market.times import texts_of
 from gatecast.settings import Settings
 
-Currency = Annotated[str, Field(pattern="^[A-Za-z]{3}$")]
-"""Three letters, such as EUR."""
+Currency = Annotated[str, Field(pattern=CURRENCY)]
+"""Three letters, such as EUR, or a coin of up to ten capital letters and digits, such as USDT."""
 MOST_ROWS = 3000
 """Rows of a table that settings hold."""
 

@@ -6,7 +6,7 @@ on the rows beside it, on the width of the vectors, or on the batch.
 
 from __future__ import annotations
 
-from gatecast.forecasting.lstm.machine_code import compiled
+from gatecast.compute.machine_code import compiled
 from gatecast.forecasting.lstm.vectors import LANES, ROWS, VECTORS, narrow_tile, turn, wide_tile
 
 BLOCK = LANES * VECTORS

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gatecast.compute.machine_code import compiled
 from gatecast.forecasting.lstm.gemm import gemm, transpose
-from gatecast.forecasting.lstm.machine_code import compiled
 from gatecast.forecasting.lstm.selection import PACE
 from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
 

@@ -231,8 +231,8 @@ def dropout_mask(shape: tuple[int, int, int], keep: float, key: int, layer: int)
 
 def kernel() -> ModuleType:
     """The compiled kernel; see `machine_code` for where its machine code is kept."""
+    from gatecast.compute.machine_code import say_again
     from gatecast.forecasting.lstm import kernel as module
-    from gatecast.forecasting.lstm.machine_code import say_again
 
     say_again(module)
     return module

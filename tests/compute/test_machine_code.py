@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatecast.compute.notices import notices
-from gatecast.forecasting.lstm.machine_code import (
+from gatecast.compute.machine_code import (
     UnsafeFolderError,
     cache_folder,
     compiled,
@@ -20,6 +19,7 @@ from gatecast.forecasting.lstm.machine_code import (
     read_private,
     write_private,
 )
+from gatecast.compute.notices import notices
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX folders")
 

@@ -1,8 +1,8 @@
-"""The kernel's machine code on disk: from one process to the next, in a folder that nobody else can write.
+"""Machine code on disk: from one process to the next, in a folder that nobody else can write.
 
 Machine code is executed, and it is filed as a pickle of Numba's, so that whoever can write it runs code as its reader.
 It is therefore read and written below a folder that is opened step by step from the root, without following links, at
-each use, and checked as it is opened: see `open_private`. Where a check fails, the kernel is compiled in memory, and
+each use, and checked as it is opened: see `open_private`. Where a check fails, code is compiled in memory, and
 `compute.notices` says why; no other folder is tried.
 """
 
@@ -30,8 +30,8 @@ from numba.core.serialize import dumps
 
 from gatecast import files
 from gatecast.compute.notices import notice, reason
+from gatecast.compute.source import source_of
 from gatecast.errors import StoreError
-from gatecast.forecasting.lstm.source import engine_code
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,15 +49,19 @@ class UnsafeFolderError(Exception):
     """A folder, or a file in it, that others could have written: what is wrong, and what to do."""
 
 
-def compiled(*, inline: bool = False) -> Callable[[Any], Any]:
-    """A decorator that compiles a function of this folder with Numba for one thread, without the interpreter's lock.
+def compiled(*, inline: bool = False, inner: bool = False) -> Callable[[Any], Any]:
+    """A decorator that compiles a function with Numba for one thread, without the interpreter's lock.
+
+    `inner`: it is called by compiled functions alone, which spares what Python would call it by.
 
     No fastmath: with it, the last bits depend on what LLVM inlines where, and code fresh from the compiler differs from
     the same code out of the cache. Fused products are asked for by name instead.
     """
 
     def compile_function(function: Any) -> Any:
-        dispatcher = njit(nogil=True, error_model="numpy", inline="always" if inline else "never")(function)
+        wrappers: dict[str, Any] = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
+        how = njit(nogil=True, error_model="numpy", inline="always" if inline else "never", **wrappers)
+        dispatcher = how(function)
         if isinstance(dispatcher, Dispatcher):  # without Numba's compiler it is the function itself
             dispatcher._cache = _KernelCache(function)  # type: ignore[attr-defined]
         return dispatcher
@@ -102,15 +106,16 @@ class _KernelCache(NullCache):
             sweep_private(folder, time.time() - UNUSED_SECONDS)
 
     def _name(self, sig: Any, codegen: Any) -> str:
+        source = source_of(Path(self.function.__code__.co_filename).parent)
         decisive = (
-            self.function.__module__, engine_code().hex(), platform.python_version(), version("numba"),
+            self.function.__module__, source.hex(), platform.python_version(), version("numba"),
             version("llvmlite"), str(sig), codegen.magic_tuple(),
         )  # fmt: skip
         return f"{self.function.__qualname__}.{hashlib.sha256(repr(decisive).encode()).hexdigest()}"
 
     @contextmanager
     def _said_where_it_fails(self) -> Iterator[None]:
-        follows = "the networks' kernel is compiled in memory, which takes each process about 15 s."
+        follows = "code is compiled in memory, which takes each process about 15 s."
         sentence = ""
         try:
             yield
