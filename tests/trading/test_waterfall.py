@@ -66,7 +66,7 @@ def test_each_step_by_hand() -> None:
     votes = {"lstm": 0.5, "forest": -0.5}
     one = waterfall_of(Proposed(votes, 1.0, "trend", 0.5, 0.5, 0.5), view, found, "A")
     reached = after(one)
-    assert [(step.model, step.change) for step in one.steps[:2]] == [("lstm", 0.5), ("forest", -0.5)]
+    assert [(step.of, step.change) for step in one.steps[:2]] == [("lstm", 0.5), ("forest", -0.5)]
     assert (reached["ensemble"], reached["strategy"], reached["tilt"], reached["evidence"]) == (1.0, 0.5, 0.5, 0.25)
     assert reached["core"] == pytest.approx(0.65)
     core = np.array([0.4, 0.6]) * 0.1 / np.sqrt(np.array([0.4, 0.6]) @ view.covariance @ np.array([0.4, 0.6]))

@@ -192,7 +192,8 @@ def _gate(step: Step) -> str:
 def _step_name(step: Step, titles: Mapping[str, str]) -> tuple[str, str]:
     from gatecast.trading.waterfall import SENTENCES
 
-    name = f"vote of the {titles.get(step.model, step.model)}" if step.model else step.name
+    name = f"vote of the {titles.get(step.of, step.of)}" if step.name == "vote" else step.name
+    name = f"{name}: {step.of.replace('_', ' ')}" if step.name == "strategy" and step.of else name
     return name, SENTENCES[step.name]
 
 

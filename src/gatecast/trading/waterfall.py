@@ -29,7 +29,6 @@ SENTENCES = {
     "cash": "what can be paid for",
 }
 """Step -> what it does."""
-OF_STRATEGIES = ("vote", "ensemble", "strategy", "tilt", "evidence")
 STAGE_OF_GATE = {
     "spike": "volatility", "borrow": "volatility", "halt": "volatility", "close": "volatility", "stop": "volatility",
     "name": "caps", "class": "caps", "gross": "caps", "margin": "caps", "net": "caps",
@@ -62,13 +61,13 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: `name` of `SENTENCES` (`model`: of a vote, whose), what it changes, the weight after it, and the gate
-    that closed there with what that means, "" where none did."""
+    """One step: `name` of `SENTENCES`, what it changes, the weight after it, and the gate that closed there with what
+    that means, "" where none did. `of`: the model whose vote it is, or the strategy in force."""
 
     name: str
     change: float
     after: float
-    model: str = ""
+    of: str = ""
     gate: str = ""
     sentence: str = ""
 
@@ -154,6 +153,7 @@ def _with(
         sentence = WITHIN_BAND if gate == "band" else GATES.get(gate, "")
         if name == closed and proposed.gate:
             gate, sentence = proposed.gate, proposed.sentence
-        steps.append(Step(name, after - now, after, "", gate, sentence))
+        of = proposed.strategy if name == "strategy" else ""
+        steps.append(Step(name, after - now, after, of, gate, sentence))
         now = after
     return tuple(steps)

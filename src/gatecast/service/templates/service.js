@@ -106,14 +106,14 @@
     const { explanation: one, titles = {}, reason, error } = await answer.json();
     by("explained-parts").hidden = !one;
     if (!one) { by("explained-said").textContent = error || reason; return; }
-    const named = (model) => titles[model] || model, { decision, horizon } = one;
+    const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
     const order = decision.order == null ? "" : ` Held before ${percent(decision.before)}, order ${percent(decision.order)}, held ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
-      step.model ? `vote: ${named(step.model)}` : step.name, step.words, percent(step.change), percent(step.after),
+      step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
     ]));
     fill(by("explained-models"), one.heads.flatMap((head) => head.models.filter(tells).map((model) => [
