@@ -181,6 +181,16 @@ def test_what_is_not_there_is_refused_with_what_is(done: Run, asked: dict[str, A
         explain(done, **asked)
 
 
+def test_of_all_symbols_those_without_that_close_are_left_out(done: Run) -> None:
+    alone = [one for one in done.signals.filter(pl.col("symbol") == "A1")["time"] if one.hour != 0]
+    time = max({*alone} & {*done.signals.filter(pl.col("symbol") == "B1_0")["time"]})
+    found = explain(done, time=time, heads=["direction"])
+    assert {one.time for one in found.explanations} == {time}
+    assert {one.symbol for one in found.explanations} | {*found.left_out} == {"A1", "B1_0", "B1_1"}
+    with pytest.raises(SettingsError, match=r"nothing can be explained: .* nothing was decided at 1999"):
+        explain(done, time=datetime(1999, 1, 4, tzinfo=UTC))
+
+
 def test_a_folder_that_is_neither(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="neither a run nor a store: expected a folder with"):
         explain(tmp_path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, as_moment
-from gatecast.cli.show import make_console, make_table, moment_text, print_json, share_text, show_rows
+from gatecast.cli.show import make_console, make_table, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import Now
 from gatecast.compute.progress import TerminalBars, printable
 from gatecast.forecasting.attribution import RECURRENT
@@ -68,7 +68,12 @@ def explain(
         return
     console = make_console()
     if symbol is None:
+        if not found.explanations:
+            say("nothing was decided yet.")
+            return
         show_rows(BRIEF, (_brief(one, found.titles) for one in found.explanations), console)
+        for name, why in found.left_out.items():
+            console.print(printable(f"{name}: {why}"), markup=False, soft_wrap=True)
     for one in found.explanations if symbol is not None else ():
         for part in _tables(one, found.titles, whole=bool(head)):
             console.print(part, markup=False, soft_wrap=isinstance(part, str))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.arguments import checked
-from gatecast.errors import SettingsError, did_you_mean
+from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
 from gatecast.explanations.decisions import decision_of
 from gatecast.explanations.forecasts import HeadSays, forecasts_of
@@ -67,7 +67,8 @@ class Explanation:
 class Explained:
     """What `explain` found: an explanation a symbol, `changes` since the refits before, `importance` of the inputs.
 
-    `path`: the folder, None of a run in memory; `kind`: run or store. `titles`: model -> title.
+    `path`: the folder, None of a run in memory; `kind`: run or store. `titles`: model -> title. `left_out`: symbol ->
+    why it could not be explained, where all were asked for.
     """
 
     path: Path | None
@@ -76,6 +77,7 @@ class Explained:
     changes: tuple[Change, ...] = ()
     importance: tuple[Mapping[str, Any], ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict, repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -83,7 +85,8 @@ class Explained:
             {
                 "path": None if self.path is None else str(self.path), "kind": self.kind,
                 "explanations": [one.to_dict() for one in self.explanations],
-                "titles": dict(self.titles), "changes": [one.to_dict() for one in self.changes],
+                "titles": dict(self.titles), "left_out": dict(self.left_out),
+                "changes": [one.to_dict() for one in self.changes],
                 "importance": [dict(one) for one in self.importance],
             }
         )  # fmt: skip
@@ -140,15 +143,19 @@ def explained(
     count = (2 if symbol else 1) if refits is None else refits
     if not 1 <= count <= MOST_REFITS:
         raise SettingsError(f"refits = {count}: expected a number from 1 to {MOST_REFITS}.")
-    if symbol is not None:
-        keys = [(symbol, origin.close(symbol, time))]
-    elif time is None:
-        keys = list(origin.newest().items())
-    else:
-        keys = [(name, origin.close(name, time)) for name in origin.newest()]
+    moments, left_out = list[Moment](), dict[str, str]()
+    for name in (symbol,) if symbol is not None else origin.newest():
+        try:
+            moments += origin.moments([(name, origin.close(name, time))])
+        except (SettingsError, StoreError) as error:
+            left_out[name] = str(error)
+            if symbol is not None:
+                raise
+    if left_out and not moments:
+        raise SettingsError(f"nothing can be explained: {next(iter(left_out.values()))}")
     found, changes, told = dict[tuple[str, datetime], Explanation](), list[Change](), list[Mapping[str, Any]]()
     titles: dict[str, str] = {}
-    for group in _groups(origin.moments(keys)):
+    for group in _groups(moments):
         first = group[0]
         earlier = origin.refits(first, count)
         titles |= model_titles(first.result.forecasts.panel)
@@ -157,7 +164,8 @@ def explained(
             found[one.symbol, one.time] = _explanation(origin, one, earlier[0], says.get((one.symbol, one.time), ()))
         changes += changes_of(first, earlier, asked)
         told += importances_of(first, earlier, asked) if importance else []
-    return Explained(origin.path, origin.kind, tuple(found[key] for key in keys), tuple(changes), tuple(told), titles)
+    each = tuple(found[one.symbol, one.time] for one in moments)
+    return Explained(origin.path, origin.kind, each, tuple(changes), tuple(told), titles, left_out)
 
 
 def _heads(heads: Sequence[str] | None) -> tuple[str, ...]:
