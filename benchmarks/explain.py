@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -63,16 +64,17 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     place, now = made_store(given.folder, given.symbols, given.bars)
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = clocks()
         origin = origin_of(place, now)
         origin.moments(list(origin.newest().items()))
-        made = time.perf_counter()
+        made = clocks()
         found = explained(origin)
-        done = time.perf_counter()
+        done = clocks()
+        wall, cpu = ([last - first for first, last in pairwise(each)] for each in zip(begin, made, done, strict=True))
         print(
-            f"{len(found.explanations)} symbols: chain {made - begin:.2f} s, explanations {done - made:.2f} s",
-            flush=True,
-        )
+            f"{len(found.explanations)} symbols: chain {wall[0]:.2f} s ({cpu[0]:.2f} s of CPU), "
+            f"explanations {wall[1]:.2f} s ({cpu[1]:.2f} s of CPU)", flush=True,
+        )  # fmt: skip
     parts = [part for one in found.explanations for head in one.heads for model in head.models for part in model.parts]
     told = [model for one in found.explanations for head in one.heads for model in head.models if model.parts]
     worst = max(abs(part.gap) / max(abs(part.output - part.base), 1e-2) for part in parts)

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import gatecast
 from gatecast import store
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
@@ -25,6 +26,7 @@ from gatecast.forecasting.models.linear import FittedLinear
 from gatecast.forecasting.scaling import Scaler
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
+from gatecast.report import render
 from gatecast.runs import Run, run
 
 POSIX = os.name == "posix"
@@ -66,6 +68,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 # ── what is written is what is read ───────────────────────────────────────────────────────────────
+
+
+def test_the_page_is_left_beside_the_parts_and_is_that_of_the_run_that_comes_back(small: Run, tmp_path: Path) -> None:
+    path = gatecast.save_run(small, tmp_path / "run").path
+    assert path is not None
+    assert (path / "report.html").read_text(encoding="utf-8") == render(store.load_run(path))
 
 
 def test_a_run_comes_back_exactly(small: Run, kept: Path) -> None:

@@ -46,10 +46,11 @@ if TYPE_CHECKING:
     from gatecast.machine import Machine
     from gatecast.market.reading import BarsSettings
     from gatecast.market.sources import read_bars
+    from gatecast.report import save_run
     from gatecast.runs import Run, run
     from gatecast.samples.features import compute_features
     from gatecast.samples.windows import make_samples
-    from gatecast.store import load_models, load_run, save_run
+    from gatecast.store import load_models, load_run
     from gatecast.studies.cadence import cadence
     from gatecast.studies.comparing import compare
     from gatecast.studies.judging import judge_forecasts
@@ -153,7 +154,7 @@ _HOMES = {
     "placebo": "studies.placebo",
     "read_bars": "market.sources",
     "run": "runs",
-    "save_run": "store",
+    "save_run": "report",
     "sensitivity": "studies.sensitivity",
     "truth": "studies.truth",
     "tune": "studies.tune",

@@ -48,6 +48,7 @@ from gatecast.market.sources import Reading
 from gatecast.market.stale import stale_prices
 from gatecast.market.universe import INSIDE, is_inside
 from gatecast.metrics import overfitting
+from gatecast.metrics.periods import course
 from gatecast.metrics.returns import comp, per_session, returns_of_levels, sharpe, tear_sheet
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
@@ -180,16 +181,21 @@ def book_scores(
         price = price_from_1(chain.bars, settings.benchmark, first["day"])
         equity[OWN_BENCHMARK] = settings.size.capital * price
         rows.append(benchmark_scores(settings.benchmark, price, earned, len(first) / rows[0]["years"]))
+    held = line_held(chain, lines)
+    net = {name: lines[name].frame["net"].to_numpy() for name in (held, BOUGHT) if name in lines}
     return {
         "target_volatility": settings.size.target_volatility, "capital": settings.size.capital,
         "currency": settings.money.currency, "benchmark_rate": settings.money.benchmark_rate,
         "cash_rate": float(cash[-1] / cash[0]) ** (1 / rows[0]["years"]) - 1,
-        "holds": holds_now(lines[line_held(chain, lines)]), "left_out": dict(sessions.left_out), "lines": rows,
+        "holds": holds_now(lines[held]), "left_out": dict(sessions.left_out), "lines": rows,
         "risk": {**(risk.to_dict() if risk else {}), "today": today_of(chain, lines, sessions)},
         "curve": {
             "day": first["day"].dt.to_string().gather(shown).to_list(),
             **{name: values[shown].tolist() for name, values in equity.items()},
         },
+        "course": course(
+            first["day"].to_numpy().astype("datetime64[D]"), net, len(first) / rows[0]["years"], earned
+        ),
     }  # fmt: skip
 
 

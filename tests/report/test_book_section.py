@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +87,7 @@ def test_the_table_and_the_picture_have_the_numbers_of_the_scores() -> None:
             decimals(row["turnover"]), percent(row["cost"], 2),
         ]  # fmt: skip
         assert " ".join(cells) in page.text
-    drawn = json.loads(page.data_blocks["figures"])["book"]
+    drawn = page.drawings["figures"]["book"]
     assert drawn["layout"]["yaxis"]["type"] == "log"
     assert [trace["name"] for trace in drawn["data"]][-1] == "gatecast"  # drawn last, on top
     assert {trace["name"] for trace in drawn["data"]} == {*LINES.values(), "cash"}
@@ -106,12 +105,12 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
         for place in range(40)
     ]  # fmt: skip
     text = text_of(scores(UNSURE, holds=rows))
-    assert "What the book holds now" in text
-    assert "The 30 largest of 40 symbols." in text
+    assert "40 trades for the next session" in text
+    assert text.index("What the book holds and trades") < text.index("Three answers, and the tails")
     assert "S00 +2.0 % +2.5 % +3.0 % −0.5 % 12 –" in text
     assert "S01 +2.0 % +2.5 % +3.0 % −0.5 % 12 trade: volume (participation)" in text
-    assert "S30" not in text
-    assert "What the book holds now" not in text_of(scores(UNSURE))
+    assert all(row["symbol"] in text for row in rows)
+    assert "What the book holds and trades" not in text_of(scores(UNSURE))
 
 
 def test_the_first_screen_says_what_the_book_holds_and_earned_not_the_strategies() -> None:
@@ -261,7 +260,7 @@ def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
     page = Tags(render(FakeRun(scores=given)))
     assert [tag for tag, _ in page.tags].count("script") == 4
     assert "img" not in {tag for tag, _ in page.tags}
-    drawn = json.loads(page.data_blocks["figures"])["book"]["data"]
+    drawn = page.drawings["figures"]["book"]["data"]
     assert [trace["y"] for trace in drawn] == [[1.0, None, None, 5e-06], [None, None, None]]
     assert not [trace for trace in drawn if "<" in trace["name"]]
     for capital in (0, None, HOSTILE):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -15,10 +20,11 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plotly.offline import get_plotlyjs
 
 from gatecast.files import jsonable
-from gatecast.report import drawing, figures, render, render_data, report_data
+from gatecast.metrics.returns import max_drawdown
+from gatecast.report import candles, drawing, figures, render, render_data, report_data, scripts
+from gatecast.report.course import DEEPEST
 from gatecast.report.scorecard import (
     as_good,
     dumbbell,
@@ -29,6 +35,7 @@ from gatecast.report.scorecard import (
     shrinkage_words,
     trial_rows,
 )
+from gatecast.report.scripts import plotly_script
 from gatecast.report.words import number, percent
 from gatecast.trading.signals import SignalSettings
 from tests.report.fakes import FakeExperiment, FakeRun
@@ -459,6 +466,12 @@ class Tags(HTMLParser):
             self.texts.append(data)
 
     @property
+    def drawings(self) -> dict[str, Any]:
+        """What the page's script draws: figures, and the data of the charts of symbols."""
+        found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(json.loads(self.data_blocks["drawings"]))))
+        return found
+
+    @property
     def text(self) -> str:
         return re.sub(r"\s+", " ", " ".join(self.texts))
 
@@ -497,19 +510,16 @@ def test_headline_without_a_summary_names_the_heads_with_skill(run: FakeRun) -> 
 
 
 def test_page_is_offline(html: str, page: Tags) -> None:
-    assert html.count(get_plotlyjs()) == 1
+    assert html.count(plotly_script()) == 1
     for _, attributes in page.tags:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
-    own = html.replace(get_plotlyjs(), "")
+    own = html.replace(plotly_script(), "")
     assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttpRequest|WebSocket", own)
     assert "showSendToCloud: false" in own
 
 
 def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: Tags) -> None:
-    import base64
-    import hashlib
-
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a) or ""
     assert "default-src 'none'" in policy
     assert "connect-src 'none'" in policy
@@ -520,6 +530,54 @@ def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: T
     assert allowed is not None
     assert len(hashes) == 2
     assert allowed[1].split() == hashes
+
+
+def test_plotly_is_as_it_was_published_with_its_license() -> None:
+    folder = files("gatecast.report") / "templates"
+    assert hashlib.sha256((folder / scripts.PLOTLY).read_bytes()).hexdigest() == scripts.PLOTLY_SHA256
+    assert f"plotly.js (finance - minified) v{scripts.PLOTLY_VERSION}" in plotly_script()[:200]
+    assert (folder / scripts.PLOTLY_LICENSE).read_text(encoding="utf-8").startswith("MIT License")
+
+
+def lightness(colour: Sequence[float]) -> float:
+    """The relative luminance of a colour (WCAG 2.1), channels from 0 to 1."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: Sequence[float], other: Sequence[float]) -> float:
+    dark, light = sorted((lightness(one), lightness(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colours", [drawing.LIGHT, drawing.DARK], ids=["light", "dark"])
+def test_every_text_has_a_contrast_of_at_least_4_5(colours: dict[str, str]) -> None:
+    shown = {name: [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)] for name, text in colours.items()}
+    assert contrast([0, 0, 0], [1, 1, 1]) == pytest.approx(21)
+    for role in ("ink", "quiet", "good", "bad", "unsure", "accent"):
+        for ground in ("paper", "card"):
+            assert contrast(shown[role], shown[ground]) >= 4.5, (role, ground)
+    for role in ("good", "bad"):
+        deepest = [DEEPEST / 100 * a + (1 - DEEPEST / 100) * b for a, b in zip(shown[role], shown["card"], strict=True)]
+        assert contrast(shown["ink"], deepest) >= 4.5, role
+
+
+def test_months_years_and_drawdowns_are_those_of_the_strategies(run: FakeRun, page: Tags) -> None:
+    data = report_data(run)
+    net, days = run.equity["net"].to_numpy(), run.equity["time"].dt.date()
+    rows = data["course"]["strategies"]["months"]
+    for row in rows:
+        inside = (days.dt.year() == row["year"]).to_numpy()
+        assert row["whole"] == pytest.approx(np.prod(1 + net[inside]) - 1, abs=1e-6)
+        assert f"{100 * row['whole']:.1f}".replace("-", "−") in page.text
+    assert data["figures"]["years_strategies"]["own"] == [
+        one["whole"] for one in data["course"]["strategies"]["months"]
+    ]
+    worst = data["course"]["strategies"]["drawdowns"][0]
+    assert worst["depth"] == pytest.approx(max_drawdown(net), abs=1e-6)
+    assert worst["first"] in page.text
+    still = replace(run, equity=run.equity.with_columns(net=pl.lit(0.0)))
+    assert "strategies" not in report_data(still)["course"]  # nothing moved: nothing to show
 
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -549,9 +607,9 @@ def test_hostile_text_stays_text(run: FakeRun, page: Tags) -> None:
     assert [t for t, _ in parsed.tags].count("script") == [t for t, _ in page.tags].count("script")
     assert "img" not in {t for t, _ in parsed.tags}
     assert not [a for _, a in parsed.tags if any(name.startswith("on") for name in a)]
-    drawn = json.loads(parsed.data_blocks["figures"])
-    assert list(drawn["candles"]) == sorted([symbol, "__proto__"])
-    names = [trace.get("name", "") for trace in drawn["candles"][symbol]["data"]]
+    drawn = parsed.drawings
+    assert sorted(drawn["candles"]) == sorted([symbol, "__proto__"])
+    names = [t.get("name", "") for figure in drawn["figures"].values() for t in figure.get("data", [])]
     assert names
     assert not [name for name in names if "<" in name]
 
@@ -579,7 +637,7 @@ def parts_missing() -> list[Any]:
 
 @pytest.mark.parametrize("run", parts_missing())
 def test_missing_parts_show_nothing_and_harm_nothing(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly */")
+    monkeypatch.setattr("gatecast.report.page.plotly_script", lambda: "/* plotly */")
     text = Tags(render(run)).text
     assert report_data(run)["headline"] in text
     assert not re.search(r"\b(nan|None|undefined|Undefined)\b", text)
@@ -590,17 +648,18 @@ def test_page_and_json_come_from_the_same_dictionary(run: FakeRun, html: str) ->
     assert render_data(json.loads(line)) == html
 
 
-def test_many_symbols_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
-    many = fake_run([f"S{i:02}" for i in range(20)], n=700)
-    heavy = pl.col("symbol") == "S19"
-    many = replace(many, weights=many.weights.with_columns(weight=pl.when(heavy).then(9.0).otherwise("weight")))
-    data = report_data(many)
-    assert len(data["figures"]["candles"]) == 12
-    assert "S19" in data["figures"]["candles"]
-    assert {len(c["time"]) for c in data["figures"]["candles"].values()} == {500}
-    assert len(data["newest"]) == 20
-    assert len(render_data(data)) < 2_000_000
+def test_every_symbol_has_a_chart_and_the_page_stays_below_two_megabytes() -> None:
+    many = fake_run([f"S{i:02}" for i in range(30)], n=700)
+    html = render(many)
+    assert len(html.encode()) < 2_000_000
+    drawn = Tags(html).drawings["candles"]
+    assert sorted(drawn) == sorted(many.bars["symbol"].unique())
+    picks = [a["data-pick"] for t, a in Tags(html).tags if t == "button" and "data-pick" in a]
+    assert picks == list(drawn)  # in one order, the strongest signal first
+    newest = many.signals.sort("time").group_by("symbol").last()
+    size = dict(newest.select("symbol", pl.col("z").abs()).iter_rows())
+    assert [size[one] for one in picks] == sorted(size.values(), reverse=True)
+    assert {len(one["time"]) for one in drawn.values()} == {candles.ALL_BARS // 30}
 
 
 def test_outcomes_equal_numpy_and_never_cross_a_gap() -> None:
@@ -653,7 +712,7 @@ def test_wealth_equals_numpy_and_ends_on_the_last_bar(run: FakeRun) -> None:
 
 
 def test_fan_starts_at_the_newest_close_and_widens_with_the_root_of_time(run: FakeRun) -> None:
-    data = figures.candles_data(run, "SP500")
+    data = candles.candles_data(run, "SP500")
     assert data is not None
     fan = data["fan"]
     assert fan["origin"] == len(data["time"]) - 1
@@ -677,7 +736,7 @@ def test_the_deviation_of_page_chart_and_row_is_one_close_to_close(run: FakeRun,
     ratio = 1.44  # of squared returns over the range proxy
     narrow = pl.when(pl.col("head") == "volatility").then(pl.col("value") / ratio).otherwise("value")
     proxied = replace(run, forecasts=run.forecasts.with_columns(value=narrow))
-    assert figures.candles_data(proxied, "SP500") == figures.candles_data(run, "SP500")
+    assert candles.candles_data(proxied, "SP500") == candles.candles_data(run, "SP500")
     assert figures.volatility_data(proxied) == figures.volatility_data(run)
     rows, before = report_data(proxied)["newest"], report_data(run)["newest"]
     for row, same in zip(rows, before, strict=True):
@@ -744,11 +803,11 @@ def test_a_run_without_an_lstm_shows_none(run: FakeRun) -> None:
     }  # fmt: skip
     provenance = {"version": "0.1.0"}
     bare = replace(run, experiment=own, forecasts=forecasts, scores=scores, provenance=provenance)
-    page = render(bare).split('<script type="application/json" id="figures">')
-    text, figures_shown = Tags(page[0]).text, page[1].split("</script>")[0]
+    page = Tags(render(bare))
+    text, figures_shown = page.text, json.dumps(page.drawings)
     assert "LSTM" not in text
     assert "LSTM" not in figures_shown
-    for words in ("Ridge regression", "come from the ridge regression", "confirmed by the logistic regression"):
+    for words in ("Ridge regression", "from the ridge regression", "confirmed by the logistic regression"):
         assert words in text
     assert "ridge regression signal" in figures_shown
 
@@ -786,7 +845,7 @@ def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
         "regime 79.6 %."
     )
     assert sentence in text
-    assert text.index(sentence) < text.index("Evidence factor now")
+    assert text.index(sentence) < text.index("gain over the rival")
     assert (
         "Evidence of skill: volatility (ensemble of all models). In volatility, the ridge regression is as good."
         in text
@@ -850,7 +909,7 @@ def test_delays_and_ends_have_one_unit_a_column(run: FakeRun) -> None:
     assert "With default losses" not in said(run, backtest={"ends": {**ends, "default": 0}})
 
 
-def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
+def test_signals_are_traded_only_where_the_book_is_on_the_signals_side() -> None:
     bars = market(["A"], 60, seed=5)
     keys = bars.select("symbol", "time")
     signal = np.tile([1, 1, -1, -1, 0, 1], 10).astype(np.int8)
@@ -867,15 +926,9 @@ def test_arrows_are_filled_only_where_the_book_is_on_the_signals_side() -> None:
         ),
         weights=keys.with_columns(weight=pl.Series(weight)),
     )
-    data = figures.candles_data(small, "A")
+    data = candles.candles_data(small, "A")
     assert data is not None
     assert data["traded"] == [True, False, True, False, False, False] * 10
-    arrows = [trace for trace in drawing.draw_candles(data).data if trace.type == "scatter" and trace.yaxis is None]
-    shown = {trace.name: (trace.marker.symbol, len(trace.x)) for trace in arrows}
-    assert shown["bullish, traded"] == ("triangle-up", 10)
-    assert shown["bullish, not traded"] == ("triangle-up-open", 20)
-    assert shown["bearish, traded"] == ("triangle-down", 10)
-    assert shown["bearish, not traded"] == ("triangle-down-open", 10)
     assert report_data(small)["money"]["signals_traded"] == 20
 
 

@@ -5,7 +5,6 @@ Needs Chromium; where there is none on the path the tests are skipped.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -16,13 +15,14 @@ from urllib.parse import quote
 
 import pytest
 import uvicorn
+from browsing import Seen, browser, needs_chromium
 from served import SYMBOLS
 
 from gatecast.service.app import make_app
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
+pytestmark = needs_chromium
 SYMBOL = f"/symbols/{quote(SYMBOLS[0], safe='')}"
+__all__ = ["browser"]  # a fixture
 PAGES = ("/", SYMBOL, "/risk", "/models", "/health", "/symbols/nothing")
 
 
@@ -41,33 +41,10 @@ def address(made: Path, now: datetime) -> Iterator[str]:
     thread.join(timeout=20)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Seen:
-    """A page that was opened, what it asked for, and what it complained of."""
-
-    def __init__(self, browser: Any, address: str, path: str, width: int = 1400, scheme: str = "light") -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda one: self.asked.append(one.url))
-        self.page.on("pageerror", lambda one: self.complaints.append(str(one)))
-        self.page.on("console", lambda one: self.complaints.append(one.text) if one.type == "error" else None)
-        self.page.goto(address + path, wait_until="load")
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
 def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str) -> None:
     for path in PAGES:
-        seen = Seen(browser, address, path, width, scheme)
+        seen = Seen(browser, address + path, width, scheme)
         if path in (SYMBOL, "/models"):
             seen.page.wait_for_selector(".js-plotly-plot .main-svg")
         if path == SYMBOL:  # filled once the answer is there
@@ -100,14 +77,14 @@ def test_contrast_is_enough(browser: Any, address: str) -> None:
       return found;
     }"""
     for scheme in ("light", "dark"):
-        seen = Seen(browser, address, "/", scheme=scheme)
+        seen = Seen(browser, address, scheme=scheme)
         low = {role: round(ratio, 2) for role, ratio in seen.page.evaluate(script).items() if ratio < 4.5}
         assert low == {}, scheme
         seen.page.close()
 
 
 def test_the_table_is_found_and_sorted_by_keyboard(browser: Any, address: str) -> None:
-    page = Seen(browser, address, "/").page
+    page = Seen(browser, address).page
     page.fill("#find", "a/b")
     assert page.locator("#all tbody tr:visible").count() == 1
     assert page.text_content("#found") == "1 symbol"
@@ -124,7 +101,7 @@ def test_the_table_is_found_and_sorted_by_keyboard(browser: Any, address: str) -
 
 
 def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str) -> None:
-    page = Seen(browser, address, SYMBOL).page
+    page = Seen(browser, address + SYMBOL).page
     page.wait_for_selector("#candles.js-plotly-plot .main-svg")
     label = page.evaluate("document.getElementById('candles').data.find((one) => one.type === 'candlestick').x.at(-1)")
     page.evaluate("(x) => document.getElementById('candles').emit('plotly_click', {points: [{x}]})", label)
@@ -137,7 +114,7 @@ def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str
 
 
 def test_an_open_page_says_that_something_new_was_decided(browser: Any, address: str) -> None:
-    page = Seen(browser, address, "/").page
+    page = Seen(browser, address).page
     page.wait_for_selector("#live.on")
     assert page.is_hidden("#news")
     page.evaluate("document.body.dataset.record = 1")

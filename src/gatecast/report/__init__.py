@@ -1,6 +1,7 @@
 """The report: a run -> one HTML page that needs no network.
 
-`report_data(run)` is all that the page shows as one dictionary, `render_data` the page of it, `render(run)` both.
+`report_data(run)` is all that the page shows as one dictionary, `render_data` the page of it, `render(run)` both;
+`save_run(run, folder)` writes a run and its page.
 `card(store)` is the page of a store.
 
 >>> from gatecast.report.words import number, percent
@@ -9,6 +10,8 @@
 """
 
 from gatecast.report.card import Card, card
-from gatecast.report.page import render, render_data, report_data
+from gatecast.report.contents import report_data
+from gatecast.report.page import render, render_data
+from gatecast.report.saving import save_run
 
-__all__ = ["Card", "card", "render", "render_data", "report_data"]
+__all__ = ["Card", "card", "render", "render_data", "report_data", "save_run"]

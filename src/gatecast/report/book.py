@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatecast.evaluation.findings import REACHED, cut_by, limited_by
@@ -14,8 +14,6 @@ from gatecast.report.words import counted, is_number, percent
 from gatecast.trading.book import BOUGHT
 
 Scores = Mapping[str, Any]
-MOST_HELD = 30
-"""Symbols whose holding is shown, the largest."""
 OF_CONTROL = ("spread", "worst")
 """Numbers of a line that stand among those of the verdict on risk."""
 
@@ -51,7 +49,7 @@ def book(scores: Scores) -> Data | None:
         else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
-        "holds": [{**row, "limited": limited_by(row)} for row in held[:MOST_HELD]],
+        "holds": [{**row, "limited": limited_by(row)} for row in held],
         "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
@@ -66,6 +64,20 @@ def book(scores: Scores) -> Data | None:
     }
 
 
+def to_trade(rows: Sequence[Scores]) -> str:
+    """What there is to do at the next fill, in a few words. In: a row a symbol, `trade` the units to trade.
+
+    >>> to_trade([{}]), to_trade([{"trade": 1.0}, {"trade": 0.0}]), to_trade([])
+    ('Nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
+    """
+    if not rows:
+        return "Nothing was decided yet"
+    trades = sum(bool(row.get("trade")) for row in rows)
+    if not trades:
+        return "Nothing to trade"
+    return "One trade for the next session" if trades == 1 else f"{trades} trades for the next session"
+
+
 def _held(rows: list[dict[str, Any]]) -> str:
     """What stands above the table of holdings.
 
@@ -76,10 +88,9 @@ def _held(rows: list[dict[str, Any]]) -> str:
         return ""
     shares = [row["held"] for row in rows if is_number(row.get("held"))]
     long, short = (sum(side * share for share in shares if side * share > 0) for side in (1, -1))
-    shown = f" The {MOST_HELD} largest of {counted(len(rows))} symbols." if len(rows) > MOST_HELD else ""
     return (
         f"After the close of {rows[0].get('session')}: {percent(long)} long, {percent(short)} short, in shares of "
-        f"equity.{shown}"
+        "equity."
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatecast.report.drawing import LIGHT, draw_cadences
 from gatecast.report.figures import Data
+from gatecast.report.scripts import plotly_script
 from gatecast.report.words import named
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def cadences_data(study: Cadences) -> Data:
 
 def render_cadences(study: Cadences) -> str:
     """The page as one HTML text that needs no network; nothing in it but the figure's script runs."""
-    figure = draw_cadences(cadences_data(study)).to_html(full_html=False, include_plotlyjs=True)
+    figure = draw_cadences(cadences_data(study)).to_html(full_html=False, include_plotlyjs=False)
     policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
     style = (
         f"body{{background:{LIGHT['paper']};color:{LIGHT['ink']};font:15px/1.5 system-ui,sans-serif;"
@@ -43,6 +44,6 @@ def render_cadences(study: Cadences) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<title>How often to refit</title><style>{style}</style></head><body>"
-        f"<h1>How often to refit</h1><p>{escape(study.rests)}</p>{said}{figure}"
+        f"<h1>How often to refit</h1><p>{escape(study.rests)}</p>{said}<script>{plotly_script()}</script>{figure}"
         f"<pre>{escape(study.summary())}</pre></body></html>\n"
     )

@@ -25,7 +25,7 @@ LIGHT = {
     "accent": "#2f5d8c",
     "good": "#1f7a68",
     "bad": "#b0532f",
-    "unsure": "#94731d",
+    "unsure": "#8a6b1a",
 }
 """Colours by their role; the page swaps them for `DARK` where the reader prefers a dark screen."""
 
@@ -131,180 +131,8 @@ def _line(x: list[Any], y: list[Any], name: str, colour: str, width: float = 1.6
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "name": escape(name), "line": line, **more}
 
 
-def _said_in_corner(text: str) -> Data:
-    """Text in the upper right corner of a figure."""
-    corner = {"xref": "paper", "yref": "paper", "x": 0.99, "y": 0.99, "xanchor": "right", "yanchor": "top"}
-    return {**corner, "text": escape(text), "showarrow": False}
-
-
-def draw_candles(data: Data) -> Any:
-    """Bars in grey, signals in colour (hollow when not traded), the fan, the weight, the strategy ribbon.
-
-    With `past` (see `figures.past_data`) what was forecast for each close, and a shade behind turbulent regimes.
-    """
-    times, fan, past = data["time"], data["fan"], data.get("past")
-    beyond = 0 if fan is None else max(0, fan["origin"] + fan["step"][-1] - len(times) + 1)
-    labels = times + [f"+{k}" for k in range(1, beyond + 1)]
-    traces: list[Data] = _past_band(times, past) if past else []
-    if fan is not None:
-        x = [labels[fan["origin"] + step] for step in fan["step"]]
-        for n, alpha in ((2, "1f"), (1, "33")):
-            if f"low_{n}" in fan:
-                traces.append(
-                    {
-                        **_line(x + x[::-1], fan[f"high_{n}"] + fan[f"low_{n}"][::-1], fan["bands"][n - 1], "#0000", 0),
-                        "fill": "toself",
-                        "showlegend": False,
-                        "fillcolor": LIGHT["accent"] + alpha,
-                        "hoverinfo": "skip",
-                    }
-                )
-        traces.append(_line(x, fan["path"], f"{fan['title']} path", LIGHT["accent"], 2))
-    traces.append(
-        {
-            "type": "candlestick",
-            "x": times,
-            **{c: data[c] for c in ("open", "high", "low", "close")},
-            "name": escape(data["symbol"]),
-            "showlegend": False,
-            "increasing": {"line": {"color": LIGHT["grey"], "width": 1}, "fillcolor": LIGHT["card"]},
-            "decreasing": {"line": {"color": LIGHT["grey"], "width": 1}, "fillcolor": LIGHT["grey"]},
-        }
-    )
-    ranges = [h - low for h, low in zip(data["high"], data["low"], strict=True) if h is not None and low is not None]
-    away = 0.9 * float(np.median(ranges)) if ranges else 0.0
-    for sign, name, colour, edge, shape in (
-        (1, "bullish", LIGHT["good"], "low", "triangle-up"),
-        (-1, "bearish", LIGHT["bad"], "high", "triangle-down"),
-    ):
-        for traded, what, form in ((True, "traded", ""), (False, "not traded", "-open")):
-            at = [
-                i
-                for i, shown in enumerate(data["signal"])
-                if shown == sign and data["traded"][i] == traded and data[edge][i] is not None
-            ]
-            if at:
-                traces.append(
-                    {
-                        "type": "scatter",
-                        "mode": "markers",
-                        "name": f"{name}, {what}",
-                        "x": [times[i] for i in at],
-                        "y": [float(f"{data[edge][i] - sign * away:.6g}") for i in at],
-                        "marker": {
-                            "symbol": shape + form,
-                            "size": [12 if data["consensus"][i] else 8 for i in at],
-                            "color": colour,
-                            "opacity": 1,
-                            "line": {"width": 1.2, "color": colour},
-                        },
-                        "customdata": [data["z"][i] for i in at],
-                        "hovertemplate": "z %{customdata}",
-                    }
-                )
-    if any(w is not None for w in data["weight"]):
-        traces.append(
-            _line(
-                times,
-                data["weight"],
-                "weight",
-                LIGHT["ink"],
-                1.2,
-                yaxis="y2",
-                showlegend=False,
-                line={"shape": "hv"},
-                fill="tozeroy",
-                fillcolor=LIGHT["grey"] + "33",
-            )
-        )
-    for strategy in dict.fromkeys(s for s in data["strategy"] if s is not None):
-        x = [t for t, s in zip(times, data["strategy"], strict=True) if s == strategy]
-        colour = _colour(strategy)
-        traces.append(
-            {
-                "type": "bar",
-                "x": x,
-                "y": [1] * len(x),
-                "width": 1,
-                "yaxis": "y3",
-                "name": escape(data["titles"].get(strategy, named(strategy))),
-                "legend": "legend2",
-                "marker": {"color": colour, "line": {"width": 0}},
-                "hovertemplate": "in force",
-            }
-        )
-    return _figure(
-        traces,
-        580,
-        bargap=0,
-        barmode="stack",
-        legend2=_LEGEND | {"y": -0.07, "yanchor": "top"},
-        xaxis=_axis(
-            type="category",
-            categoryorder="array",
-            categoryarray=labels,
-            nticks=7,
-            tickangle=0,
-            rangeslider={"visible": False},
-            anchor="y3",
-        ),
-        yaxis=_value_axis(domain=[0.27, 1], side="right"),
-        yaxis2=_axis(
-            domain=[0.09, 0.22],
-            side="right",
-            tickvals=sorted({0.0, *(f([w for w in data["weight"] if w is not None] or [0.0]) for f in (min, max))}),
-            tickformat=".0%",
-            zeroline=True,
-            zerolinecolor=LIGHT["line"],
-        ),
-        yaxis3=_axis(domain=[0, 0.045], visible=False, range=[0, 1], fixedrange=True),
-        shapes=_turbulent(past["turbulent"]) if past else [],
-        annotations=[
-            *([_said_in_corner(data["since"])] if data.get("since") else []),
-            _panel_title("position decided", 0.22),
-            _panel_title("strategy in force", 0.045),
-        ],
-    )
-
-
-def _past_band(times: list[str], past: Data) -> list[Data]:
-    """What was forecast for each close, as a shade from its lower to its upper end; one shape for each stretch."""
-    there = [None not in pair for pair in zip(past["low"], past["high"], strict=True)]
-    x: list[str | None] = []
-    y: list[float | None] = []
-    for start, end in _stretches(there):
-        way = [*range(start, end), *range(end - 1, start - 1, -1)]
-        x += [*(times[place] for place in way), None]
-        y += [*past["high"][start:end], *past["low"][start:end][::-1], None]
-    name = f"forecast {past['step']} bars before, ± 1 s.d."
-    shade = {"fill": "toself", "fillcolor": LIGHT["unsure"] + "26", "hoverinfo": "skip"}
-    return [{**_line(x, y, name, LIGHT["unsure"] + "66", 0.6), **shade}] if x else []
-
-
-def _stretches(there: list[bool]) -> list[tuple[int, int]]:
-    """The first place and the place after the last of each run of True.
-
-    >>> _stretches([True, False, True, True])
-    [(0, 1), (2, 4)]
-    """
-    edges = [False, *there, False]
-    starts = [place for place in range(len(there)) if edges[place + 1] and not edges[place]]
-    ends = [place + 1 for place in range(len(there)) if edges[place + 1] and not edges[place + 2]]
-    return list(zip(starts, ends, strict=True))
-
-
-def _turbulent(probability: list[float | None]) -> list[Data]:
-    """A shade behind each stretch of bars at which a turbulent regime was the likelier one."""
-    return [
-        {
-            "type": "rect", "x0": start - 0.5, "x1": end - 0.5, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain",
-            "layer": "below", "line": {"width": 0}, "fillcolor": LIGHT["bad"] + "14",
-        }
-        for start, end in _stretches([(one or 0.0) > 0.5 for one in probability])
-    ]  # fmt: skip
-
-
-def _colour(strategy: str) -> str:
+def colour_of(strategy: str) -> str:
+    """Of a strategy, in the pictures of which one was in force."""
     return STRATEGY_COLOURS.get(FORMER_NAMES.get(strategy, strategy), LIGHT["unsure"])
 
 
@@ -476,6 +304,26 @@ def draw_book(data: Data) -> Any:
     )
 
 
+def draw_rolling(data: Data) -> Any:
+    """The rolling Sharpe ratio of a record, and of what it is compared with."""
+    names = data["names"]
+    own = _line(data["day"], data["own"], names["own"], LIGHT["good"], 2)
+    beside = [_line(data["day"], data["beside"], names["beside"], LIGHT["grey"], 1.2)] if data["beside"] else []
+    axis = _value_axis(hoverformat=".2f", zeroline=True, zerolinecolor=LIGHT["grey"])
+    return _figure([*beside, own], 300, xaxis=_axis(type="date"), yaxis=axis)
+
+
+def draw_years(data: Data) -> Any:
+    """Returns by calendar year, of a record and of what it is compared with."""
+    bars = [
+        {"type": "bar", "x": data["year"], "y": data[one], "name": escape(data["names"][one]),
+         "marker": {"color": colour, "line": {"width": 0}}}
+        for one, colour in (("own", LIGHT["good"]), ("beside", LIGHT["grey"])) if data[one]
+    ]  # fmt: skip
+    axis = _value_axis(tickformat=".0%", hoverformat=".1%", zeroline=True, zerolinecolor=LIGHT["grey"])
+    return _figure(bars, 300, bargap=0.3, xaxis=_year_axis([data["year"][0], data["year"][-1]]), yaxis=axis)
+
+
 def draw_strategies(data: Data) -> Any:
     """Stacked shares by year, in the ribbon's colours, flat at the bottom."""
     order = list(STRATEGY_COLOURS)
@@ -487,7 +335,7 @@ def draw_strategies(data: Data) -> Any:
                 "y": s["share"],
                 "name": escape(data["titles"].get(s["strategy"], named(s["strategy"]))),
                 "marker": {
-                    "color": _colour(s["strategy"]),
+                    "color": colour_of(s["strategy"]),
                     "line": {"width": 0},
                 },
             }
@@ -630,6 +478,7 @@ def draw_cadences(data: Data) -> Any:
     return _figure(traces, 340 * rows, hovermode="closest", **layout)
 
 
+_OF_COURSE: dict[str, Callable[[Data], Any]] = {"years": draw_years, "rolling": draw_rolling}
 DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "control": draw_control,
     "returns": draw_returns,
@@ -638,9 +487,10 @@ DRAWINGS: dict[str, Callable[[Data], Any]] = {
     "coverage": draw_coverage,
     "book": draw_book,
     "wealth": draw_wealth,
+    **{f"{what}_{name}": draw for name in ("book", "strategies") for what, draw in _OF_COURSE.items()},
     "strategies": draw_strategies,
     "bunching": draw_bunching,
     "selection": draw_selection,
     "tuning": draw_tuning,
 }
-"""Name -> data to plotly figure, in the order of the page; `draw_candles` draws one symbol."""
+"""Name -> data to plotly figure, in the order of the page; the charts of symbols are drawn by `report.js`."""

@@ -5,7 +5,7 @@ How they look is in `drawing`. A figure whose parts are missing from the run is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from gatecast.forecasting.panel import ENSEMBLE, PICTURED, PICTURED_RIVALS, RIVAL
 from gatecast.market.bars import session_date
-from gatecast.newest import TODAY, variance_ratios
+from gatecast.newest import variance_ratios
 from gatecast.report.words import Names, is_number, named
 from gatecast.trading.book import BOUGHT, CASH, TILTED
 from gatecast.trading.strategies import strategy_titles
@@ -54,7 +54,8 @@ def bar_labels(times: pl.Series, daily: bool | None = None) -> list[str]:
     return times.dt.strftime("%Y-%m-%d %H:%M").to_list()
 
 
-def _rounded(values: pl.Series, digits: int = 5) -> list[float | None]:
+def rounded(values: pl.Series, digits: int = 5) -> list[float | None]:
+    """So many significant digits; None for what is not finite."""
     cleaned = values.cast(pl.Float64)
     return cleaned.round_sig_figs(digits).set(~cleaned.is_finite(), None).to_list()
 
@@ -70,160 +71,9 @@ def _horizon(forecasts: pl.LazyFrame, head: str) -> int | None:
     return step
 
 
-def _preferred(names: list[str], order: Sequence[str], most: int) -> list[str]:
+def preferred(names: list[str], order: Sequence[str], most: int) -> list[str]:
+    """The first of `order` that are among the names, at most so many."""
     return [name for name in order if name in names][:most]
-
-
-# ── recent bars, signals, the fan and the strategy in force ───────────────────────────────────────
-
-
-def charted_symbols(run: Run, most: int = 12, *, states: Mapping[str, str] | None = None) -> list[str]:
-    """The symbols that get a chart: all of them, or the `most` with the largest newest positions.
-
-    `states`: symbol -> what it has today (`gatecast.newest.TODAY`): symbols with a bar come first, ended ones last.
-    """
-    bars = part(run.bars, "symbol")
-    if bars is None:
-        return []
-    rank = {symbol: TODAY.index(state) for symbol, state in (states or {}).items()}
-    symbols = sorted(bars["symbol"].unique(), key=lambda symbol: (rank.get(symbol, 0), symbol))
-    if len(symbols) <= most:
-        return symbols
-    weights = part(run.weights, "symbol", "time", "weight")
-    size = (
-        {}
-        if weights is None
-        else dict(weights.sort("time").group_by("symbol").agg(pl.col("weight").last().abs()).iter_rows())
-    )
-    chosen = sorted(symbols, key=lambda symbol: (rank.get(symbol, 0), -(size.get(symbol) or 0.0), symbol))[:most]
-    return [symbol for symbol in symbols if symbol in chosen]
-
-
-def candles_data(run: Run, symbol: str, most: int = 500, *, since: str | None = None) -> Data | None:
-    """The last bars of one symbol with signals, weight and strategy, and the fan from the newest forecast.
-
-    A signal counts as traded where the weight decided at that close is on its side. `since`: since when the symbol has
-    no bar, in words; it then has no fan.
-    """
-    bars = part(run.bars, "symbol", "time", "open", "high", "low", "close")
-    if bars is None:
-        return None
-    bars = bars.filter(pl.col("symbol") == symbol).sort("time").tail(most)
-    if bars.is_empty():
-        return None
-    keys = ["symbol", "time"]
-    for whole, columns in (
-        (run.weights, ["weight"]),
-        (run.signals, ["z", "signal", "consensus", "strategy", "evidence"]),
-    ):
-        frame = part(whole, *keys, *columns)
-        bars = (
-            bars.with_columns(pl.lit(None).alias(c) for c in columns)
-            if frame is None
-            else bars.join(frame.select(*keys, *columns), on=keys, how="left", maintain_order="left")
-        )
-    side = bars["signal"].cast(pl.Float64) * bars["weight"].cast(pl.Float64)
-    return {
-        "symbol": symbol,
-        "time": bar_labels(bars["time"]),
-        **{c: _rounded(bars[c], 6) for c in ("open", "high", "low", "close")},
-        "weight": _rounded(bars["weight"], 3),
-        "signal": bars["signal"].fill_null(0).cast(pl.Int8).to_list(),
-        "z": _rounded(bars["z"], 3),
-        "consensus": bars["consensus"].fill_null(False).to_list(),
-        "traded": (side > 0).fill_null(False).to_list(),
-        "strategy": bars["strategy"].to_list(),
-        "titles": titles_of(run),
-        "since": since,
-        "fan": None if since else _fan(run, symbol, bars),
-    }
-
-
-def past_data(run: Run, symbol: str, times: pl.Series) -> Data:
-    """What was forecast for each close, and the regime that was forecast at it: `low`, `high`, `turbulent`, `step`.
-
-    `times`: closes of a symbol, in order. `low`, `high`: prices one standard deviation around the path that was
-    forecast `step` bars before, the last step; `turbulent`: the probability of a turbulent regime of the coming bars.
-    None each where nothing was forecast.
-    """
-    own = run.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
-    last = own.filter(pl.col("step") == pl.col("step").max().over("head"))
-    bars = pl.DataFrame({"time": times}).join(
-        run.bars.filter(pl.col("symbol") == symbol).select("time", "close"), on="time", maintain_order="left"
-    )
-    table = bars
-    for head in ("return", "volatility", "regime"):
-        part = last.filter(pl.col("head") == head).select("time", pl.col("value").alias(head))
-        table = table.join(part, on="time", how="left", maintain_order="left")
-    table = table.join(variance_ratios(own.lazy()).select("time", "ratio").collect(), on="time", how="left")
-    table = table.sort("time")
-    step = int(last.filter(pl.col("head") == "return")["step"].max() or 1)  # type: ignore[arg-type]
-    spread = (pl.col("volatility") * pl.col("ratio")).sqrt()
-    ends = table.select(
-        low=(pl.col("close") * (pl.col("return") - spread).exp()).shift(step),
-        high=(pl.col("close") * (pl.col("return") + spread).exp()).shift(step), turbulent="regime",
-    )  # fmt: skip
-    return {"step": step, **{name: _rounded(ends[name], 6) for name in ends.columns}}
-
-
-def _fan(run: Run, symbol: str, bars: pl.DataFrame) -> Data | None:
-    """Expected price and its intervals (or s.d. close to close) at steps 0..h after the newest forecast's bar.
-
-    Without the ensemble, from which the unit of a variance close to close follows, there is no width.
-    """
-    own = run.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("value").is_finite()).collect()
-    paths = own.filter(pl.col("head") == "return", pl.col("model").is_in(PICTURED["return"][:2]))
-    if paths.is_empty():
-        return None
-    origin = paths["time"].max()
-    paths = paths.filter(pl.col("time") == origin)
-    lengths = dict(paths.group_by("model").len().iter_rows())
-    model = max(lengths, key=lambda name: (lengths[name], name == ENSEMBLE))
-    path = paths.filter(pl.col("model") == model).sort("step")
-    at = bars["time"].index_of(origin)
-    if at is None:
-        return None
-    steps = [0, *path["step"].to_list()]
-    mid = np.array([0.0, *path["value"].to_list()])
-    close = bars["close"][at]
-    spread, width_from = None, None
-    ratio = variance_ratios(own.lazy()).filter(pl.col("time") == origin).collect()
-    variances = own.filter(pl.col("head") == "volatility", pl.col("time") == origin, pl.col("value") > 0)
-    for width_from in _preferred(variances["model"].to_list(), (ENSEMBLE,), ratio.height):
-        row = variances.filter(pl.col("model") == width_from).sort("step").tail(1)
-        spread = np.sqrt(row["value"][0] * ratio["ratio"][0] * np.array(steps) / row["step"][0])
-
-    def price(log_move: np.ndarray[Any, Any]) -> list[float | None]:
-        return _rounded(pl.Series(close * np.exp(log_move)), 6)
-
-    bands = (
-        {}
-        if spread is None
-        else {
-            f"{side}_{n}": price(mid + sign * n * spread) for n in (1, 2) for side, sign in (("low", -1), ("high", 1))
-        }
-    )
-    names = ["± 1 s.d., close to close", "± 2 s.d., close to close"]
-    ends = own.filter(
-        pl.col("time") == origin, pl.col("model") == model, pl.col("head").str.contains("^return_(low|high)_")
-    ).sort("step")
-    levels = sorted({float(head.rsplit("_", 1)[1]) for head in ends["head"]})
-    if len(levels) >= 2:
-        names = [f"{level:g} % interval" for level in (levels[0], levels[-1])]
-        for n, level in ((1, levels[0]), (2, levels[-1])):
-            for side in ("low", "high"):
-                at_step = ends.filter(pl.col("head") == f"return_{side}_{level:g}")["value"].to_list()
-                bands[f"{side}_{n}"] = price(np.array([0.0, *at_step]))
-    return {
-        "origin": at,
-        "step": steps,
-        "path": price(mid),
-        "model": model,
-        "title": named(model, names_of(run)),
-        "width_from": width_from if spread is not None else None,
-        "bands": names,
-        **bands,
-    }
 
 
 # ── forecasts against outcomes ────────────────────────────────────────────────────────────────────
@@ -302,7 +152,7 @@ def _binned_data(step: int, frame: pl.DataFrame, models: list[str], names: Names
     for model in models:
         means = binned_means(frame.filter(pl.col("model") == model), step)
         series.append(
-            {"model": model, "title": named(model, names), **{c: _rounded(means[c], 4) for c in means.columns}}
+            {"model": model, "title": named(model, names), **{c: rounded(means[c], 4) for c in means.columns}}
         )
     return {"horizon": step, "series": series}
 
@@ -316,7 +166,7 @@ def returns_data(run: Run) -> Data | None:
     frame = frame.filter(pl.col("scale") > 0).with_columns(
         forecast=pl.col("value") / pl.col("scale"), actual=pl.col("ret_log") / pl.col("scale")
     )
-    models = _preferred(frame["model"].unique().to_list(), PICTURED["return"], 2)
+    models = preferred(frame["model"].unique().to_list(), PICTURED["return"], 2)
     return _binned_data(step, frame, models, names_of(run)) if models else None
 
 
@@ -328,7 +178,7 @@ def reliability_data(run: Run) -> Data | None:
         return None
     step, frame = found
     frame = frame.with_columns(forecast=pl.col("value"), actual=(pl.col("ret_log") > 0).cast(pl.Float64))
-    return _binned_data(step, frame, _preferred(frame["model"].unique().to_list(), order, 2), names_of(run))
+    return _binned_data(step, frame, preferred(frame["model"].unique().to_list(), order, 2), names_of(run))
 
 
 def volatility_data(run: Run) -> Data | None:
@@ -351,7 +201,7 @@ def volatility_data(run: Run) -> Data | None:
     if frame.is_empty():
         return None
     present = frame["model"].unique().to_list()
-    models = _preferred(present, order, 1) + _preferred(present, rivals, 1)
+    models = preferred(present, order, 1) + preferred(present, rivals, 1)
     days = (
         frame.filter(pl.col("model").is_in(models))
         .pivot(on="model", index=["symbol", "time", "variance"], values="value", aggregate_function="first")
@@ -363,9 +213,9 @@ def volatility_data(run: Run) -> Data | None:
     return {
         "horizon": step,
         "time": bar_labels(shown["time"]),
-        "realised": _rounded(shown["variance"], 3),
+        "realised": rounded(shown["variance"], 3),
         "series": [
-            {"model": model, "title": named(model, names_of(run)), "volatility": _rounded(shown[model], 3)}
+            {"model": model, "title": named(model, names_of(run)), "volatility": rounded(shown[model], 3)}
             for model in models
         ],
     }
@@ -391,12 +241,12 @@ def _wealth(equity: pl.DataFrame | None, most: int) -> Data | None:
     shown = _thinned(days, most)
     return {
         "time": bar_labels(shown["time"], is_daily(days["time"])),
-        "net": _rounded(shown["equity"]),
-        "gross": _rounded(shown["gross_wealth"]),
-        "benchmark": _rounded(shown["benchmark"]),
-        "drawdown": _rounded(shown["drawdown"], 4),
-        "benchmark_drawdown": _rounded(shown["benchmark_drawdown"], 4),
-        "costs": _rounded(shown["costs"], 4),
+        "net": rounded(shown["equity"]),
+        "gross": rounded(shown["gross_wealth"]),
+        "benchmark": rounded(shown["benchmark"]),
+        "drawdown": rounded(shown["drawdown"], 4),
+        "benchmark_drawdown": rounded(shown["benchmark_drawdown"], 4),
+        "costs": rounded(shown["costs"], 4),
     }
 
 
@@ -482,7 +332,7 @@ def control_data(run: Run) -> Data | None:
         if shown["time"].dtype.is_temporal()
         else shown["time"].to_list()
     )
-    return {"time": labels, "net": _rounded(shown["equity"]), "benchmark": _rounded(shown["benchmark"])}
+    return {"time": labels, "net": rounded(shown["equity"]), "benchmark": rounded(shown["benchmark"])}
 
 
 def selection_data(run: Run) -> Data | None:
@@ -536,4 +386,4 @@ FIGURES: dict[str, Callable[[Run], Data | None]] = {
     "selection": selection_data,
     "tuning": tuning_data,
 }
-"""Name -> Run to data, in the order of the page; `candles_data` is one a symbol."""
+"""Name -> Run to data, in the order of the page; `candles` has the chart of each symbol."""

@@ -16,9 +16,12 @@ from starlette.responses import RedirectResponse, Response
 from gatecast.errors import StoreError
 from gatecast.files import sha256_of
 from gatecast.report import drawing
+from gatecast.report.book import to_trade
+from gatecast.report.described import described
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
-from gatecast.report.page import environment_of
+from gatecast.report.page import drawn, environment_of
+from gatecast.report.scripts import packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 
@@ -46,7 +49,7 @@ def morning(view: View) -> Answer:
     )
     moved = [row for row in rows if abs(_held(row) - _held(row, "held_before")) >= TINY]
     return {
-        "headline": _headline(rows, trades), "risk": told.get("risk") or {},
+        "headline": to_trade(rows), "risk": told.get("risk") or {},
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
@@ -59,19 +62,6 @@ def morning(view: View) -> Answer:
 
 def _held(row: Mapping[str, Any], name: str = "held") -> float:
     return float(row.get(name) or 0.0)
-
-
-def _headline(rows: Sequence[Answer], trades: Sequence[Answer]) -> str:
-    """What there is to do, in a few words.
-
-    >>> _headline([{}], []), _headline([{}, {}], [{}]), _headline([], [])
-    ('Nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
-    """
-    if not rows:
-        return "Nothing was decided yet"
-    if not trades:
-        return "Nothing to trade"
-    return "One trade for the next session" if len(trades) == 1 else f"{len(trades)} trades for the next session"
 
 
 def model_ages(view: View) -> list[Answer]:
@@ -101,7 +91,8 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "path": said["path"], "symbols": names, "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
         "titles": view.titles(), "waits": view.store.state.waiting.get(symbol),
-        "figures": {"candles": {symbol: drawing.draw_candles(data).to_plotly_json()}} if data else {},
+        "figures": drawn({"candles": {symbol: data}}) if data else {},
+        "candles": {symbol: data} if data else {},
     }  # fmt: skip
 
 
@@ -118,22 +109,20 @@ def risk_page(view: View) -> Answer:
         "names": names,
         "correlations": [{"symbol": one, "values": [table[one].get(two) for two in names]} for one in names],
         "more": max(len(table) - len(names), 0), "sentence": view.today().get("book_sentence"),
-        "figures": {"book": drawing.draw_book(curve).to_plotly_json()} if curve else {},
+        "figures": drawn({"book": curve}),
+        "described": described({"book": curve}),
     }  # fmt: skip
 
 
 def models_page(view: View) -> Answer:
     """Refits, the guard's decisions, verdicts, drift."""
     run = view.recent
-    drawn = {
-        "selection": (selection_data(run), drawing.draw_selection), "tuning": (tuning_data(run), drawing.draw_tuning),
-        "coverage": (coverage_data(run), drawing.draw_coverage),
-    }  # fmt: skip
+    pictures = {"selection": selection_data(run), "tuning": tuning_data(run), "coverage": coverage_data(run)}
     refits = view.refits()
     return {
         **view.models(), **refits, **view.verdicts(), "drift": view.drift(), "ages": model_ages(view),
         "newest_refits": _newest_of_each_class(refits["refits"]), "folder": str(view.store.folder),
-        "figures": {name: draw(data).to_plotly_json() for name, (data, draw) in drawn.items() if data},
+        "figures": drawn(pictures), "described": described(pictures),
     }  # fmt: skip
 
 
@@ -155,31 +144,31 @@ def render(template: str, title: str, at: str, head: Answer | None, titles: Mapp
     """A page; everything in `data` is text to show, never markup. `at`: its path; `titles`: model -> title."""
     environment = environment_of(json.dumps(dict(titles), sort_keys=True), "gatecast.service")
     return environment.get_template(template).render(
-        title=title, at=at, pages=PAGES, head=head, light=drawing.LIGHT, dark=drawing.DARK, files=FILES, **data
+        title=title,
+        at=at,
+        pages=PAGES,
+        head=head,
+        light=drawing.LIGHT,
+        dark=drawing.DARK,
+        files=FILES,
+        drawings=packed({name: data.get(name) or {} for name in ("figures", "candles")}),
+        **data,
     )
 
 
 @lru_cache(maxsize=1)
 def static_files() -> dict[str, tuple[bytes, bytes, str]]:
-    """Name -> content, the same compressed, and its media type: scripts, styles, and Plotly's JavaScript as it comes
-    with the package."""
-    from plotly.offline import get_plotlyjs
-
-    environment = environment_of("{}", "gatecast.service")
-
-    def source(name: str) -> str:
-        assert environment.loader is not None
-        return environment.loader.get_source(environment, name)[0]
-
+    """Name -> content, the same compressed, and its media type: scripts, styles, and the report's bundle of Plotly."""
     dark = "".join(f"--{role}: {colour}; " for role, colour in drawing.DARK.items())
     light = "".join(f"--{role}: {colour}; " for role, colour in drawing.LIGHT.items())
     style = (
         f":root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n"
-        f"{source('report.css')}\n{source('service.css')}"
+        f"{source('report.css')}\n{source('service.css', 'gatecast.service')}"
     )
     texts = {
-        "style.css": (style, "text/css"), "page.js": (source("service.js"), "text/javascript"),
-        "figures.js": (source("report.js"), "text/javascript"), "plotly.js": (get_plotlyjs(), "text/javascript"),
+        "style.css": (style, "text/css"), "page.js": (source("service.js", "gatecast.service"), "text/javascript"),
+        "tables.js": (source("tables.js"), "text/javascript"), "figures.js": (source("report.js"), "text/javascript"),
+        "plotly.js": (plotly_script(), "text/javascript"),
         "icon.svg": (ICON, "image/svg+xml"),
     }  # fmt: skip
     return {
@@ -264,10 +253,10 @@ def routes(watched: Watched) -> APIRouter:
     def static(name: str, request: Request) -> Response:
         if name not in static_files():
             raise UnknownSymbolError(f"there is no file {name[:80]!r}.")
-        content, packed, kind = static_files()[name]
+        content, small, kind = static_files()[name]
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(
-                packed, media_type=kind, headers={**FOREVER, "content-encoding": "gzip", "vary": "accept-encoding"}
+                small, media_type=kind, headers={**FOREVER, "content-encoding": "gzip", "vary": "accept-encoding"}
             )
         return Response(content, media_type=kind, headers={**FOREVER, "vary": "accept-encoding"})
 

@@ -21,7 +21,8 @@ from gatecast.live.actions import say_waiting
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
 from gatecast.live.today import NEEDED, today_of
-from gatecast.report.figures import candles_data, names_of, past_data, titles_of
+from gatecast.report.candles import candles_data
+from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
 from gatecast.store.about import about
 from gatecast.store.issued import issued_keys
@@ -222,11 +223,7 @@ class View:
         """The data of a symbol's chart, see `report.figures`; None without bars."""
         state = self.rows.get(self.known(symbol), {}).get("today")
         ended = {"ended": "ended", "no bar": "no bar today"}.get(str(state))
-        data = candles_data(self.recent, symbol, since=ended)
-        if data is None:
-            return None
-        times = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
-        return {**data, "past": past_data(self.recent, symbol, times)}
+        return candles_data(self.recent, symbol, since=ended)
 
     @property
     def all_bars(self) -> pl.DataFrame:

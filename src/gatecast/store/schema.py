@@ -293,6 +293,41 @@ class BookHeld(Schema):
     gate: Name = ""
 
 
+class MonthsOfYear(Schema):
+    """What a line earned in a calendar year and in each of its months."""
+
+    year: Count
+    months: list[Number] = Field(min_length=12, max_length=12)
+    whole: Number = None
+
+
+class Drawdown(Schema):
+    """A drawdown of a line, and the days on which it began, was deepest and was over."""
+
+    depth: Number = None
+    first: Moment
+    deepest: Moment
+    back: Moment | None = None
+    sessions: Count = 0
+
+
+class LineCourse(Schema):
+    """A line by months, its worst drawdowns, and its rolling Sharpe ratio."""
+
+    months: list[MonthsOfYear] = []
+    drawdowns: list[Drawdown] = []
+    sharpe: list[Number] = []
+
+
+class Course(Schema):
+    """Lines of the book over time, see `metrics.periods.course`."""
+
+    sessions: Count = 0
+    window: Count = 0
+    day: list[Moment] = []
+    lines: dict[Name, LineCourse] = {}
+
+
 class Book(Schema):
     """What the lines of the book held, earned and paid."""
 
@@ -305,6 +340,7 @@ class Book(Schema):
     risk: BookRisk | None = None
     holds: list[BookHeld] = []
     curve: dict[Name, list[Name | Number]] = {}
+    course: Course | None = None
 
 
 Rows = list[dict[str, Any]]

@@ -48,7 +48,7 @@ def save_run(run: Run, folder: str | Path) -> Run:
     """Writes a run into `folder` and returns it with its `path`.
 
     A gatecast run that is there already becomes `<folder>.previous`, in place of an older one.
-    `report.html` is no part of it: `gatecast report <folder>`, or `write_page(folder, report.render(run))`, draws it.
+    `report.html` is no part of it: `gatecast.save_run` draws it as well, `gatecast report <folder>` draws it again.
 
     Raises `StoreError` when something else is there, another process writes there, or it cannot be written; then
     nothing has changed.

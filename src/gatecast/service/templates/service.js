@@ -17,10 +17,10 @@
     addEventListener("pagehide", () => events.close());
   }
 
-  // The table of all symbols: find and sort.
+  // The table of all symbols: find one.
   const table = by("all"), find = by("find");
   if (table) {
-    const body = table.tBodies[0], rows = [...body.rows];
+    const rows = [...table.tBodies[0].rows];
     find.addEventListener("input", () => {
       const text = find.value.trim().toLowerCase();
       let shown = 0;
@@ -30,24 +30,6 @@
       }
       by("found").textContent = `${shown} symbol${shown === 1 ? "" : "s"}`;
     });
-    const value = (row, column, kind) => {
-      const text = row.cells[column].dataset.value || "";
-      if (kind === "text") return text.toLowerCase();
-      const number = text === "" ? -Infinity : Number(text);
-      return kind === "size" ? Math.abs(number) : number;
-    };
-    for (const button of table.querySelectorAll("[data-sort]"))
-      button.addEventListener("click", () => {
-        const head = button.closest("th"), column = head.cellIndex, kind = button.dataset.sort;
-        const down = head.getAttribute("aria-sort") === "none" ? kind !== "text" : head.getAttribute("aria-sort") === "ascending";
-        for (const other of table.querySelectorAll("th[aria-sort]")) other.setAttribute("aria-sort", "none");
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        rows.sort((a, b) => {
-          const x = value(a, column, kind), y = value(b, column, kind);
-          return (x < y ? -1 : x > y ? 1 : 0) * (down ? -1 : 1);
-        });
-        body.append(...rows);
-      });
   }
 
   // The page of a symbol: another one by the list or by the arrow keys; a click on a bar says what was decided there.
@@ -75,10 +57,10 @@
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)
-    addEventListener("load", () => chart.on && chart.on("plotly_click", (event) => {
+    chart.addEventListener("drawn", () => chart.on("plotly_click", (event) => {
       say(String(event.points[0].x));
-      explain(String(event.points[0].x).slice(0, 10));
-    }));
+      if (explaining) explain(String(event.points[0].x).slice(0, 10));
+    }), { once: true });
 
   // Why: the steps from the models' votes to what is held, and what models and inputs add; of a bar that is clicked, too.
   const fill = (table, rows) => {
@@ -125,7 +107,7 @@
 
   const changes = by("changes");
   if (changes)
-    fetch("/api/changes").then((answer) => answer.json()).then(({ changes: rows = [], titles }) => {
+    fetch("/api/changes").then((answer) => answer.json()).then(({ changes: rows = [], titles = {} }) => {
       changes.hidden = rows.length === 0;
       const share = (value) => `${(100 * value).toFixed(1)} %`;
       fill(by("changes-table"), rows.map((one) => [
