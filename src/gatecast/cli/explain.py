@@ -13,7 +13,6 @@ from gatecast.cli.options import AsJson, as_moment
 from gatecast.cli.show import make_console, make_table, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import Now
 from gatecast.compute.progress import TerminalBars, printable
-from gatecast.forecasting.attribution import RECURRENT
 
 if TYPE_CHECKING:
     from gatecast.explanations import Explanation
@@ -152,6 +151,8 @@ def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
 
 def _most(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
     """A line for each part of the networks, and of the linear model that adds most, or is the first."""
+    from gatecast.forecasting.attribution import RECURRENT
+
     told = [one for one in head.models if any(part.part == RECURRENT for part in one.parts)]
     others = [one for one in head.models if one.parts and one not in told]
     for one in [*told, *sorted(others, key=lambda each: -abs(each.adds or 0.0))[:1]]:
@@ -166,6 +167,8 @@ def _most(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, .
 
 def _rows(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
     """The lines of a head's table: each model, and under it the inputs that add most."""
+    from gatecast.forecasting.attribution import RECURRENT
+
     for one in head.models:
         said = number(head.head, one.value), "" if one.adds is None else number(head.head, one.adds, signed=True)
         name = titles.get(one.model, one.model)
@@ -174,7 +177,7 @@ def _rows(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, .
             yield (name, *said, "", "", "", "")
         for place, (part, given, lag, adds) in enumerate(inputs):
             own = (name, *said) if place == 0 else ("", "", "")
-            yield (*own, part, given, lag if part == "recurrent" else "", number(head.head, adds, signed=True))
+            yield (*own, part, given, lag if part == RECURRENT else "", number(head.head, adds, signed=True))
 
 
 def number(head: str, value: float | None, *, signed: bool = False) -> str:
