@@ -18,45 +18,60 @@ Figures = dict[str, float]
 
 
 def plain_torch(starts: list[int], epochs: int, threads: int) -> Figures:
-    """`nn.LSTM` on windows, a DataLoader and Adam, as in every tutorial."""
+    """`torch_refit` at each start."""
     import torch
-
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = torch.nn.LSTM(5, 64, 2, batch_first=True, dropout=0.2)
-            self.drop, self.out = torch.nn.Dropout(0.2), torch.nn.Linear(64, 1)
-
-        def forward(self, x):
-            return self.out(self.drop(self.lstm(x)[0][:, -1]))
 
     torch.set_num_threads(threads)
     job = read_job()
     losses, seconds = [], []
     for start in starts:
         begin = time.perf_counter()
-        torch.manual_seed(start)
         inputs, answers, rows = fold(*job, start)
-        windows = np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in rows])
-        data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[rows, None]))
-        loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
-        net = Net()
-        adam = torch.optim.Adam(net.parameters(), 1e-3)
-        for _ in range(epochs):
-            total = 0.0
-            for x, y in loader:
-                adam.zero_grad()
-                loss = torch.nn.functional.mse_loss(net(x), y)
-                loss.backward()
-                adam.step()
-                total += float(loss.detach()) * len(x)
-        net.eval()
-        later = np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in range(start, start + STEP)])
-        with torch.no_grad():
-            net(torch.from_numpy(later))
-        losses.append(total / len(rows))
+        windows, later = (
+            np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in some])
+            for some in (rows, range(start, start + STEP))
+        )
+        losses.append(torch_refit(windows, answers[rows], epochs, later=later, seed=start))
         seconds.append(time.perf_counter() - begin)
     return {"seconds": float(np.median(seconds)), "loss": float(np.mean(losses))}
+
+
+def torch_refit(
+    windows: np.ndarray, answers: np.ndarray, epochs: int, *, later: np.ndarray | None = None, seed: int
+) -> float:
+    """`nn.LSTM` on (rows, bars, features) windows, a DataLoader and Adam, as in every tutorial; the last loss.
+
+    `later`: windows that are then forecast.
+    """
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(windows.shape[2], 64, 2, batch_first=True, dropout=0.2)
+            self.drop, self.out = torch.nn.Dropout(0.2), torch.nn.Linear(64, 1)
+
+        def forward(self, x):
+            return self.out(self.drop(self.lstm(x)[0][:, -1]))
+
+    torch.manual_seed(seed)
+    data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[:, None]))
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
+    net = Net()
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(epochs):
+        total = 0.0
+        for x, y in loader:
+            adam.zero_grad()
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            loss.backward()
+            adam.step()
+            total += float(loss.detach()) * len(x)
+    if later is not None:
+        net.eval()
+        with torch.no_grad():
+            net(torch.from_numpy(later))
+    return total / len(windows)
 
 
 def two_processes(starts: list[int], epochs: int, threads: int = 1) -> Figures:
