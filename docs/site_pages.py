@@ -52,7 +52,7 @@ STAGES = {
         "studies.tune",
         "studies.unseal",
     ),
-    "store": ("store", "live"),
+    "store": ("store", "live", "explanations"),
     "report": ("report",),
     "errors": ("errors", "plugins"),
 }

@@ -92,7 +92,7 @@ def made() -> Run:
 
 def test_every_result_of_the_front_door_shows_and_draws_itself() -> None:
     kinds = results(gatecast)
-    assert len(kinds) == 12, sorted(kind.__name__ for kind in kinds)
+    assert len(kinds) == 13, sorted(kind.__name__ for kind in kinds)
     for kind in {*kinds, Verdict, gatecast.whatif.WhatIf}:
         assert "_repr_html_" in dir(kind), kind
         assert callable(getattr(kind, "plot", None)), kind
