@@ -24,6 +24,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import Verdict, judge
 from gatecast.experiment import Experiment
+from gatecast.explanations.explanation import Explained, Explanation
 from gatecast.live.health import Check, Health
 from gatecast.market import synthetic
 from gatecast.notebook import MOST_ROWS, draw_intervals, html
@@ -36,6 +37,7 @@ from gatecast.studies.placebo import Placebo, Rank
 from gatecast.studies.sensitivity import Sensitivity
 from gatecast.studies.truth import Line, Truth
 from gatecast.studies.tune import Tuned
+from gatecast.trading.waterfall import Step, Waterfall
 
 FEW: dict[str, Any] = {
     "models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}, "control": None,
@@ -213,3 +215,11 @@ def test_intervals_leave_out_what_is_undefined() -> None:
     figure = draw_intervals([("a", 1.0, None, 2.0), ("b", float("nan"), 0.0, 1.0), ("c", None, None, None)], "t", "u")
     assert list(figure.data[0].y) == ["a"]
     assert list(figure.data[0].error_x.arrayminus) == [0.0]
+
+
+def test_an_explanation_draws_the_steps_of_its_decision() -> None:
+    decision = Waterfall((Step("votes", 0.2, 0.2), Step("caps", -0.1, 0.1)), 0.1)
+    one = Explanation("A", "etf", datetime(2024, 1, 2, tzinfo=UTC), None, "", 1, {}, (), decision)
+    trace = Explained(None, "run", (one,)).plot().data[0]
+    assert list(trace.y) == ["A: 1. votes", "A: 2. caps"]
+    assert sum(trace.x) == pytest.approx(decision.held)
