@@ -35,37 +35,36 @@ def windows_of(inputs: np.ndarray, rows: Iterable[int]) -> np.ndarray:
     return np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in rows])
 
 
-def train_torch(
-    inputs: np.ndarray, answers: np.ndarray, rows: np.ndarray, epochs: int, seed: int, rate: float = 1e-3,
-    validation: np.ndarray | None = None, patience: int = 0,
+def torch_refit(
+    windows: np.ndarray, answers: np.ndarray, epochs: int, *, seed: int, rate: float = 1e-3,
+    check: tuple[np.ndarray, np.ndarray] | None = None, patience: int = 0,
 ) -> TorchFit:  # fmt: skip
-    """`nn.LSTM` on windows, a DataLoader and Adam, as in every tutorial.
+    """`nn.LSTM` on (rows, bars, features) windows, a DataLoader and Adam, as in every tutorial.
 
-    With rows to validate on it stops after so many epochs without a better loss there, and the best weights are kept.
+    With windows and answers to `check` it stops after `patience` epochs without a better loss there, and the best
+    weights are kept.
     """
     import torch
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = torch.nn.LSTM(5, 64, 2, batch_first=True, dropout=0.2)
+            self.lstm = torch.nn.LSTM(windows.shape[2], 64, 2, batch_first=True, dropout=0.2)
             self.drop, self.out = torch.nn.Dropout(0.2), torch.nn.Linear(64, 1)
 
         def forward(self, x):
             return self.out(self.drop(self.lstm(x)[0][:, -1]))
 
-    def predict(windows: np.ndarray) -> np.ndarray:
+    def predict(some: np.ndarray) -> np.ndarray:
         net.eval()
         with torch.no_grad():
-            found = net(torch.from_numpy(windows)).numpy()
+            found = net(torch.from_numpy(some)).numpy()
         net.train()
         return found
 
     torch.manual_seed(seed)
-    windows = torch.from_numpy(windows_of(inputs, rows))
-    data = torch.utils.data.TensorDataset(windows, torch.from_numpy(answers[rows, None]))
+    data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[:, None]))
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
-    checked = None if validation is None else windows_of(inputs, validation)
     net = Net()
     adam = torch.optim.Adam(net.parameters(), rate)
     best, best_epoch, kept = np.inf, 0, None
@@ -77,20 +76,20 @@ def train_torch(
             loss.backward()
             adam.step()
             total += float(loss.detach()) * len(x)
-        if checked is None:
+        if check is None:
             continue
-        now = float(np.mean((predict(checked)[:, 0] - answers[validation]) ** 2))
+        now = float(np.mean((predict(check[0])[:, 0] - check[1]) ** 2))
         if now < best:
             best, best_epoch, kept = now, epoch, copy.deepcopy(net.state_dict())
         elif epoch - best_epoch >= patience:
             break
     if kept is not None:
         net.load_state_dict(kept)
-    return TorchFit(predict, total / len(rows), best, epoch + 1)
+    return TorchFit(predict, total / len(windows), best, epoch + 1)
 
 
 def plain_torch(starts: list[int], epochs: int, threads: int) -> Figures:
-    """`train_torch` for a fixed number of epochs, and its forecasts of the bars that follow."""
+    """`torch_refit` at each start, and its forecasts of the bars that follow."""
     import torch
 
     torch.set_num_threads(threads)
@@ -99,7 +98,7 @@ def plain_torch(starts: list[int], epochs: int, threads: int) -> Figures:
     for start in starts:
         begin = time.perf_counter()
         inputs, answers, rows = fold(*job, start)
-        fit = train_torch(inputs, answers, rows, epochs, start)
+        fit = torch_refit(windows_of(inputs, rows), answers[rows], epochs, seed=start)
         fit.predict(windows_of(inputs, range(start, start + STEP)))
         losses.append(fit.train_loss)
         seconds.append(time.perf_counter() - begin)

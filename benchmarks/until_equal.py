@@ -35,7 +35,9 @@ def torch_refit(start: int, rate: float, patience: int) -> Refit:
     """One refit as everybody does it."""
     inputs, answers, train, validation, later = prepared(start)
     began = time.thread_time()
-    fit = peers.train_torch(inputs, answers, train, EPOCHS, start, rate, validation, patience)
+    check = peers.windows_of(inputs, validation), answers[validation]
+    windows = peers.windows_of(inputs, train)
+    fit = peers.torch_refit(windows, answers[train], EPOCHS, seed=start, rate=rate, check=check, patience=patience)
     forecast = fit.predict(peers.windows_of(inputs, later))
     return time.thread_time() - began, fit.validation_loss, error_of(forecast, answers[later]), fit.epochs
 
