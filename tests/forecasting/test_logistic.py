@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from gatecast.forecasting.models.logistic import regression
@@ -40,6 +41,6 @@ def test_the_loss_has_no_slope_where_it_ends(
     if target.min() == target.max():
         assert (weights[1:] == 0).all()
         return
-    chance = 1 / (1 + np.exp(-(weights[0] + inputs @ weights[1:])))
+    chance = expit(weights[0] + inputs @ weights[1:])
     slopes = np.r_[(chance - target).sum(), inputs.T @ (chance - target) + weights[1:] / 10.0**power]
     assert np.abs(slopes).max() < 1e-5 * max(1.0, size) * rows
