@@ -57,6 +57,7 @@ def good(folder: Path) -> dict[str, dict[str, Any]]:
         "chain_of": {"run": None},
         "compare": {"first": None, "second": None},
         "compute_features": {"bars": bars},
+        "explain": {"of": folder / "none"},
         "forecast_newest": {"run": folder / "none", "bars": bars},
         "judge": {
             "records": {}, "strategy": np.zeros(9), "benchmark": np.zeros(9), "round_trip": 0.0,

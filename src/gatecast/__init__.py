@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gatecast.errors import GatecastError
     from gatecast.evaluation.verdict import judge
     from gatecast.experiment import Control, Experiment
+    from gatecast.explanations import explain
     from gatecast.forecasting.combining.ensemble import Ensemble
     from gatecast.forecasting.combining.intervals import Intervals
     from gatecast.forecasting.lstm import LSTM
@@ -93,6 +94,7 @@ __all__ = [
     "compute_features",
     "errors",
     "evaluation",
+    "explain",
     "forecast_newest",
     "forecasting",
     "judge",
@@ -141,6 +143,7 @@ _HOMES = {
     "cadence": "studies.cadence",
     "compare": "studies.comparing",
     "compute_features": "samples.features",
+    "explain": "explanations",
     "forecast_newest": "live",
     "judge": "evaluation.verdict",
     "judge_forecasts": "studies.judging",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gatecast.samples.windows import Samples
 
 EPOCH = date(1970, 1, 1).toordinal() - 1  # days since the first Monday of the calendar
-LIBRARIES = ("numpy", "polars", "numba", "ta-lib", "scipy", "arch")
+LIBRARIES = ("numpy", "polars", "numba", "scikit-learn", "ta-lib", "scipy", "arch")
 """Those of every run; models may need more, see `Forecaster.packages`."""
 UNKNOWN = "unknown"
 

@@ -21,7 +21,6 @@ from gatecast.forecasting.models.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.models.linear import BayesRidge, FittedLinear, Ridge
 from gatecast.forecasting.models.logistic import Logistic
 from gatecast.forecasting.models.naive import RULES, Naive
-from gatecast.forecasting.models.trees import Tree
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.forecasting.walkforward import walk_forward
@@ -70,14 +69,7 @@ def test_the_forests_arrays_predict_as_scikit_learns_trees(samples: Samples, fol
     inputs = samples.summaries[fold.train].astype(np.float32)
     model = RandomForestRegressor(20, max_depth=5, random_state=1).fit(inputs, answers)
     zero, one = np.zeros(answers.shape[1]), np.ones(answers.shape[1])
-    trees = [
-        Tree(
-            np.where(tree.feature < 0, -1, tree.feature).astype(np.int32), tree.threshold,
-            tree.children_left.astype(np.int32), tree.children_right.astype(np.int32), tree.value[:, :, 0],
-        )
-        for tree in (each.tree_ for each in model.estimators_)
-    ]  # fmt: skip
-    forest = FittedForest.from_trees(trees, zero, one, samples.horizon)
+    forest = FittedForest.from_trees([tree.tree_ for tree in model.estimators_], zero, one, samples.horizon)
     expected = model.predict(samples.summaries[fold.test].astype(np.float32))
     np.testing.assert_allclose(forest._outputs(samples, fold.test), expected, rtol=1e-9, atol=1e-12)
 

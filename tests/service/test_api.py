@@ -29,6 +29,7 @@ from gatecast.store.pieces import forecasts_in_force
 
 PLAIN = (
     "today", "symbols", "book", "risk", "findings", "models", "refits", "verdicts", "drift", "runs", "decisions",
+    "changes",
 )  # fmt: skip
 FIRST_SYMBOL = quote(SYMBOLS[0], safe="")
 
@@ -44,7 +45,7 @@ def test_every_answer_says_of_which_record_and_model_it_is(client: TestClient, m
     state = Store.open(made).state
     head = {"store": state.id, "record": state.number, "hash": state.hash, "model": state.serving}
     assert get(client, f"/api/{name}")["head"] == head
-    for part in ("forecast", "bars", "chart"):
+    for part in ("forecast", "bars", "chart", "explain"):
         assert get(client, f"/api/symbols/{FIRST_SYMBOL}/{part}")["head"] == head
 
 
@@ -211,7 +212,7 @@ def test_what_cannot_be_answered_is_said_in_a_sentence(client: TestClient, path:
 def test_openapi_names_every_path(client: TestClient) -> None:
     paths = get(client, "/openapi.json")["paths"]
     wanted = {f"/api/{name}" for name in PLAIN} | {"/health/live", "/health/ready"}
-    wanted |= {f"/api/symbols/{{symbol}}/{part}" for part in ("forecast", "bars", "chart")}
+    wanted |= {f"/api/symbols/{{symbol}}/{part}" for part in ("forecast", "bars", "chart", "explain")}
     assert set(paths) == wanted
     assert all(set(methods) == {"get"} for methods in paths.values())
 

@@ -47,6 +47,8 @@ def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str
         seen = Seen(browser, address + path, width, scheme)
         if path in (SYMBOL, "/models"):
             seen.page.wait_for_selector(".js-plotly-plot .main-svg")
+        if path == SYMBOL:  # filled once the answer is there
+            seen.page.wait_for_selector("#explained-steps tbody tr")
         assert [one for one in seen.asked if not one.startswith(address)] == []
         assert [one for one in seen.complaints if "404" not in one] == []
         wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")

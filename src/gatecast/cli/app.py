@@ -15,6 +15,7 @@ import typer
 
 from gatecast.cli.actions import actions
 from gatecast.cli.check import check
+from gatecast.cli.explain import explain
 from gatecast.cli.judge import compare, judge
 from gatecast.cli.kept import fetch, health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
@@ -52,8 +53,8 @@ def _start(
 
 for command in (
     run, init, check, audit, unseal, truth, placebo, tune, cadence, capacity, judge, compare, whatif, sensitivity,
-    forecast, report, update, retrain, rollback, today, card, replay, parity, health, live, fetch, orders, approve,
-    withdraw, fills, reconcile, halt, serve,
+    forecast, explain, report, update, retrain, rollback, today, card, replay, parity, health, live, fetch, orders,
+    approve, withdraw, fills, reconcile, halt, serve,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
     app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
@@ -151,7 +152,9 @@ def options_of(words: Sequence[str]) -> set[str]:
     return {str(param.name) for param in command.params} if command else set()
 
 
-SHORT = ("forecast", "update", "today", "health", "orders", "approve", "withdraw", "fills", "reconcile", "halt")
+SHORT = (
+    "forecast", "explain", "update", "today", "health", "orders", "approve", "withdraw", "fills", "reconcile", "halt",
+)  # fmt: skip
 """Commands that are done in seconds."""
 TRIM_THRESHOLD, MMAP_THRESHOLD, LARGEST_THRESHOLD = -1, -3, 2**25
 """Options of the C library's `mallopt`, and the most that the second takes."""

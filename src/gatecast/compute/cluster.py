@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 BACKENDS = ("local", "dask", "ray")
 PATIENCE = 8  # seconds for all questions to a scheduler together, its first worker's coming included
-DECIDING = ("gatecast", "numpy", "scipy", "numba", "llvmlite", "arch", "torch")
+DECIDING = ("gatecast", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "arch", "torch")
 """Libraries whose versions the last digits depend on."""
 CODE = "gatecast's code"
 _active: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
@@ -195,7 +195,7 @@ def _do(client: dict[str, str], work: Any, item: bytes, parts: list[Any]) -> Any
     threadpool_limits(1)  # for good: given back, it would be taken from a neighbour in the same process
     if isinstance(work, OnRay):
         work = work.get()
-    with parallel_config(backend="sequential"):  # a package that uses joblib would send its parts to the cluster
+    with parallel_config(backend="sequential"):  # scikit-learn would send each tree to the cluster
         return work(unpack(item, parts))
 
 

@@ -130,8 +130,7 @@ def serve(
     `pieces`: what it has issued, where another part of it is meant. Raises `StoreError` for what is missing, damaged or
     does not fit together.
     """
-    names = {role: part for role, part in model.parts.items() if role != ISSUED}
-    parts = Parts.of_content(store.folder, {role: store.artefacts.get(part) for role, part in names.items()})
+    parts = _parts_of(store, model)
     provenance = parts.json("provenance.json", Provenance)
     experiment = experiment_of(parts, provenance)
     empty = pl.DataFrame(schema={"symbol": pl.String, "time": pl.Datetime("us", "UTC")})
@@ -141,11 +140,28 @@ def serve(
     features = {name: tuple(names) for name, names in (provenance.get("features") or {}).items()}
     if pieces is None:
         pieces = pieces_by_record(store.artefacts, store.state, experiment.horizon, model.record)
-    fits = models_of(parts), models_of(parts, "refused/")
-    past = _past_of(store, model, experiment, fits, before or {}, features, pieces)
+    past = _past_of(store, model, experiment, _fits_in(parts), before or {}, features, pieces)
     return Served(
         model.record, run, replace(past, alarms=_alarms_of(parts), carried=partial(carried_before, store))
     )  # fmt: skip
+
+
+def fits_of(store: Store, model: Model) -> tuple[Fits, Fits]:
+    """Asset class -> model -> fit of a refit: those in force, and those that the guard refused.
+
+    Raises `StoreError` as `serve` does.
+    """
+    return _fits_in(_parts_of(store, model))
+
+
+def _fits_in(parts: Parts) -> tuple[Fits, Fits]:
+    return models_of(parts), models_of(parts, "refused/")
+
+
+def _parts_of(store: Store, model: Model) -> Parts:
+    """All files of a model but for what it issued."""
+    names = {role: part for role, part in model.parts.items() if role != ISSUED}
+    return Parts.of_content(store.folder, {role: store.artefacts.get(part) for role, part in names.items()})
 
 
 def carried_before(store: Store, record: int | None = None) -> list[Carried]:

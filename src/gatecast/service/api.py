@@ -72,6 +72,21 @@ class Bars(Answered):
     more: bool
 
 
+class OfSymbol(Answered):
+    """Why a symbol was forecast and held as it was, as `gatecast explain --json`; null with a `reason`."""
+
+    symbol: str
+    explanation: dict[str, Any] | None
+    titles: dict[str, str]
+
+
+class Changes(Answered):
+    """What the refit before the newest decisions changed in each model; `titles`: model -> what it is called."""
+
+    changes: Rows
+    titles: dict[str, str]
+
+
 class Decisions(Answered):
     """Decisions, the newest first, with what came after each over `horizon` bars."""
 
@@ -239,6 +254,21 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
         known = watched.view.known(symbol)
         return once(f"chart of {known}", lambda view: {"symbol": known, "chart": view.candles(known)})
+
+    @router.get("/api/symbols/{symbol:path}/explain", response_model=OfSymbol, tags=["symbol"])
+    def explain(symbol: Symbol, time: Moment = None) -> Response:
+        """Why a symbol was forecast and held as it was at its newest close, or at a close or the newest of a day: what
+        models and inputs add, and each step from the models' votes to the order."""
+        view = watched.view
+        known, moment = view.known(symbol), moment_of(time, "time")
+        if moment is None:
+            return once(f"explanation of {known}", lambda view: view.explain(known))
+        return told(view, view.explain(known, moment))
+
+    @router.get("/api/changes", response_model=Changes, tags=["models"])
+    def changes() -> Response:
+        """How the shares of the inputs differ from those of the refit before, model by model; takes some seconds."""
+        return once("changes", View.changes)
 
     @router.get("/api/decisions", response_model=Decisions, tags=["today"])
     def decisions(

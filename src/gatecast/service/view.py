@@ -13,7 +13,8 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from gatecast.errors import GatecastError, did_you_mean
+from gatecast.errors import GatecastError, StoreError, did_you_mean
+from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
@@ -63,6 +64,7 @@ class View:
         self._made: dict[str, Any] = {}
         self._locks: dict[str, RLock] = {}
         self._lock = Lock()
+        self._explaining = Lock()
 
     @property
     def head(self) -> Answer:
@@ -281,6 +283,50 @@ class View:
         times = self.all_bars.select("asset_class", "time").unique().sort("time")
         first = times.group_by("asset_class").agg(pl.col("time").tail(CHARTED).first())["time"].sort().head(1)
         return first if len(first) else pl.Series("time", [datetime(1970, 1, 1, tzinfo=UTC)], TABLES["bars"]["time"])
+
+    # ── why ───────────────────────────────────────────────────────────────────────────────────────
+
+    def explain(self, symbol: str, time: datetime | None = None) -> Answer:
+        """Why a symbol was forecast and held as it was, as `gatecast explain --json` has it; at its newest close, or at
+        `time`. What was decided there is made again, one asked for after the other.
+
+        Raises `UnknownSymbolError`, and `SettingsError` for a close at which nothing was decided.
+        """
+        known = self.known(symbol)
+        nothing: Answer = {"symbol": known, "explanation": None, "changes": [], "titles": {}}
+        with self._explaining:
+            if known not in self._origin.newest():
+                return {**nothing, "reason": "nothing was decided of it yet."}
+            try:
+                found = explained(self._origin, known, time, refits=1).to_dict()
+            except StoreError as error:  # pruned: the answer, not the store, is what is not there
+                return {**nothing, "reason": str(error)}
+        return {"symbol": known, "explanation": found["explanations"][0], "titles": found["titles"]}
+
+    @property
+    def _origin(self) -> StoreOrigin:
+        return self.once("origin", lambda: StoreOrigin(self.store, self.now))
+
+    def changes(self) -> Answer:
+        """What the newest refit changed, class by class: shares of inputs beside those before, and their stability."""
+        return self.once("changes", self._changes)
+
+    def _changes(self) -> Answer:
+        rows: list[Answer] = []
+        titles: Answer = {}
+        with self._explaining:
+            for kind in sorted({*self.store.state.symbols.values()}):
+                newest = self._origin.newest()
+                own = [name for name, one in sorted(self.store.state.symbols.items()) if one == kind and name in newest]
+                try:
+                    found = (
+                        explained(self._origin, own[0], refits=2).to_dict() if own else {"changes": [], "titles": {}}
+                    )
+                except StoreError:
+                    continue
+                rows += found["changes"]
+                titles |= found["titles"]
+        return {"changes": rows, "titles": titles}
 
     # ── models ────────────────────────────────────────────────────────────────────────────────────
 

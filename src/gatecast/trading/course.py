@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gatecast.forecasting.panel import ENSEMBLE, SIZED_BY
 from gatecast.market.bars import session_date
+from gatecast.market.steps import Level
 from gatecast.trading.book_settings import Book
 from gatecast.trading.by_session import Sessions, first_and_last, sessions_by
 from gatecast.trading.core import CoreState
@@ -95,21 +96,22 @@ class Course:
 
 def carry_on(
     classes: Mapping[str, Decided], facts: Facts, settings: Book, carried: Sequence[Carried] = (),
-    begins: date | None = None, *, settled: bool = False,
+    begins: date | None = None, *, settled: bool = False, level: Level = "first",
 ) -> Course:  # fmt: skip
     """gatecast's line, with what strategies add, from what it `carried` on, the newest last.
 
     Where more bars of the newest session have come, known in time, it is decided again, unless it is `settled`.
     `begins`: the first session of a line that carries nothing; None: the first at which all lines of a comparison have
-    a forecast. A session costs as much as there are pairs of names, plus what it takes to read the newest 130.
+    a forecast. `level`: see `sessions_by`. A session costs as much as there are pairs of names, plus what it takes to
+    read the newest 130.
     """
     recent = facts.since(_before(facts, carried[0].day)) if carried else facts
     decided = {one.day: seen for one in carried if (seen := first_and_last(one.line.bars))}
-    sessions = sessions_by(recent, settings, decided=decided)
+    sessions = sessions_by(recent, settings, decided=decided, level=level)
     if carried and not settled and _has_more(sessions, carried[-1].line):
         if len(carried) == 1:
-            return carry_on(classes, facts, settings, begins=carried[0].day)
-        return carry_on(classes, facts, settings, carried[:-1], settled=True)
+            return carry_on(classes, facts, settings, begins=carried[0].day, level=level)
+        return carry_on(classes, facts, settings, carried[:-1], settled=True, level=level)
     refuse_core(sessions, settings.core)
     names, terms = sessions.names, terms_of(sessions, settings)
     tilt = tilt_of(classes, sessions, MARKET)

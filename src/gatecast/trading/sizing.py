@@ -7,7 +7,7 @@ In this order: the target is scaled to a volatility, the caps cut it, the bands 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, NamedTuple, Self
 
@@ -24,6 +24,9 @@ BoolArray = NDArray[np.bool_]
 
 TARGET_CAPS = ("name", "class", "gross", "margin", "net", "spike")
 """Gates that keep the target below the volatility aimed at; the others cut trades."""
+STAGES = ("volatility", "caps", "band", "volume", "lots", "ticket", "cash")
+"""What sizing does, in this order: scales to the volatility aimed at, cuts at the caps, leaves what is within the
+bands, keeps within the volume (and the caps again), rounds to lots, drops small tickets, counts the cash."""
 LEVEL_HALF_LIFE = 250.0
 """Sessions after which a squared surprise of the book counts half in its level."""
 LEVEL = (2 / 3, 3 / 2)
@@ -216,9 +219,9 @@ class Sized:
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
     caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
     where nothing did: name, class, gross, margin, net, spike, halt, close, stop, borrow, participation, lot, ticket or
-    cash. `volatility`: of the target, a year, with the level in it; `spiked` with each class falling together, NaN
-    where that is not given. `target_reached`: whether the volatility is the one aimed at. `state`: with the targets of
-    this close.
+    cash; `gates`: all that cut it, in order. `volatility`: of the target, a year, with the level in it;
+    `spiked` with each class falling together, NaN where that is not given. `target_reached`: whether the volatility is
+    the one aimed at. `state`: with the targets of this close. `stages`: name of `STAGES` -> shares after it.
     """
 
     trades: FloatArray
@@ -227,11 +230,13 @@ class Sized:
     core: FloatArray
     tilt: FloatArray
     gate: tuple[str, ...]
+    gates: tuple[tuple[str, ...], ...]
     volatility: float
     spiked: float
     target_reached: bool
     findings: tuple[Finding, ...]
     state: BookState
+    stages: Mapping[str, FloatArray]
 
 
 def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized:
@@ -245,7 +250,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     Raises `SettingsError` for a name that is wanted or held without a price or a covariance, and for other names.
     """
     view = _usable(view, state)
-    gates, findings = _Gates([""] * len(view.names)), list[Finding]()
+    gates, findings = _Gates([()] * len(view.names)), list[Finding]()
     ruined, stopped = not view.equity > 0, state.flat_left > 0
     if ruined:
         findings.append(Finding("ruined", "no equity is left: everything is closed"))
@@ -272,14 +277,14 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
 
     half = settings.symbol_band * state.mean_target
     within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
-    before, off = gates.names, is_off(held)
+    before, off = gates.all, is_off(held)
     if not off and np.array_equal(within_bands, held) and caps.hold(held):
-        units = view.held  # nothing is traded, as in most sessions
+        units, last = view.held, [held] * 4  # nothing is traded, as in most sessions
     else:
-        units = _units_of(view, settings, equity, target, within_bands, caps, gates)
+        units, *last = _units_of(view, settings, equity, target, within_bands, caps, gates)
     if off or is_off(_weights(units, unit)):
         gates = _Gates(before)
-        units = _units_of(view, settings, equity, target, target, caps, gates)
+        units, *last = _units_of(view, settings, equity, target, target, caps, gates)
     weights = _weights(units, unit)
 
     if not caps.hold(weights):
@@ -302,11 +307,13 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         core=core,
         tilt=tilt,
         gate=gates.names,
+        gates=gates.all,
         volatility=volatility,
         spiked=spiked,
         target_reached=volatility >= settings.target_volatility * (1 - 1e-6),
         findings=tuple(findings),
         state=state,
+        stages=dict(zip(STAGES, (wanted, target, *last, weights), strict=True)),
     )
 
 
@@ -416,19 +423,25 @@ def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
 
 
 class _Gates:
-    """What cut each name last."""
+    """What cut each name, in order."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
+    def __init__(self, cut: Sequence[Sequence[str]]) -> None:
+        self._cut = [list(one) for one in cut]
 
     def set(self, cut: BoolArray, gate: str) -> None:
         """Notes the gate for the names that it cut."""
         for place in np.flatnonzero(cut).tolist():
-            self._names[place] = gate
+            self._cut[place].append(gate)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._names)
+        """The last gate of each, "" where there is none."""
+        return tuple(one[-1] if one else "" for one in self._cut)
+
+    @property
+    def all(self) -> tuple[tuple[str, ...], ...]:
+        """The gates of each."""
+        return tuple(map(tuple, self._cut))
 
 
 @dataclass(frozen=True)
@@ -476,7 +489,7 @@ class _Caps:
         Where something is fixed, what is wanted lies beyond it on the same side. What is fixed and exceeds a cap by
         itself stays, and nothing beside it that the cap counts.
         """
-        gates = gates or _Gates([""] * len(wanted))
+        gates = gates or _Gates([()] * len(wanted))
         bound = np.maximum(np.abs(fixed), self.name)
         weights = np.clip(wanted, -bound, bound)
         gates.set(np.abs(wanted) > bound + SLACK, "name")
@@ -570,10 +583,11 @@ def _units_of(
     wanted: FloatArray,
     caps: _Caps,
     gates: _Gates,
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """(names,) weights wanted after trades -> units: within volume and caps, in lots, without small tickets, paid for.
 
-    The target is what caps are kept by, where what is wanted within the bands exceeds them.
+    The target is what caps are kept by, where what is wanted within the bands exceeds them. After the units the weights
+    that were wanted, and those within volume, in lots and without small tickets: the `STAGES` from "band" on.
     """
     unit, least = view.unit(equity), settings.minimum_ticket / equity
     held = _weights(view.held, unit)
@@ -592,9 +606,12 @@ def _units_of(
 
     units = whole(caps.net_again(_weights(whole(weights), unit), fixed))
     gates.set((units == view.held) & (np.abs(weights - held) > SLACK), "lot")
+    in_lots = _weights(units, unit)
     units = _without_small(units, view.held, unit, least, caps, gates)
-    units = whole(caps.within_cash(_weights(units, unit), held, gates))
-    return _without_small(units, view.held, unit, least, caps, gates)
+    without_small = _weights(units, unit)
+    units = whole(caps.within_cash(without_small, held, gates))
+    units = _without_small(units, view.held, unit, least, caps, gates)
+    return units, wanted, weights, in_lots, without_small
 
 
 def _weights(units: FloatArray, unit: FloatArray) -> FloatArray:

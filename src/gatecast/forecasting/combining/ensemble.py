@@ -151,30 +151,14 @@ class Ensemble(Settings):
 
         Equal weight has two: of the mean of all members, and of the linear ones, which need the least to be learned.
         """
-        from scipy.special import ndtri
-
         samples, since = forecasts.samples, learning.since
-        steps = np.sqrt(np.arange(1, samples.horizon + 1))
         rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
         names = self.opinions_on("return", forecasts)
         if not names:
             return _rivals_own(forecasts, "return", rival, since, samples.horizon)
-        linear = [i for i, name in enumerate(names) if is_linear(name, forecasts.panel)]
 
         def inputs_of(rows: IntArray | slice) -> _Inputs:
-            unit = return_scale(samples.facts.sigma[samples.ends[rows]], samples.horizon)
-            start = at_rows(forecasts.values[rival], "return", rows) / unit
-            base, opinions = at_rows(forecasts.values["base_rate"], "direction", rows), []
-            for name in names:
-                heads = forecasts.values[name]
-                if "return" in heads:
-                    opinions.append(at_rows(heads, "return", rows) / unit)
-                else:
-                    quantile = ndtri(at_rows(heads, "direction", rows)) - ndtri(base)
-                    opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
-            every = np.stack(opinions, axis=-1) - start[..., None]  # (rows, horizon, members)
-            means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
-            return _Inputs(start, {EQUAL: np.stack(means, axis=-1), STACKED: every}, unit)
+            return _return_inputs(forecasts, rival, names, rows)
 
         whole = cache(lambda: inputs_of(slice(None)))
         answer = cache(lambda: samples.answers[:, samples.horizon - 1])
@@ -205,6 +189,35 @@ class Ensemble(Settings):
 
         values = {**made, rival: forecasts.values[rival]["return"]}
         return _in_force(forecasts, "return", values, loss_of, since, known)
+
+    def parts_of_return(self, forecasts: Forecasts, rows: IntArray, fold: int) -> tuple[str, dict[str, FloatArray]]:
+        """Of the expected return over the horizon at some rows of a fold: whose forecast it starts from, and what each
+        adds, that one among them: name -> (rows,) log returns, which add up to the ensemble's.
+
+        What was learned at the newest refit is taken as it is, at an earlier one it is learned again from the answers
+        that were known there.
+        """
+        rival = next(name for name in STARTS["return"] if "return" in forecasts.values.get(name, {}))
+        names, chosen = self.opinions_on("return", forecasts), forecasts.in_force["return"][fold]
+        if not names or chosen == rival:
+            return rival, {rival: at_rows(forecasts.values[rival], "return", rows)[:, -1]}
+        inputs, part = _return_inputs(forecasts, rival, names, rows), _part("return", chosen, names)
+        learned = forecasts.learned if fold == len(forecasts.folds) - 1 else {}
+        if part not in learned:
+            until = replace(forecasts, folds=forecasts.folds[: fold + 1], learned={})
+            variance = at_rows(forecasts.values["ensemble"], "volatility", np.arange(len(forecasts.samples)))
+            learned = self.combine(until, fold, variance, heads=("return",)).learned
+        slopes, unit = learned[part], inputs.unit[:, -1]
+        every = inputs.of[STACKED][:, -1]
+        if chosen == STACKED:
+            weights = slopes
+        else:  # slopes of the mean of all members, and of that of the linear ones
+            linear = np.array([is_linear(name, forecasts.panel) for name in names], np.float64)
+            weights = np.full(len(names), slopes[0] / len(names))
+            weights = weights + (slopes[1] * linear / linear.sum() if len(slopes) > 1 else 0.0)
+        found = {name: every[:, place] * weights[place] * unit for place, name in enumerate(names)}
+        start = inputs.start[:, -1] * unit
+        return rival, {**found, rival: start + found[rival] if rival in found else start}
 
     def _volatility(self, forecasts: Forecasts, learning: Learning) -> FloatArray:
         """(samples,) the members' weighted geometric mean, see `mix_variances`."""
@@ -276,6 +289,28 @@ class _Inputs:
     start: FloatArray
     of: dict[str, FloatArray]
     unit: FloatArray = field(default_factory=lambda: np.ones(0))
+
+
+def _return_inputs(forecasts: Forecasts, rival: str, names: Sequence[str], rows: IntArray | slice) -> _Inputs:
+    """What the ensemble of returns is made from: the rival's path, and what each member's says beyond it."""
+    from scipy.special import ndtri
+
+    samples = forecasts.samples
+    steps = np.sqrt(np.arange(1, samples.horizon + 1))
+    linear = [i for i, name in enumerate(names) if is_linear(name, forecasts.panel)]
+    unit = return_scale(samples.facts.sigma[samples.ends[rows]], samples.horizon)
+    start = at_rows(forecasts.values[rival], "return", rows) / unit
+    base, opinions = at_rows(forecasts.values["base_rate"], "direction", rows), []
+    for name in names:
+        heads = forecasts.values[name]
+        if "return" in heads:
+            opinions.append(at_rows(heads, "return", rows) / unit)
+        else:
+            quantile = ndtri(at_rows(heads, "direction", rows)) - ndtri(base)
+            opinions.append(quantile[:, None] * steps / steps[-1])  # a drift grows with √k of its own s.d.
+    every = np.stack(opinions, axis=-1) - start[..., None]  # (rows, horizon, members)
+    means = [every.mean(-1)] + ([every[..., linear].mean(-1)] if 0 < len(linear) < every.shape[-1] else [])
+    return _Inputs(start, {EQUAL: np.stack(means, axis=-1), STACKED: every}, unit)
 
 
 def _part(head: str, name: str, members: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import stream_out
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.forecasting.attribution import RECURRENT, Attribution
 from gatecast.forecasting.forecaster import (
     ALONE,
     FORECASTERS,
@@ -22,6 +23,7 @@ from gatecast.forecasting.forecaster import (
     in_force,
     seed_of,
 )
+from gatecast.forecasting.lstm.gradients import Gradients, integrated_gradients
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
@@ -130,6 +132,39 @@ class FittedLSTM:
                 part = part + np.log(self.smear)
             forecasts[head] = decode(head, part, samples.facts.sigma[ends], samples.facts.baseline[ends])
         return forecasts
+
+    def attributions(self, samples: Samples, rows: IntArray, head: str) -> tuple[Attribution, ...]:
+        """See `Attributable`: integrated gradients of every network, from a window in which each feature is usual.
+
+        That is the mean of its training rows, or with `scaling = "minmax"` the middle between its least and its most.
+        """
+        if head not in self.settings.heads or len(rows) == 0:
+            return ()
+        samples = self.settings.reads(samples)
+        ends = samples.ends[rows]
+        inputs, places = read_windows(self.scaler, samples, ends, self.settings.lookback)
+        windows = inputs[places[:, None] + np.arange(1 - self.settings.lookback, 1)].astype(np.float64)
+        middle = 0.0 if self.settings.scaling == "zscore" else 0.5
+        usual = np.where(np.isfinite(self.scaler.spread), middle, 0.0)
+        column = columns_of(self.settings.horizon)[head].stop - 1  # of a path its last step
+        output = int(np.flatnonzero(self.settings.output_columns == column)[0])
+        each = [
+            integrated_gradients(Gradients(one, self.settings, windows.shape[2]), windows, usual, output)
+            for one in self.members
+        ]
+        scale, level = np.ones(len(rows)), np.zeros(len(rows))
+        if head in ("return", "volatility"):
+            scale, level = scale * self.spread[output], level + self.centre[output]
+        if head == "return":
+            unit = samples.facts.sigma[ends] * np.sqrt(self.settings.horizon)
+            scale, level = scale * unit, level * unit
+        if head == "volatility":
+            level = level + np.log(self.smear) + np.log(samples.facts.baseline[ends])
+        seeds = np.array([one[0][:, ::-1] * scale[:, None, None] for one in each])
+        base, whole = (np.mean([one[place] for one in each], axis=0) * scale + level for place in (1, 2))
+        return (
+            Attribution(RECURRENT, head, samples.names, samples.names, seeds.mean(axis=0), base, whole, seeds),
+        )  # fmt: skip
 
     def selection(self, samples: Samples, rows: IntArray) -> FloatArray:
         """(rows, features) how much of each feature gets in at each row's bar: the members' mean; a row adds up to 1.

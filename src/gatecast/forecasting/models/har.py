@@ -17,6 +17,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import one_thread
+from gatecast.forecasting.attribution import LINEAR, Attribution
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.models.linear import FALLS
 from gatecast.forecasting.models.naive import numbers_of
@@ -248,14 +249,27 @@ class FittedLinearVariance:
 
     def at(self, samples: Samples, ends: IntArray, *, corrected: bool = True) -> FloatArray:
         """(bars,) the forecast made at bar-level rows; without its lognormal correction the median."""
-        weights = numbers_of(samples, self.symbols, ends, self.table, self.pooled)
-        concentrated = len(self.centre) > len(VARIANCE_INPUTS)
-        inputs = (_inputs(samples, ends, concentrated=concentrated) - self.centre) / self.spread
+        weights, inputs = self._weights_and_inputs(samples, ends)
         log_variance = weights[:, 0] + (weights[:, -1] if corrected else 0.0)
         for column in range(inputs.shape[1]):  # in order: a matrix product's last bits depend on the number of rows
             log_variance = log_variance + weights[:, column + 1] * inputs[:, column]
         variance: FloatArray = np.exp(np.clip(log_variance, -60, 20))
         return variance
+
+    def attributions(self, samples: Samples, rows: IntArray, head: str) -> tuple[Attribution, ...]:
+        """See `Attributable`: weight times standardised input, in logs."""
+        if head != "volatility" or len(rows) == 0:
+            return ()
+        weights, inputs = self._weights_and_inputs(samples, samples.ends[rows])
+        values, base = weights[:, 1:-1] * inputs, weights[:, 0] + weights[:, -1]
+        names = (*VARIANCE_INPUTS, *CONCENTRATION, *IMPLIED)[: inputs.shape[1]]
+        return (Attribution(LINEAR, head, names, names, values[:, None], base, base + values.sum(axis=1)),)
+
+    def _weights_and_inputs(self, samples: Samples, ends: IntArray) -> tuple[FloatArray, FloatArray]:
+        """(bars, inputs + 2) the numbers of each row's symbol, and (bars, inputs) standardised inputs."""
+        weights = numbers_of(samples, self.symbols, ends, self.table, self.pooled)
+        concentrated = len(self.centre) > len(VARIANCE_INPUTS)
+        return weights, (_inputs(samples, ends, concentrated=concentrated) - self.centre) / self.spread
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""

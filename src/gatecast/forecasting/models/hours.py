@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gatecast.forecasting.attribution import Attributable, Attribution
 from gatecast.forecasting.forecaster import (
     ALONE,
     FORECASTERS,
@@ -133,6 +134,16 @@ class FittedByHour:
             season = self.effects.season(samples, samples.ends[rows])
             forecasts = forecasts | {"volatility": forecasts["volatility"] * np.exp(season)}
         return forecasts
+
+    def attributions(self, samples: Samples, rows: IntArray, head: str) -> tuple[Attribution, ...]:
+        """See `Attributable`: the forecaster's own, the hour's effect on a variance in the base."""
+        if not isinstance(self.fitted, Attributable):
+            return ()
+        parts = self.fitted.attributions(self.effects.removed(samples), rows, head)
+        if head != "volatility" or not parts:
+            return parts
+        season = self.effects.season(samples, samples.ends[rows])
+        return (replace(parts[0], base=parts[0].base + season, output=parts[0].output + season), *parts[1:])
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""

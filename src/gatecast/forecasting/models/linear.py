@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
+from gatecast.forecasting.attribution import LINEAR, Attribution, slope_between
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.scaling import Scaler, far_limits, smearing_factor
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
@@ -65,6 +66,25 @@ class FittedLinear:
                 encoded = encoded + np.log(self.smear)
             forecasts[head] = decode(head, encoded, samples.facts.sigma[ends], samples.facts.baseline[ends])
         return forecasts
+
+    def attributions(self, samples: Samples, rows: IntArray, head: str) -> tuple[Attribution, ...]:
+        """See `Attributable`: weight times scaled input; of a probability by its slope on the way from the base."""
+        if head not in self.weights or len(rows) == 0:
+            return ()
+        ends, weights = samples.ends[rows], self.weights[head][:, -1]
+        values = np.nan_to_num(self.scaler.transform(design(samples, rows, self.inputs, self.limits))) * weights[1:]
+        base, whole = np.full(len(rows), weights[0]), weights[0] + values.sum(axis=1)
+        if head == "return":
+            unit = samples.facts.sigma[ends] * np.sqrt(samples.horizon)
+            values, base, whole = values * unit[:, None], base * unit, whole * unit
+        elif head == "volatility":
+            level = np.log(self.smear) + np.log(samples.facts.baseline[ends])
+            base, whole = base + level, whole + level
+        else:
+            values = values * slope_between(base, whole)[:, None]
+            base, whole = (1 / (1 + np.exp(-np.clip(one, -30, 30))) for one in (base, whole))
+        inputs, features = input_names(samples, self.inputs)
+        return (Attribution(LINEAR, head, inputs, features, values[:, None], base, whole),)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""
@@ -225,6 +245,18 @@ def design(samples: Samples, rows: IntArray, inputs: str, limits: FloatArray | N
     if samples.session_bars > 1:
         distances = np.column_stack([distances, facts.season[ends]])
     return np.column_stack([distances, facts.variance[ends][:, FALLS]]) if inputs == "har_falls" else distances
+
+
+def input_names(samples: Samples, inputs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the columns of `design`, and the feature that each is made of."""
+    if inputs == "summaries":
+        span = samples.lookback
+        brief = ("newest", "mean of 5 bars", "mean of 10 bars", f"mean of {span} bars", f"slope of {span} bars")
+        return tuple(f"{name} ({what})" for what in brief for name in samples.names), samples.names * len(brief)
+    names = (*(VARIANCE_INPUTS[:3] if inputs in ("har", "har_falls") else ()), "recent variance")
+    names += ("hour",) if samples.session_bars > 1 else ()
+    names += tuple(VARIANCE_INPUTS[place] for place in FALLS) if inputs == "har_falls" else ()
+    return names, names
 
 
 def limits_of(samples: Samples, rows: IntArray, inputs: str) -> FloatArray | None:

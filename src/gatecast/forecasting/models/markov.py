@@ -19,7 +19,6 @@ from gatecast.compute.estimate import Seconds
 from gatecast.errors import SettingsError, TrainingError
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every, seed_of
 from gatecast.forecasting.models.histories import histories_between, histories_until
-from gatecast.forecasting.models.logistic import regression
 from gatecast.forecasting.models.naive import match_symbols, share
 from gatecast.forecasting.schedule import Fold, Window
 from gatecast.forecasting.stored import array_of, number_in, symbols_in
@@ -373,7 +372,11 @@ class HiddenMarkov(Forecaster):
 
 def _line(distance: FloatArray, answer: FloatArray, rate: float) -> FloatArray:
     """(2,) constant and slope of the log odds of an answer of 1, by logistic regression; flat where all are alike."""
+    from sklearn.linear_model import LogisticRegression
+
     known = np.isfinite(distance) & np.isfinite(answer)
     if len(np.unique(answer[known])) < 2:
         return np.array([np.log(rate / (1 - rate)), 0.0])
-    return regression(distance[known, None], answer[known], np.ones(int(known.sum())), 1.0)
+    model = LogisticRegression(C=1.0, solver="newton-cholesky").fit(distance[known, None], answer[known])
+    line: FloatArray = np.r_[model.intercept_, model.coef_[0]]
+    return line

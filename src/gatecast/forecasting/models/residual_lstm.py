@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.compute.parallel import fan_out
+from gatecast.forecasting.attribution import Attribution
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, in_force
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.lstm.forecaster import FittedLSTM
@@ -52,10 +53,27 @@ class FittedResidualLSTM:
         self, samples: Samples, rows: IntArray
     ) -> tuple[dict[str, FloatArray], list[dict[str, FloatArray]]]:
         """See `SeedEnsemble`."""
+        return self.network.predict_members(self._seen(samples, rows), rows)
+
+    def attributions(self, samples: Samples, rows: IntArray, head: str) -> tuple[Attribution, ...]:
+        """See `Attributable`: the mean of the two linear forecasts in logs, and what the network adds to it."""
+        if head != "volatility" or len(rows) == 0:
+            return ()
+        symbol, pooled = (one.attributions(samples, rows, head)[0] for one in self.linear)
+        values, base, output = (
+            (getattr(symbol, name) + getattr(pooled, name)) / 2 for name in ("values", "base", "output")
+        )
+        linear = replace(symbol, values=values, base=base, output=output)
+        (network,) = self.network.attributions(self._seen(samples, rows), rows, head)  # with the linear forecast in it
+        own = replace(network, base=network.base - output, output=network.output - output)
+        return (linear, own)
+
+    def _seen(self, samples: Samples, rows: IntArray) -> Samples:
+        """The samples as the network reads them."""
         seen = with_residual_inputs(samples, self.linear, samples.ends[rows])
         if len(self.network.scaler.centre) == len(VARIANCE_INPUTS):  # a fit of an older version, which read no others
             seen = replace(seen, features=seen.features[:, : len(VARIANCE_INPUTS)], names=VARIANCE_INPUTS)
-        return self.network.predict_members(seen, rows)
+        return seen
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Arrays and settings for the store."""

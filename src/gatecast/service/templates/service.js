@@ -57,5 +57,63 @@
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)
-    chart.addEventListener("drawn", () => chart.on("plotly_click", (event) => say(String(event.points[0].x))), { once: true });
+    chart.addEventListener("drawn", () => chart.on("plotly_click", (event) => {
+      say(String(event.points[0].x));
+      if (explaining) explain(String(event.points[0].x).slice(0, 10));
+    }), { once: true });
+
+  // Why: the steps from the models' votes to what is held, and what models and inputs add; of a bar that is clicked, too.
+  const fill = (table, rows) => {
+    const heads = [...table.tHead.rows[0].cells];
+    table.tBodies[0].replaceChildren(...rows.map((cells) => {
+      const row = document.createElement("tr");
+      cells.forEach((text, place) => {
+        const cell = row.insertCell();
+        cell.textContent = text;
+        cell.className = heads[place].className || "words";
+        if (place) cell.dataset.name = heads[place].textContent;
+      });
+      return row;
+    }));
+  };
+  const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
+  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? value.toFixed(3) : percent(value));
+  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3) : `${(100 * value).toFixed(1)} %`);
+  const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
+  const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
+  const explaining = by("explained");
+  const explain = async (day) => {
+    const path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol)}/explain`;
+    const answer = await fetch(day ? `${path}?${new URLSearchParams({ time: day })}` : path);
+    const { explanation: one, titles = {}, reason, error } = await answer.json();
+    by("explained-parts").hidden = !one;
+    if (!one) { by("explained-said").textContent = error || reason; return; }
+    const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
+    const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
+    const order = decision.order == null ? "" : ` Held before ${percent(decision.before)}, order ${percent(decision.order)}, held ${percent(decision.held)}.`;
+    const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
+    const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
+    by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
+    fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
+      step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
+      step.gate ? `${step.gate}: ${step.sentence}` : "",
+    ]));
+    fill(by("explained-models"), one.heads.flatMap((head) => head.models.filter(tells).map((model) => [
+      head.head, named(model.model), said(head.head, model.value), model.adds == null ? "" : percent(model.adds),
+      model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
+    ])));
+  };
+  if (explaining) explain("");
+
+  const changes = by("changes");
+  if (changes)
+    fetch("/api/changes").then((answer) => answer.json()).then(({ changes: rows = [], titles = {} }) => {
+      changes.hidden = rows.length === 0;
+      const share = (value) => `${(100 * value).toFixed(1)} %`;
+      fill(by("changes-table"), rows.map((one) => [
+        one.asset_class, one.head, titles[one.model] || one.model, one.part, one.stability.toFixed(2),
+        one.between_seeds == null ? "–" : one.between_seeds.toFixed(2),
+        one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}`).join("; "),
+      ]));
+    });
 })();

@@ -1,0 +1,223 @@
+"""`gatecast explain`: why a forecast and a position are what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gatecast.cli.options import AsJson, as_moment
+from gatecast.cli.show import make_console, make_table, moment_text, print_json, say, share_text, show_rows
+from gatecast.cli.store import Now
+from gatecast.compute.progress import TerminalBars, printable
+
+if TYPE_CHECKING:
+    from gatecast.explanations import Explanation
+    from gatecast.explanations.changes import Change
+    from gatecast.explanations.forecasts import HeadSays
+    from gatecast.trading.waterfall import Step
+
+SHOWN_INPUTS = 5
+"""Inputs of a model that are shown."""
+BRIEFLY = 3
+"""Inputs that are shown in one cell."""
+SMALL = 5e-5
+"""A step that changes a weight by less is left out, unless a gate closed there."""
+ALWAYS = ("ensemble", "cash")
+"""Steps that are always shown."""
+
+
+def explain(
+    folder: Annotated[Path, typer.Argument(metavar="RUN|STORE", help="Folder of a run, or of a store.")],
+    symbol: Annotated[str | None, typer.Option(help="The symbol.", show_default="all, in brief")] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The close, or a day: its newest close.", show_default="the newest")
+    ] = None,
+    head: Annotated[list[str] | None, typer.Option(help="return, direction, volatility or regime.")] = None,
+    refits: Annotated[
+        int | None,
+        typer.Option(help="Refits that are compared, the one in force among them.", show_default="2 with --symbol"),
+    ] = None,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Also what forecasts lose without each input; takes longer.")
+    ] = False,
+    now: Now = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show why a symbol is forecast and held as it is: what models and inputs add, and each step to the order.
+
+    The inputs of a model add up to its forecast, the models to the ensemble's expected return, and the steps from the
+    models' votes to what is held. Stability compares the inputs' shares with those of the refit before: 1 where they
+    are the same. A run keeps its last fits alone: those of earlier refits are fitted again.
+    """
+    from gatecast.explanations import explain as explained
+
+    with TerminalBars() as progress:
+        progress("explaining", 0, 1)
+        found = explained(
+            folder, symbol, as_moment(time, "--time"), heads=head or None, refits=refits, importance=importance,
+            now=as_moment(now),
+        )  # fmt: skip
+        progress("explaining", 1, 1)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console = make_console()
+    if symbol is None:
+        if not found.explanations:
+            say("nothing was decided yet.")
+            return
+        show_rows(BRIEF, (_brief(one, found.titles) for one in found.explanations), console)
+        for name, why in found.left_out.items():
+            console.print(printable(f"{name}: {why}"), markup=False, soft_wrap=True)
+    for one in found.explanations if symbol is not None else ():
+        for part in _tables(one, found.titles, whole=bool(head)):
+            console.print(part, markup=False, soft_wrap=isinstance(part, str))
+    if found.changes:
+        columns = ("head", "model", "part", "stability", "between seeds", "most changed")
+        title = "What changed since the refit before (1: the inputs count as before)"
+        console.print(make_table(columns, map(partial(_change, found.titles), found.changes), title))
+    if found.importance:
+        columns = ("head", "model", "input", "loss", "more without its order", "forecasts")
+        rows = (_importance(one, found.titles) for one in found.importance)
+        console.print(make_table(columns, rows, "What inputs are worth out of sample"))
+
+
+BRIEF = ("symbol", "close", "expected, log", "most by", "held", "order", "gate")
+
+
+def _brief(one: Explanation, titles: Mapping[str, str]) -> tuple[object, ...]:
+    """A line of the table of all symbols."""
+    gate, most = one.decision.gate, ""
+    for head in one.heads[:1]:
+        adds = {model.model: model.adds for model in head.models if model.adds}
+        if adds:
+            name = max(adds, key=lambda each: abs(adds[each] or 0.0))
+            most = f"{titles.get(name, name)} {share_text(adds[name], '+.2%')}"
+    return (
+        one.symbol, moment_text(one.time), share_text(one.heads[0].value if one.heads else None, "+.2%"), most,
+        share_text(one.decision.held, "+.1%"), share_text(one.decision.order, "+.1%"), gate.gate if gate else "",
+    )  # fmt: skip
+
+
+def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iterator[Any]:
+    """A symbol's explanation: what was decided, the models, their inputs, the steps; `whole`: every model's inputs."""
+    by = f"model {one.model}, refitted" if one.model is not None else "refitted"
+    yield printable(
+        f"{one.symbol} ({one.asset_class}) at {moment_text(one.time)} UTC, {by} at {one.refit[:10]}, "
+        f"the next {one.horizon} bars."
+    )
+    if one.reason:
+        yield printable(f"Nothing was forecast: {one.reason}.")
+    if one.known:
+        yield printable("Known: " + ", ".join(f"{name} {value:.4g}" for name, value in one.known.items()) + ".")
+    if one.came is not None:
+        yield f"Came: {one.came:+.2%} (log return)."
+    for head in one.heads if whole else ():
+        columns = ("model", "says", "adds", "part", "input", "lag", "input adds")
+        yield make_table(columns, _rows(head, titles), f"{head.head}: {number(head.head, head.value)} ({head.unit})")
+    if one.heads and not whole:
+        said = ((head.head, number(head.head, head.value), _models(head, titles)) for head in one.heads)
+        yield make_table(("head", "forecast", "the models say (and add)"), said, "What is forecast")
+        most = (line for head in one.heads for line in _most(head, titles))
+        yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
+    steps = [one for one in one.decision.steps if abs(one.change) >= SMALL or one.gate or one.name in ALWAYS]
+    rows = ((*_step_name(each, titles), f"{each.change:+.2%}", f"{each.after:+.2%}", _gate(each)) for each in steps)
+    yield make_table(("step", "what it does", "change", "weight after", "gate"), rows, "From votes to what is held")
+    if one.decision.before is not None and one.decision.order is not None:
+        units = one.decision.units or 0.0
+        yield (
+            f"Held before {one.decision.before:+.2%}, order {one.decision.order:+.2%} of equity "
+            f"({units:+,.6g} units), held after it {one.decision.held:+.2%}."
+        )
+    else:
+        yield "The book holds nothing of it at this session, or nothing is kept of it: the steps end at the evidence."
+    if one.same is False:
+        yield "The book was issued with another holding: bars or settings were corrected since."
+
+
+def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
+    """What the models say of a head, in one cell."""
+    said = []
+    for one in head.models:
+        adds = "" if one.adds is None else f" ({number(head.head, one.adds, signed=True)})"
+        value = number(head.head, one.value)
+        said.append(f"{titles.get(one.model, one.model)}{'' if value == '-' else f' {value}'}{adds}")
+    return "; ".join(said)
+
+
+def _most(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
+    """A line for each part of the networks, and of the linear model that adds most, or is the first."""
+    from gatecast.forecasting.attribution import RECURRENT
+
+    told = [one for one in head.models if any(part.part == RECURRENT for part in one.parts)]
+    others = [one for one in head.models if one.parts and one not in told]
+    for one in [*told, *sorted(others, key=lambda each: -abs(each.adds or 0.0))[:1]]:
+        for part in one.parts:
+            inputs = "; ".join(
+                f"{name}{f' {lag} bars ago' if lag else ''} {number(head.head, adds, signed=True)}"
+                for name, lag, adds in part.inputs[:BRIEFLY]
+            )
+            base, says = (number(head.head, value) for value in (part.base, part.output))
+            yield (head.head, titles.get(one.model, one.model), part.part, base, says, inputs)
+
+
+def _rows(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
+    """The lines of a head's table: each model, and under it the inputs that add most."""
+    from gatecast.forecasting.attribution import RECURRENT
+
+    for one in head.models:
+        said = number(head.head, one.value), "" if one.adds is None else number(head.head, one.adds, signed=True)
+        name = titles.get(one.model, one.model)
+        inputs = [(part.part, *each) for part in one.parts for each in part.inputs[:SHOWN_INPUTS]]
+        if not inputs:
+            yield (name, *said, "", "", "", "")
+        for place, (part, given, lag, adds) in enumerate(inputs):
+            own = (name, *said) if place == 0 else ("", "", "")
+            yield (*own, part, given, lag if part == RECURRENT else "", number(head.head, adds, signed=True))
+
+
+def number(head: str, value: float | None, *, signed: bool = False) -> str:
+    """A value of a head, or what is added to it, as text.
+
+    >>> number("return", 0.0123), number("volatility", -7.5), number("direction", -0.02, signed=True)
+    ('+1.23%', '-7.500', '-2.00%')
+    """
+    if value is None or value != value:
+        return "-"
+    if head == "volatility":
+        return f"{value:{'+' if signed else ''}.3f}"
+    return share_text(value, "+.2%" if signed or head == "return" else ".2%")
+
+
+def _gate(step: Step) -> str:
+    return f"{step.gate}: {step.sentence}" if step.gate else ""
+
+
+def _step_name(step: Step, titles: Mapping[str, str]) -> tuple[str, str]:
+    from gatecast.trading.waterfall import SENTENCES
+
+    name = f"vote of the {titles.get(step.of, step.of)}" if step.name == "vote" else step.name
+    name = f"{name}: {step.of.replace('_', ' ')}" if step.name == "strategy" and step.of else name
+    return name, SENTENCES[step.name]
+
+
+def _change(titles: Mapping[str, str], one: Change) -> tuple[object, ...]:
+    """A line of what changed since the refit before."""
+    moved = "; ".join(
+        f"{each.input}{f' {each.lag} bars ago' if each.lag else ''} {each.before:.1%} to {each.now:.1%}"
+        for each in one.moved[:2]
+    )
+    seeds = "" if one.between_seeds is None else f"{one.between_seeds:.2f}"
+    return (one.head, titles.get(one.model, one.model), one.part, f"{one.stability:.2f}", seeds, moved)
+
+
+def _importance(one: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:
+    """A line of what an input is worth."""
+    return (
+        one["head"], titles.get(one["model"], one["model"]), one["input"], f"{one['loss']:.4g}",
+        f"{one['rise']:+.2g} ± {one['spread']:.2g}", f"{one['rows']:,}",
+    )  # fmt: skip

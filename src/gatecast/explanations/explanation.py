@@ -1,0 +1,199 @@
+"""`explain`: why forecasts and positions of a run or a store are what they are, and what the last refit changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.arguments import checked
+from gatecast.errors import SettingsError, StoreError, did_you_mean
+from gatecast.explanations.changes import Change, changes_of, importances_of
+from gatecast.explanations.decisions import decision_of
+from gatecast.explanations.forecasts import HeadSays, forecasts_of
+from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
+from gatecast.files import jsonable
+from gatecast.forecasting.panel import model_titles
+from gatecast.market.reading import as_utc
+from gatecast.runs import Run
+from gatecast.samples.targets import HEADS
+
+if TYPE_CHECKING:
+    from gatecast.trading.waterfall import Waterfall
+
+MOST_REFITS = 120
+SAME = 1e-9
+"""Shares of equity that differ by no more are the same."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a symbol was forecast and held as it was at a close.
+
+    `model`, `refit`: number of the model's record in a store, and the cutoff of the refit that forecast. `known`:
+    feature -> its newest value then. `heads`: see `HeadSays`; () where nothing was forecast, for `reason`. `decision`:
+    see `Waterfall`. `same`: whether the decision, made again, holds what was issued; None where that is not kept.
+    `came`: the log return over the horizon after it, None while it is not known.
+    """
+
+    symbol: str
+    asset_class: str
+    time: datetime
+    model: int | None
+    refit: str
+    horizon: int
+    known: Mapping[str, float]
+    heads: tuple[HeadSays, ...] = field(repr=False)
+    decision: Waterfall = field(repr=False)
+    same: bool | None = None
+    came: float | None = None
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "symbol": self.symbol, "asset_class": self.asset_class, "time": self.time, "model": self.model,
+            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known), "reason": self.reason,
+            "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
+            "came": self.came,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What `explain` found: an explanation a symbol, `changes` since the refits before, `importance` of the inputs.
+
+    `path`: the folder, None of a run in memory; `kind`: run or store. `titles`: model -> title. `left_out`: symbol ->
+    why it could not be explained, where all were asked for.
+    """
+
+    path: Path | None
+    kind: str
+    explanations: tuple[Explanation, ...]
+    changes: tuple[Change, ...] = ()
+    importance: tuple[Mapping[str, Any], ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict, repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found: dict[str, Any] = jsonable(
+            {
+                "path": None if self.path is None else str(self.path), "kind": self.kind,
+                "explanations": [one.to_dict() for one in self.explanations],
+                "titles": dict(self.titles), "left_out": dict(self.left_out),
+                "changes": [one.to_dict() for one in self.changes],
+                "importance": [dict(one) for one in self.importance],
+            }
+        )  # fmt: skip
+        return found
+
+
+@checked
+def explain(
+    of: Run | str | Path,
+    symbol: str | None = None,
+    time: datetime | None = None,
+    *,
+    heads: Sequence[str] | None = None,
+    refits: int | None = None,
+    importance: bool = False,
+    now: datetime | None = None,
+) -> Explained:
+    """Why a symbol is forecast and held as it is: what each model and each input adds, and each step to the order.
+
+    Parameters
+    ----------
+    of: a run, or the folder of a run or a store. symbol: None for all, each at its newest close. time: the close; at
+        midnight the newest of that day; None: the newest. heads: of the forecasts; None: all.
+    refits: so many refits, the one in force and those before it, are compared; None: two where a symbol is named, else
+        one, which is compared with none. A run keeps its last fits alone: earlier ones are fitted again.
+    importance: also what forecasts out of sample lose without each input, over the blocks of these refits.
+    now: up to which bars of a store count (default: the clock).
+
+    Raises `SettingsError` for a symbol, close or head that is not there, saying what is; `StoreError` for a folder that
+    cannot be read, and for a model whose files are gone.
+
+    >>> from gatecast.experiment import Experiment
+    >>> from gatecast.market import synthetic
+    >>> from gatecast.runs import run
+    >>> few = {"models": ("ridge", "logistic"), "signals": {"model": "ridge", "confirmed_by": "ridge"}}
+    >>> done = run(Experiment(bars=synthetic.b1(900, seed=1), features=("x",), schedule={"refit": "1Y"}, **few))
+    >>> found = explain(done, "B1").explanations[0]
+    >>> [one.head for one in found.heads], [one.name for one in found.decision.steps][-1]
+    (['return', 'direction', 'volatility', 'regime'], 'cash')
+    """
+    if time is not None:
+        time = as_utc(time, "time")
+    return explained(
+        origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance
+    )
+
+
+def explained(
+    origin: Origin, symbol: str | None = None, time: datetime | None = None, heads: Sequence[str] | None = None,
+    refits: int | None = None, importance: bool = False,
+) -> Explained:  # fmt: skip
+    """As `explain`, of an origin, which may be asked again."""
+    asked = _heads(heads)
+    count = (2 if symbol else 1) if refits is None else refits
+    if not 1 <= count <= MOST_REFITS:
+        raise SettingsError(f"refits = {count}: expected a number from 1 to {MOST_REFITS}.")
+    moments, left_out = list[Moment](), dict[str, str]()
+    for name in (symbol,) if symbol is not None else origin.newest():
+        try:
+            moments += origin.moments([(name, origin.close(name, time))])
+        except (SettingsError, StoreError) as error:
+            left_out[name] = str(error)
+            if symbol is not None:
+                raise
+    if left_out and not moments:
+        raise SettingsError(f"nothing can be explained: {next(iter(left_out.values()))}")
+    found, changes, told = dict[tuple[str, datetime], Explanation](), list[Change](), list[Mapping[str, Any]]()
+    titles: dict[str, str] = {}
+    for group in _groups(moments):
+        first = group[0]
+        earlier = origin.refits(first, count)
+        titles |= model_titles(first.result.forecasts.panel)
+        says = forecasts_of(group, earlier[0], origin.experiment, asked)
+        for one in group:
+            found[one.symbol, one.time] = _explanation(origin, one, earlier[0], says.get((one.symbol, one.time), ()))
+        changes += changes_of(first, earlier, asked)
+        told += importances_of(first, earlier, asked) if importance else []
+    each = tuple(found[one.symbol, one.time] for one in moments)
+    return Explained(origin.path, origin.kind, each, tuple(changes), tuple(told), titles, left_out)
+
+
+def _heads(heads: Sequence[str] | None) -> tuple[str, ...]:
+    for head in heads or ():
+        if head not in HEADS:
+            raise SettingsError(f"heads: unknown head {head!r}. {did_you_mean(str(head), HEADS)}")
+    return tuple(head for head in HEADS if heads is None or head in heads)
+
+
+def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
+    """Moments of one class, model and fold together."""
+    found: dict[tuple[str, int | None, int], list[Moment]] = {}
+    for one in moments:
+        found.setdefault((one.asset_class, one.model, one.fold), []).append(one)
+    return list(found.values())
+
+
+def _explanation(origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...]) -> Explanation:
+    samples, experiment = moment.result.samples, origin.experiment
+    decision = decision_of(moment, experiment, origin.book(moment.session))
+    known, came = dict[str, float](), None
+    if moment.row >= 0:
+        known = dict(zip(samples.names, samples.features[samples.ends[moment.row]].tolist(), strict=True))
+        answer = float(samples.targets["return"].value[samples.decided[moment.row], -1])
+        came = answer if np.isfinite(answer) else None
+    issued = origin.holdings(moment.session, moment.symbol)
+    same = abs(float(issued["held"]) - decision.held) <= SAME if issued and decision.order is not None else None
+    return Explanation(
+        moment.symbol, moment.asset_class, moment.time, moment.model, str(refit.cutoff), samples.horizon, known, heads,
+        decision, same, came, moment.sentence if moment.row < 0 else "",
+    )  # fmt: skip

@@ -1,0 +1,208 @@
+"""Why a forecast is what it is: what each model says and adds to the ensemble, and what each input adds to a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatecast.forecasting.attribution import UNITS, Attributable
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, forecaster_of
+from gatecast.forecasting.walkforward import at_rows
+from gatecast.samples.targets import HEADS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gatecast.chain import ClassResult
+    from gatecast.experiment import Experiment
+    from gatecast.explanations.moments import Moment, Refit
+    from gatecast.forecasting.attribution import Attribution
+    from gatecast.forecasting.walkforward import Forecasts
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+
+MOST_INPUTS = 12
+"""Inputs of a part that are told, those that add most."""
+SAME = 1e-6
+"""Distance of a forecast that is made again from that which was issued, as a share of it or of 1, up to which they are
+the same: bars that were corrected since would show."""
+
+
+@dataclass(frozen=True)
+class InputPart:
+    """What one part of a model adds to one forecast.
+
+    `base`, `output`: see `Attribution`; `gap`: what the inputs' sum leaves of their difference. `features`: feature ->
+    what all that is made of it adds. `lags`: what all features add, the newest bar first; empty for a linear part.
+    `inputs`: (input, lag, what it adds), the largest first.
+    """
+
+    part: str
+    base: float
+    output: float
+    gap: float
+    features: Mapping[str, float]
+    lags: tuple[float, ...]
+    inputs: tuple[tuple[str, int, float], ...]
+
+    @classmethod
+    def of(cls, one: Attribution, place: int) -> InputPart:
+        """The part of the forecast at a place of an attribution."""
+        values = one.values[place]
+        order = np.argsort(-np.abs(values), axis=None, kind="stable")[:MOST_INPUTS]
+        lags, columns = np.unravel_index(order, values.shape)
+        inputs = tuple(
+            (one.inputs[column], int(lag), float(values[lag, column]))
+            for lag, column in zip(lags, columns, strict=True) if values[lag, column] != 0
+        )  # fmt: skip
+        features = {name: float(sums[place]) for name, sums in one.by_feature().items()}
+        by_lag = tuple(values.sum(axis=1).tolist()) if len(values) > 1 else ()
+        return cls(
+            one.part, float(one.base[place]), float(one.output[place]), float(one.gap[place]), features, by_lag, inputs
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        inputs = [{"input": name, "lag": lag, "adds": adds} for name, lag, adds in self.inputs]
+        return {
+            "part": self.part, "base": self.base, "output": self.output, "gap": self.gap,
+            "features": dict(self.features), "lags": list(self.lags), "inputs": inputs,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelSays:
+    """What a model says of one head: `value` in the unit of `UNITS`; `adds`: to the ensemble's return, None elsewhere.
+
+    `parts`: see `InputPart`; () for a model that cannot tell. `same`: whether its parts add up to the forecast that was
+    issued: where they do not, bars were corrected since; None without parts.
+    """
+
+    model: str
+    value: float
+    adds: float | None = None
+    parts: tuple[InputPart, ...] = ()
+    same: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "model": self.model, "value": self.value, "adds": self.adds, "same": self.same,
+            "parts": [one.to_dict() for one in self.parts],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeadSays:
+    """What is forecast of one head: the ensemble's `value` in `unit`, what it starts from, and what the models say."""
+
+    head: str
+    unit: str
+    value: float
+    starts_from: str | None
+    models: tuple[ModelSays, ...] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "head": self.head, "unit": self.unit, "value": self.value, "starts_from": self.starts_from,
+            "models": [one.to_dict() for one in self.models],
+        }  # fmt: skip
+
+
+def forecasts_of(
+    moments: Sequence[Moment], refit: Refit, experiment: Experiment, heads: Sequence[str] = HEADS
+) -> dict[tuple[str, datetime], tuple[HeadSays, ...]]:
+    """Symbol and close -> why its forecasts are what they are; of moments of one class, model and fold."""
+    result, known = moments[0].result, [one for one in moments if one.row >= 0]
+    rows = np.array([one.row for one in known], np.int64)
+    if len(rows) == 0:
+        return {}
+    found: dict[tuple[str, datetime], list[HeadSays]] = {(one.symbol, one.time): [] for one in known}
+    for head in heads:
+        if head not in result.forecasts.values.get(ENSEMBLE, {}):
+            continue
+        for one, said in zip(known, _head(result, refit, experiment, rows, head), strict=True):
+            found[one.symbol, one.time].append(said)
+    return {key: tuple(each) for key, each in found.items()}
+
+
+def _head(
+    result: ClassResult, refit: Refit, experiment: Experiment, rows: IntArray, head: str
+) -> list[HeadSays]:  # fmt: skip
+    """One head at each of the rows."""
+    forecasts = result.forecasts
+    order = np.argsort(rows, kind="stable")  # samples and folds are ascending
+    starts_from: str | None = None
+    adds: dict[str, FloatArray] = {}
+    if head == "return":
+        starts_from, parts = experiment.ensemble.parts_of_return(forecasts, rows[order], refit.fold)
+        for name, values in parts.items():
+            adds[name] = np.empty(len(rows))
+            adds[name][order] = values
+    names = [name for name in told_models(forecasts, head) if name in adds or name in refit.fits]
+    whole = _values(forecasts, ENSEMBLE, head, rows)
+    issued = {name: _values(forecasts, name, head, rows) for name in dict.fromkeys([*names, *adds])}
+    parts_of = {name: attributions_of(refit, name, result, rows, head) for name in issued}
+    return [
+        HeadSays(
+            head, UNITS[head], float(whole[place]), starts_from,
+            tuple(
+                _model(name, float(issued[name][place]), adds.get(name), parts_of[name], place) for name in issued
+            ),
+        )
+        for place in range(len(rows))
+    ]  # fmt: skip
+
+
+def _model(
+    name: str, value: float, adds: FloatArray | None, parts: Sequence[Attribution], place: int
+) -> ModelSays:  # fmt: skip
+    same = None
+    if parts:
+        whole = sum(float(one.output[place]) for one in parts)
+        same = math.isclose(whole, value, rel_tol=SAME, abs_tol=SAME)
+    return ModelSays(
+        name,
+        value,
+        None if adds is None else float(adds[place]),
+        tuple(InputPart.of(one, place) for one in parts),
+        same,
+    )
+
+
+def told_models(forecasts: Forecasts, head: str) -> list[str]:
+    """The models whose forecasts of a head make the one in force: those that join its ensemble, and its correction."""
+    names = []
+    for name in forecasts.panel:
+        one = forecaster_of(name, forecasts.panel)
+        joins = one is not None and head in one.member_heads()
+        if head in forecasts.values.get(name, {}) and (joins or (name == CORRECTION and head == "volatility")):
+            names.append(name)
+    return names
+
+
+def attributions_of(
+    refit: Refit, model: str, result: ClassResult, rows: IntArray, head: str
+) -> tuple[Attribution, ...]:  # fmt: skip
+    """The parts of a model's forecasts at some rows; () for a model that cannot tell."""
+    fit = refit.fits.get(model)
+    return fit.attributions(result.samples, rows, head) if isinstance(fit, Attributable) else ()
+
+
+def _values(forecasts: Forecasts, model: str, head: str, rows: IntArray) -> FloatArray:
+    """(rows,) what was issued, in the unit of `UNITS`; NaN where the model does not forecast the head."""
+    heads = forecasts.values.get(model, {})
+    if head not in heads:
+        return np.full(len(rows), np.nan)
+    found = at_rows(heads, head, rows)
+    found = found[:, -1] if found.ndim == 2 else found
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values: FloatArray = np.log(found) if head == "volatility" else found
+    return values

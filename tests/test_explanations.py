@@ -1,0 +1,297 @@
+"""`explain`: of a run and of a store; what it says adds up and is what was issued; what is not there is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from gatecast.cli.app import execute
+from gatecast.errors import SettingsError, StoreError
+from gatecast.evaluation.ledger import unrecorded
+from gatecast.experiment import Experiment
+from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, explained, origin_of
+from gatecast.live import retrain, update
+from gatecast.market import synthetic
+from gatecast.runs import Run, run
+from gatecast.store import Store, load_run, save_run
+from gatecast.store.state import ISSUED
+from tests.live.conftest import HOUR, settings
+
+BARS = pl.concat(
+    [synthetic.b1(760, seed=5, r2=0.08, symbols=2), synthetic.a1(760, seed=6).with_columns(asset_class=pl.lit("etf"))],
+    how="diagonal",
+)
+"""Two classes, whose arrays wait on disk."""
+SMALL: dict[str, Any] = {
+    "models": ("lstm", "forest", "logistic", "ridge", "residual_lstm"), "schedule": {"refit": "6M", "minimum": "1Y"},
+    "model": {
+        "lstm": {"units": 16, "layers": 1, "epochs": 3, "seeds": 2}, "forest": {"trees": 5},
+        "residual_lstm": {"epochs": 2, "seeds": 2},
+    },
+    "control": None, "too_good": ("planted",), "selection": {"evidence": 0.5},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done() -> Run:
+    """A run in memory."""
+    with unrecorded():
+        return run(Experiment(name="explained", bars=BARS, features=("ret_log_1", "ret_log_5"), **SMALL))
+
+
+@pytest.fixture(scope="module")
+def folder(done: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(save_run(done, tmp_path_factory.mktemp("explained") / "run").path or "")
+
+
+@pytest.fixture(scope="module")
+def newest(done: Run) -> Explained:
+    return explain(done)
+
+
+def first(found: Explained) -> Explanation:
+    return found.explanations[0]
+
+
+def assert_adds_up(one: Explanation) -> None:
+    """Models to the ensemble, inputs to models, steps to what is held."""
+    returns = next(head for head in one.heads if head.head == "return")
+    adds = [model.adds for model in returns.models if model.adds is not None]
+    assert math.fsum(adds) == pytest.approx(returns.value, abs=1e-12)
+    for head in one.heads:
+        for model in head.models:
+            if not model.parts:
+                continue
+            assert model.same
+            inputs = math.fsum(part.base + math.fsum(part.features.values()) for part in model.parts)
+            most = max(abs(part.output - part.base) for part in model.parts)
+            assert inputs == pytest.approx(model.value, abs=2e-3 * most + 1e-5)
+    assert math.fsum(step.change for step in one.decision.steps) == pytest.approx(one.decision.held, abs=1e-12)
+
+
+def test_all_newest_forecasts_of_a_run_add_up_and_are_what_was_issued(done: Run, newest: Explained) -> None:
+    assert [one.symbol for one in newest.explanations] == ["A1", "B1_0", "B1_1"]
+    ensemble = done.forecasts.filter(pl.col("model") == "ensemble")
+    for one in newest.explanations:
+        assert_adds_up(one)
+        assert [head.head for head in one.heads] == ["return", "direction", "volatility", "regime"]
+        issued = ensemble.filter(pl.col("symbol") == one.symbol, pl.col("time") == one.time)
+        said = {head.head: head.value for head in one.heads}
+        for head in ("direction", "regime"):
+            assert said[head] == issued.filter(pl.col("head") == head)["value"].item()
+        path = issued.filter(pl.col("head") == "return").sort("step")["value"]
+        assert said["return"] == path[-1]
+    held = done.book.filter(pl.col("session") == pl.col("session").max())
+    for one in newest.explanations:
+        row = held.filter(pl.col("symbol") == one.symbol)
+        if len(row):
+            assert one.same
+            assert one.decision.held == pytest.approx(row["held"].item(), abs=1e-12)
+            assert one.decision.units == pytest.approx(row["trade"].item())
+
+
+def test_networks_and_linear_models_stand_apart(newest: Explained) -> None:
+    parts = {
+        (model.model, part.part) for one in newest.explanations for head in one.heads for model in head.models
+        for part in model.parts
+    }  # fmt: skip
+    assert {("lstm", "recurrent"), ("ridge", "linear"), ("residual_lstm", "linear")} <= parts
+    assert ("residual_lstm", "recurrent") in parts
+    assert not any(name == "forest" for name, _ in parts)
+
+
+def test_a_folder_says_what_the_run_says(done: Run, folder: Path) -> None:
+    one, other = explain(done, "B1_0"), explain(folder, "B1_0")
+    assert other.path == folder
+    assert {**one.to_dict(), "path": None} == {**other.to_dict(), "path": None}
+    assert explain(load_run(folder), "B1_0").to_dict() == other.to_dict()
+
+
+def test_an_earlier_close_is_explained_by_the_fit_that_was_in_force_there(done: Run) -> None:
+    forecasts = done.classes["index"].forecasts
+    fold = forecasts.folds[1]
+    row = fold.test[len(fold.test) // 2]
+    symbol, time = (one[0] for one in forecasts.keys_of(np.array([row])))
+    moment = time.astype("datetime64[us]").item().replace(tzinfo=UTC)
+    found = explain(done, str(symbol), moment)
+    one = first(found)
+    assert one.time == moment
+    assert one.refit == str(fold.cutoff)
+    assert_adds_up(one)
+    assert one.same
+    assert one.came == pytest.approx(forecasts.samples.targets["return"].value[forecasts.samples.decided[row], -1])
+    assert {change.before for change in found.changes} == {str(forecasts.folds[0].cutoff)}
+    assert first(explain(done, str(symbol), moment.replace(hour=0, minute=0))).time == moment  # a day is enough
+
+
+def test_what_changed_since_the_refit_before(done: Run) -> None:
+    found = explain(done, "B1_0", refits=3, heads=["return", "volatility"])
+    told = {(one.model, one.head, one.part) for one in found.changes}
+    assert {("lstm", "return", "recurrent"), ("residual_lstm", "volatility", "linear")} <= told
+    cutoffs = [str(one.cutoff) for one in done.classes["index"].forecasts.folds[-3:]]
+    of_lstm = [one for one in found.changes if (one.model, one.head) == ("lstm", "return")]
+    assert [(one.before, one.refit) for one in of_lstm] == [(cutoffs[1], cutoffs[2]), (cutoffs[0], cutoffs[1])]
+    for one in found.changes:
+        assert 0 <= one.stability <= 1 + 1e-12
+        assert (one.between_seeds is None) == (one.part == "linear")
+        assert sorted(one.moved, key=lambda each: -abs(each.now - each.before)) == list(one.moved)
+    correction = [one for one in found.changes if (one.model, one.part) == ("residual_lstm", "recurrent")]
+    assert correction[0].stability > 0.99  # the network is trained at every twelfth refit
+
+
+def test_importance_is_out_of_sample_and_the_same_again(done: Run) -> None:
+    once, again = (explain(done, "B1_0", heads=["return"], importance=True).importance for _ in range(2))
+    assert once == again
+    models = {one["model"] for one in once}
+    assert {"lstm", "forest", "ridge"} <= models
+    blocks = done.classes["index"].forecasts.folds[-2:]
+    answers = done.classes["index"].samples.targets["return"].value[done.classes["index"].samples.decided, -1]
+    assert once[0]["rows"] == sum(int(np.isfinite(answers[fold.test]).sum()) for fold in blocks)
+
+
+def test_evidence_and_gates_of_the_strategies(done: Run, newest: Explained) -> None:
+    decided = done.signals.group_by("symbol").last()
+    for one in newest.explanations:
+        reached = {step.name: step.after for step in one.decision.steps}
+        assert reached["evidence"] == pytest.approx(0.5 * reached["tilt"], abs=1e-15)
+        strategy = decided.filter(pl.col("symbol") == one.symbol)["strategy"].item()
+        gates = [step.gate for step in one.decision.steps if step.gate]
+        assert ("flat" in gates) == (strategy == "flat")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"symbol": "B1_9"}, r"the run has no symbol 'B1_9'. Did you mean 'B1_[01]'"),
+        ({"symbol": "B1_0", "time": datetime(1999, 5, 1, tzinfo=UTC)}, "Decisions are of .* closes .*; the nearest"),
+        ({"heads": ["returns"]}, "unknown head 'returns'. Did you mean 'return'"),
+        ({"symbol": "B1_0", "refits": 0}, "refits = 0: expected a number from 1 to 120"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_refused_with_what_is(done: Run, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        explain(done, **asked)
+
+
+def test_of_all_symbols_those_without_that_close_are_left_out(done: Run) -> None:
+    alone = [one for one in done.signals.filter(pl.col("symbol") == "A1")["time"] if one.hour != 0]
+    time = max({*alone} & {*done.signals.filter(pl.col("symbol") == "B1_0")["time"]})
+    found = explain(done, time=time, heads=["direction"])
+    assert {one.time for one in found.explanations} == {time}
+    assert {one.symbol for one in found.explanations} | {*found.left_out} == {"A1", "B1_0", "B1_1"}
+    with pytest.raises(SettingsError, match=r"nothing can be explained: .* nothing was decided at 1999"):
+        explain(done, time=datetime(1999, 1, 4, tzinfo=UTC))
+
+
+def test_a_folder_that_is_neither(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="neither a run nor a store: expected a folder with"):
+        explain(tmp_path)
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str) -> str:
+        capsys.readouterr()
+        assert execute(["explain", str(folder), *words]) == 0
+        return capsys.readouterr().out
+
+    found = json.loads(said("--symbol", "B1_0", "--head", "return", "--json").splitlines()[-1])
+    assert found["kind"] == "run"
+    one = found["explanations"][0]
+    assert math.fsum(step["change"] for step in one["decision"]["steps"]) == pytest.approx(one["decision"]["held"])
+    assert [head["head"] for head in one["heads"]] == ["return"]
+    shown = said("--symbol", "B1_0", "--importance")
+    for words in (
+        "What is forecast",
+        "From votes to what is held",
+        "vote of the LSTM",
+        "What changed since the refit",
+        "What inputs are worth",
+    ):
+        assert words in shown
+    brief = said()
+    assert [name in brief for name in ("A1", "B1_0", "B1_1")] == [True] * 3
+    assert execute(["explain", str(folder), "--symbol", "B2", "--json"]) == 2
+    assert "has no symbol 'B2'" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
+
+
+# ── a store ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[datetime]]:
+    """A store with two models, decisions of three closes by the first and of two by the second; and these closes."""
+    bars = synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+    closes = bars["time"].unique().sort().to_list()
+    month = next(number for number in range(520, 560) if closes[number].month != closes[number - 1].month)
+    folder = tmp_path_factory.mktemp("explained") / "store"
+    asked = settings(
+        models=("lstm", "ridge", "logistic"), model={"lstm": {"units": 16, "layers": 1, "epochs": 2, "seeds": 2}}
+    )
+    for place in range(month - 3, month + 2):
+        now = closes[place] + HOUR
+        update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=asked)
+        if place in (month - 3, month):
+            retrain(folder, now=now)
+    return folder, closes[month - 3 : month + 2]
+
+
+def test_the_newest_close_of_a_store(kept: tuple[Path, list[datetime]]) -> None:
+    folder, closes = kept
+    found = explain(folder, "B1_0", now=closes[-1] + HOUR)
+    one = first(found)
+    assert one.time == closes[-1]
+    assert_adds_up(one)
+    assert one.same
+    state = Store.open(folder).state
+    assert one.model == state.serving
+    numbers = [model.record for model in state.models]
+    assert {(change.model_before, change.model_now) for change in found.changes} == {tuple(numbers)}
+
+
+def test_earlier_closes_of_a_store_by_the_model_that_decided_there(kept: tuple[Path, list[datetime]]) -> None:
+    folder, closes = kept
+    origin = origin_of(folder, closes[-1] + HOUR)
+    models = [model.record for model in Store.open(folder).state.models]
+    for close in closes[1:]:
+        one = first(explained(origin, "B1_1", close))
+        assert_adds_up(one)
+        assert one.same
+        assert one.model == (models[1] if close >= closes[3] else models[0])
+    whole = explained(origin)
+    assert [one.symbol for one in whole.explanations] == ["B1_0", "B1_1"]
+    assert whole.changes == ()
+
+
+def test_a_desk_is_what_the_waterfall_is_made_of(kept: tuple[Path, list[datetime]]) -> None:
+    folder, closes = kept
+    store = Store.open(folder)
+    desk, _ = store.desk_of(str(store.state.issued[-1].desk))
+    sized = desk.sized(desk.view.held, desk.view.equity)
+    for one in explain(folder, now=closes[-1] + HOUR).explanations:
+        place = desk.names.index(one.symbol)
+        assert one.decision.held == sized.weights[place]
+        assert one.decision.units == sized.trades[place]
+
+
+def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]], tmp_path: Path) -> None:
+    folder, closes = kept
+    shutil.copytree(folder, copy := tmp_path / "store")
+    store = Store.open(copy)
+    old, new = (model.record for model in store.state.models)
+    own, others = ({*model.parts.values()} for model in store.state.models)
+    issued = store.state.models[0].parts[ISSUED]  # what was issued is never removed
+    store.artefacts.discard([*(own - others - {issued})])
+    origin = StoreOrigin(store, closes[-1] + HOUR)
+    with pytest.raises(StoreError, match=f"model {old}, which decided there, are gone.*are there: {new}"):
+        explained(origin, "B1_0", closes[1])
+    found = explained(origin, "B1_0")
+    assert found.changes == ()  # nothing to compare with
+    assert first(found).model == new
