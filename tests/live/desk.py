@@ -41,7 +41,8 @@ class Desk(NamedTuple):
         return self.folder / name
 
     def orders(self, held: Path, *words: object, capital: float = 1e6, after: timedelta = HOUR) -> Answer:
-        """`gatecast orders`, an hour after the close."""
+        """`gatecast orders`, an hour after the close; ann exports."""
+        words = (*words, "--by", "ann") if "--out" in words and "--by" not in words else words
         now = text_of(self.close + after)
         return self.command("orders", self.store, "--positions", held, "--capital", capital, "--now", now, *words)
 

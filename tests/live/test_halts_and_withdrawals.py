@@ -17,6 +17,7 @@ def test_a_halt_stops_everything_and_flattening_closes_all(desk: Desk) -> None:
     held = desk.held({"B1_0": 300, "B1_1": -50})
     assert desk.do("halt", "--by", "ann", "--reason", "odd feed", "--json").json["halted"]
     assert "is halted by ann" in desk.orders(held).err
+    desk.do("halt", "--by", "ann", "--reason", "to flatten", "--release")
     desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
     rows = desk.export(held)
     assert {row["symbol"]: (row["side"], float(row["units"])) for row in rows} == {
@@ -25,6 +26,88 @@ def test_a_halt_stops_everything_and_flattening_closes_all(desk: Desk) -> None:
     assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 0
     assert desk.orders(held, "--open-orders", desk.none_open()).status == 0
     assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 2
+
+
+def in_force(desk: Desk) -> list[tuple[str, str, bool]]:
+    """Who halted the store, why, and whether what is held may be closed: of each halt that is in force."""
+    return [(one.by, one.reason, one.flatten) for one in Blotter(Store.open(desk.store)).halts]
+
+
+def test_a_full_halt_is_not_loosened_by_one_of_another_that_flattens(desk: Desk) -> None:
+    held = desk.held({"B1_0": 300})
+    desk.do("halt", "--by", "tom", "--reason", "prices wrong")
+    refused = desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
+    assert refused.status == 2
+    assert "halted by tom" in " ".join(refused.err.split())
+    assert in_force(desk) == [("tom", "prices wrong", False)]
+    assert "prices wrong" in " ".join(desk.orders(held).err.split())
+
+
+def test_every_halt_stays_in_force_until_it_is_released_and_the_strictest_counts(desk: Desk) -> None:
+    held = desk.held({"B1_0": 300})
+    desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
+    made = desk.orders(held, "--json").json
+    assert desk.do("approve", made["id"], "--by", "ann").status == 0
+    done = desk.do("halt", "--by", "tom", "--reason", "prices wrong", "--json").json
+    assert [one["by"] for one in done["halts"]] == ["ann", "tom"]
+    flatten, full = (one["record"] for one in done["halts"])
+    assert "already" in desk.do("halt", "--by", "tom", "--reason", "prices wrong").out
+    assert len(in_force(desk)) == 2
+    refused = desk.orders(held, "--out", desk.folder / "a.csv")
+    assert "halted by tom" in " ".join(refused.err.split())
+    check = next(one for one in desk.do("health", "--json").json["checks"] if one["name"] == "orders")
+    told = [line for line in desk.do("today").out.splitlines() if line.startswith("halt:")]
+    for name, why in (("ann", "out"), ("tom", "prices wrong")):
+        assert f"halted by {name}" in check["sentence"]
+        assert why in check["sentence"]
+    assert all(line.startswith("halt: no orders are exported") for line in told)
+    assert len(told) == 2
+    unsaid = desk.do("halt", "--by", "tom", "--reason", "mended", "--release")
+    assert unsaid.status == 2
+    assert "--record" in " ".join(unsaid.err.split())
+    other = desk.do("halt", "--by", "tom", "--reason", "mended", "--release", "--record", full + 100)
+    assert other.status == 2
+    part = desk.do("halt", "--by", "tom", "--reason", "mended", "--release", "--record", full, "--json").json
+    assert part["halted"]
+    assert in_force(desk) == [("ann", "out", True)]
+    assert desk.orders(held, "--out", desk.folder / "a.csv").status == 0
+    listed = " ".join(desk.command("store", "list", desk.store).out.split())
+    assert "by ann: out (flatten)" in listed
+    assert f"(of the halt in record {full})" in listed
+    last = desk.do("halt", "--by", "tom", "--reason", "over", "--release", "--record", flatten, "--json").json
+    assert not last["halted"]
+
+
+def test_a_release_of_an_older_version_ends_all_halts(desk: Desk) -> None:
+    store = Store.open(desk.store)
+    with store.locked():
+        for name, flatten in (("tom", False), ("ann", True)):
+            store.append("halted", {"by": name, "reason": "odd", "flatten": flatten}, desk.close + HOUR)
+        assert [one.by for one in Blotter(store).halts] == ["tom", "ann"]
+        assert Blotter(store).flattens is None
+        store.append("released", {"by": "tom", "reason": "mended"}, desk.close + HOUR)
+    assert in_force(desk) == []
+
+
+def test_an_export_says_who_made_it(desk: Desk) -> None:
+    held = desk.held()
+    made = desk.orders(held, "--json").json
+    desk.do("approve", made["id"], "--by", "ann")
+    words = ("--positions", held, "--capital", 1e6, "--out", desk.folder / "a.csv")
+    refused = desk.do("orders", *words)
+    assert refused.status == 2
+    assert "--out needs --by" in " ".join(refused.err.split())
+    assert not (desk.folder / "a.csv").exists()
+    assert desk.do("orders", *words, "--by", "bob").status == 0
+    exported = [one["by"] for one in Store.open(desk.store).state.orders if one["kind"] == "exported"]
+    assert exported == ["bob"]
+
+
+def test_what_is_left_out_and_what_has_no_price_are_told_apart(desk: Desk) -> None:
+    held = desk.held({"B1_0": 300, "B1_1": 5})
+    notes = desk.orders(held, "--without", "B1_0", "--json").json["notes"]
+    assert "'B1_0': left out of these orders, with --without." in notes
+    assert not [one for one in notes if "was known by the next open" in one]
 
 
 def test_a_session_has_one_file_whatever_the_halts(desk: Desk) -> None:
@@ -70,21 +153,23 @@ def test_flattening_after_an_export_needs_what_is_open_and_counts_it(desk: Desk)
 def test_health_and_today_say_who_halted_the_orders_since_when_and_why(desk: Desk) -> None:
     def told() -> tuple[Any, Any]:
         checks = desk.do("health", "--json").json["checks"]
-        return next(one for one in checks if one["name"] == "orders"), desk.do("today", "--json").json["halt"]
+        return next(one for one in checks if one["name"] == "orders"), desk.do("today", "--json").json["halts"]
 
-    assert told() == ({"name": "orders", "level": "ok", "sentence": "no halt is in force."}, None)
+    assert told() == ({"name": "orders", "level": "ok", "sentence": "no halt is in force."}, [])
     desk.do("halt", "--by", "ann", "--reason", "odd feed")
-    check, halt = told()
-    said = f"no orders are exported: halted by ann since {desk.close + HOUR:%Y-%m-%d %H:%M} UTC (odd feed)."
+    check, (halt,) = told()
+    since = f"{desk.close + HOUR:%Y-%m-%d %H:%M} UTC"
+    said = f"no orders are exported: halted by ann since {since} (odd feed), record {halt['record']}."
     assert check["level"] == "warning"
     assert check["sentence"].startswith(f"{said} `gatecast halt ")
     assert (halt["by"], halt["reason"], halt["flatten"], halt["sentence"]) == ("ann", "odd feed", False, said)
     assert halt["since"][:16] == f"{desk.close + HOUR:%Y-%m-%dT%H:%M}"
     assert f"halt: {said}" in desk.do("today").out.splitlines()
+    desk.do("halt", "--by", "ann", "--reason", "mended", "--release")
     desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
     assert told()[0]["sentence"].startswith("only orders that close what is held are exported: halted by ann")
     desk.do("halt", "--by", "ann", "--reason", "mended", "--release")
-    assert told()[1] is None
+    assert told()[1] == []
     assert "halt:" not in desk.do("today").out
 
 
@@ -131,7 +216,7 @@ def test_an_export_is_withdrawn_and_its_orders_go_out_again(desk: Desk) -> None:
     assert (desk.folder / "b.csv").read_bytes() == first
     twice = desk.orders(held, "--out", desk.folder / "c.csv")
     assert twice.status == 2
-    assert "were exported by unnamed" in " ".join(twice.err.split())
+    assert "were exported by ann" in " ".join(twice.err.split())
     kinds = [one["kind"] for one in Store.open(desk.store).state.orders]
     assert kinds == ["proposed", "approved", "exported", "withdrawn", "exported"]
     assert "wrong broker" in desk.command("store", "list", desk.store).out

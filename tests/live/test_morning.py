@@ -192,7 +192,7 @@ def test_what_is_held_and_has_no_bars_or_has_ended_is_a_finding(
     assert not [one for one in found if one["kind"] == "silent"]
 
 
-HALT = {"kind": "halted", "by": "kim", "reason": "holiday", "now": "2024-01-05T22:00:00+00:00"}
+HALT = {"kind": "halted", "record": 7, "by": "kim", "reason": "holiday", "now": "2024-01-05T22:00:00+00:00"}
 
 
 def test_breaks_that_nobody_explained_and_a_halt_are_said(
@@ -214,8 +214,8 @@ def test_breaks_that_nobody_explained_and_a_halt_are_said(
         ("one", "A", 5.0, 4.0), ("two", "C", 5.0, 4.0),
     ]  # fmt: skip
     assert "break: one: A should be 5 units and is 4." in " ".join(found.sentences)
-    assert told.halt is not None
-    assert told.halt["sentence"] == "no orders are exported: halted by kim since 2024-01-05 22:00 UTC (holiday)."
+    (halt,) = told.halts
+    assert halt["sentence"] == "no orders are exported: halted by kim since 2024-01-05 22:00 UTC (holiday), record 7."
 
 
 def test_the_command_says_it_on_100_columns_and_json_has_all(

@@ -38,13 +38,13 @@ def test_orders_are_proposed_approved_and_exported_once(desk: Desk) -> None:
     assert out.read_text() == first.out
     again = desk.orders(held, "--out", desk.folder / "twice.csv")
     assert again.status == 2
-    assert "exported by unnamed at" in " ".join(again.err.split())
+    assert "exported by ann at" in " ".join(again.err.split())
     assert not (desk.folder / "twice.csv").exists()
     assert desk.orders(held, "--out", desk.folder / "twice.csv", "--again", after=NEXT_OPEN).status == 0
     assert (desk.folder / "twice.csv").read_bytes() == out.read_bytes()
     kinds = [one["kind"] for one in Store.open(desk.store).state.orders]
     assert kinds == ["proposed", "approved", "exported", "exported"]
-    assert [one["by"] for one in Store.open(desk.store).state.orders] == ["unnamed", "ann", "unnamed", "unnamed"]
+    assert [one["by"] for one in Store.open(desk.store).state.orders] == ["unnamed", "ann", "ann", "ann"]
     assert [one for one in Store.faults(desk.store) if not one.is_harmless] == []
 
 
@@ -213,11 +213,16 @@ def test_sessions_whose_bars_came_after_their_opens_have_a_file_without_orders(
     desk: Desk, feed: Feed, closes: list[datetime], month: int
 ) -> None:
     """Nobody knew them when they could be traded on: the book has held on."""
-    feed(month - 3, month - 1)
+    done = feed(month - 3, month - 1)
+    first, last_missed = (str(closes[number].date()) for number in (month - 3, month - 2))
+    assert done.book is not None
+    assert done.book.missed == [first, last_missed]
+    shown = desk._replace(close=closes[month - 1]).do("today").out
+    assert f"Caught up: 2 sessions from {first} to {last_missed} were decided together" in shown
     for number in (month - 3, month - 2):
         day = desk._replace(close=closes[number])
         made = day.orders(day.held({"B1_0": 100}), "--as-of", day.day, "--json", after=timedelta(days=30)).json
         assert (made["session"], made["status"], made["orders"]) == (day.day, "computed", [])
-        assert "it has no trade at this close" in made["notes"][0]
+        assert "no bar of this close that it trades at was known by the next open" in made["notes"][0]
     last = desk._replace(close=closes[month - 1])
     assert last.orders(last.held({"B1_0": 100}), "--json").json["orders"]

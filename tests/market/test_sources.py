@@ -347,6 +347,21 @@ def test_a_live_last_bar_is_left_out(tmp_path: Path) -> None:
     assert "in the future" in str(error)
 
 
+def test_bars_of_sessions_that_are_open_are_left_out_however_many(tmp_path: Path) -> None:
+    """In the evening coins and currencies of a store of several classes have not closed, shares have."""
+    days = [f"2024-03-{day:02}" for day in (7, 8)]
+    names = [("KO", "equity"), *((f"C{number}-USD", "crypto") for number in range(9))]
+    lines = [f"{name},{kind},{day},10,11,9,10,100" for name, kind in names for day in days]
+    path = write(tmp_path / "day.csv", lines, f"symbol,asset_class,{HEADER}")
+    evening = datetime(2024, 3, 8, 21, 30, tzinfo=UTC)
+    reading = read_with_findings(path, now=evening)
+    closed = reading.bars.group_by("symbol").len()
+    assert dict(closed.iter_rows()) == {name: 2 if kind == "equity" else 1 for name, kind in names}
+    assert [found.rule for found in reading.findings].count("unfinished") == 9
+    error = refusal(path, now=evening - timedelta(days=2))
+    assert "more than a day after now" in str(error)
+
+
 def test_start_end_and_as_of(tmp_path: Path) -> None:
     rows = [f"{row},{row[:10]}" for row in day_rows()]
     rows.append("2024-03-05,10,12,9,11,101,2024-03-07")  # the bar of the fifth, corrected on the seventh

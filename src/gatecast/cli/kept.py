@@ -16,6 +16,7 @@ from gatecast.errors import InterruptedRunError
 
 if TYPE_CHECKING:
     from gatecast.live import Today
+    from gatecast.live.book import HeldNow
 
 
 @with_bars_options("start", "end", "as_of")
@@ -64,6 +65,7 @@ def update(
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
                 console.print(done.book.sentence, markup=False, soft_wrap=True)
+                _show_missed(done.book)
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
@@ -227,6 +229,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
     _show_halts(found)
+    if found.book:
+        _show_missed(found.book)
     if found.behind:
         say(found.behind)
     if found.undecided:
@@ -235,9 +239,15 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 
 
+def _show_missed(book: HeldNow) -> None:
+    """Sessions on which no account could trade."""
+    if book.missed:
+        make_console().print(book.missed_sentence, markup=False, soft_wrap=True)
+
+
 def _show_halts(found: Today) -> None:
-    """What orders are not made of: of a halt, and of symbols that are restricted."""
-    for one in [*([found.halt] if found.halt else []), *found.restricted]:
+    """What orders are not made of: of halts, and of symbols that are restricted."""
+    for one in [*found.halts, *found.restricted]:
         make_console().print(f"halt: {one['sentence']}", markup=False, soft_wrap=True)
 
 

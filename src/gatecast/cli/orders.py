@@ -60,7 +60,10 @@ def orders(
         typer.Option("--format", help="csv or json: of --out; without --out the file is printed.", show_default="csv"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Export: write the file of approved orders, once.", show_default="not exported")
+        Path | None,
+        typer.Option(
+            help="Export: write the file of approved orders, once; it needs --by.", show_default="not exported"
+        ),
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Write a file that was exported before once more.")] = False,
     by: By = None,
@@ -84,12 +87,14 @@ def orders(
         raise SettingsError(f"--format must be csv or json, got {form!r}.")
     if again and out is None:
         raise SettingsError("--again needs --out: it writes a file that was exported before once more.")
+    if out is not None and by is None:
+        raise SettingsError("--out needs --by WHO, or GATECAST_BY: the journal says who exported the orders.")
     made = propose(
         folder, positions, capital=capital, open_orders=open_orders, account=account,
         as_of=as_of.date() if as_of else None, restricted=restricted, without=without or (),
         new_account=new_account, by=by, now=as_moment(now), machine=machine,
     )  # fmt: skip
-    if out is not None:
+    if out is not None and by is not None:
         made = export(
             folder, made.orders_id, out, form=form or "csv", again=again, by=by, now=as_moment(now), machine=machine
         )  # fmt: skip
@@ -298,19 +303,29 @@ def halt(
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Export orders that close what is held, and no others.")
     ] = False,
-    release: Annotated[bool, typer.Option("--release", help="End the halt.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="End a halt.")] = False,
+    record: Annotated[
+        int | None,
+        typer.Option(min=1, help="Record of the halt that is released.", show_default="the only one in force"),
+    ] = None,
     now: Now = None,
     index: IndexAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop all exports of orders until the halt is released; with --flatten all but those that close what is held."""
+    """Stop all exports of orders until the halt is released; with --flatten all but those that close what is held.
+
+    Each halt stays in force until it is released itself. Beside one that stops all orders, --flatten is refused.
+    """
     from gatecast.live import halt as halt_store
+    from gatecast.live.blotter import Blotter
+    from gatecast.store import Store
 
     said = halt_store(
-        folder, by=by, reason=reason, flatten=flatten, release=release, now=as_moment(now),
+        folder, by=by, reason=reason, flatten=flatten, release=release, record=record, now=as_moment(now),
         machine=machine_of(1, index=index),
     )  # fmt: skip
     if as_json:
-        print_json({"store": str(folder), "halted": not release, "flatten": flatten, "message": said})
+        halts = Blotter(Store.open(folder)).halted
+        print_json({"store": str(folder), "halted": bool(halts), "halts": halts, "message": said})
         return
     make_console().print(f"{folder}: {said}", markup=False, soft_wrap=True)

@@ -178,7 +178,7 @@ def export(
     """
     from gatecast.store.export import export as export_store
 
-    done = export_store(_opened(folder, index), out, _moment(now), form)  # type: ignore[arg-type]
+    done = export_store(_opened(folder, index).as_of(as_moment(now)), out, _moment(now), form)  # type: ignore[arg-type]
     if as_json:
         print_json({"path": str(out), "files": done})
     else:

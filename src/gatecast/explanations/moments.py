@@ -186,7 +186,7 @@ def origin_of(of: Run | Store | str | Path, now: datetime | None = None) -> Orig
         return StoreOrigin(of, now)
     place = full_path(of)
     if (place / ABOUT).is_file():
-        return StoreOrigin(Store.open(place), now)
+        return StoreOrigin(Store.open(place).as_of(now), now)
     if not (place / MANIFEST).is_file():
         raise StoreError(f"{place} is neither a run nor a store: expected a folder with {MANIFEST} or {ABOUT}.")
     return RunOrigin(load_run(place))

@@ -204,8 +204,8 @@ def _coming(store: Store) -> pl.DataFrame:
 @checked
 def list_actions(store: str | Path, *, symbol: str | None = None, now: datetime | None = None) -> Actions:
     """The actions that a store was told, those of its tables that are still to come, the bars that wait and those that
-    are errors; of one `symbol` or all."""
-    opened = Store.open(store)
+    are errors; of one `symbol` or all. `now`: as of when."""
+    opened = Store.open(store).as_of(None if now is None else _moment(now))
     if symbol is not None:
         _refuse_unknown(opened, symbol)
     return _told(opened, _moment(now), symbol=symbol)

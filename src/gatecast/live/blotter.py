@@ -42,6 +42,23 @@ class Break:
 
 
 @dataclass(frozen=True)
+class Halt:
+    """A halt of all exports: the number of its `record`, `by` whom, for which `reason`, `since` when (UTC), and whether
+    it lets orders pass that close what is held (`flatten`)."""
+
+    record: int
+    by: str
+    reason: str
+    flatten: bool
+    since: str
+
+    def __str__(self) -> str:
+        but = ", with --flatten" if self.flatten else ""
+        since = self.since[:16].replace("T", " ")
+        return f"halted by {self.by} since {since} UTC ({self.reason}){but}, record {self.record}"
+
+
+@dataclass(frozen=True)
 class Baseline:
     """What an account held at a moment, from which on fills are counted."""
 
@@ -101,25 +118,34 @@ class Blotter:
         return float(self.content(self.proposed(found[-1]["id"]))["capital"]) if found else None
 
     @property
-    def halt(self) -> Mapping[str, Any] | None:
-        """The halt that is in force; None where there is none."""
-        last = next((one for one in reversed(self.events) if one["kind"] in ("halted", "released")), None)
-        return last if last is not None and last["kind"] == "halted" else None
+    def halts(self) -> list[Halt]:
+        """The halts that are in force, the oldest first: each until it is released.
+
+        A release without a number, of an older version of gatecast, ends all.
+        """
+        found = list[Halt]()
+        for one in self.events:
+            if one["kind"] == "halted":
+                told = str(one["by"]), str(one["reason"]), bool(one.get("flatten")), str(one["now"])
+                found.append(Halt(int(one["record"]), *told))
+            elif one["kind"] == "released":
+                found = [halt for halt in found if one.get("halt") not in (None, halt.record)]
+        return found
 
     @property
-    def halted(self) -> Mapping[str, Any] | None:
-        """The halt that is in force, as it is told: `by` whom, for which `reason`, `since` when (UTC), whether it lets
-        orders pass that close what is held (`flatten`), and the whole as `sentence`; None where there is none."""
-        halt = self.halt
-        if halt is None:
-            return None
-        flatten = bool(halt.get("flatten"))
-        what = "only orders that close what is held are exported" if flatten else "no orders are exported"
-        since = str(halt["now"])
-        sentence = f"{what}: halted by {halt['by']} since {since[:16].replace('T', ' ')} UTC ({halt['reason']})."
-        return {
-            "by": halt["by"], "reason": halt["reason"], "flatten": flatten, "since": since, "sentence": sentence
-        }  # fmt: skip
+    def flattens(self) -> Halt | None:
+        """The oldest halt where all that are in force let orders pass that close what is held; None where one does not,
+        and where there is none."""
+        found = self.halts
+        return found[0] if found and all(one.flatten for one in found) else None
+
+    @property
+    def halted(self) -> list[Mapping[str, Any]]:
+        """The halts that are in force, as they are told: see `Halt`, each with a `sentence`, which says what all
+        together let pass."""
+        found = self.halts
+        only = "only orders that close what is held are exported" if self.flattens else "no orders are exported"
+        return [{**one.__dict__, "sentence": f"{only}: {one}."} for one in found]
 
     @property
     def restricted(self) -> list[Mapping[str, Any]]:
@@ -129,7 +155,7 @@ class Blotter:
         """
         store, since = self.store, dict[str, str]()
         listed = {*store.experiment.orders.restricted}
-        for record in store.journal.records() if listed else ():
+        for record in store.records() if listed else ():
             if record.kind in ("created", "settings"):
                 part = record.parts["settings"]
             elif record.kind in ("accepted", "rollback") and (model := store.state.model(record.body["model"])):

@@ -118,16 +118,32 @@ class HeldNow:
 
     `figures`: of the whole, see `store.schema.BookOfRecord`. `rows`: symbol -> row of `trading.book.holdings_of`;
     `before`: the same of the session before; `traded`: of the newest session before in which it could be traded.
+    `missed`: sessions that were first decided together with the newest, once the opens that their orders are for had
+    passed, YYYY-MM-DD.
     """
 
     figures: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     traded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    missed: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: the figures, and `holdings`, a row a symbol."""
-        return {**self.figures, "holdings": [dict(row) for _, row in sorted(self.rows.items())]}
+        """As JSON holds it: the figures, `holdings`, a row a symbol, and `missed`."""
+        rows = [dict(row) for _, row in sorted(self.rows.items())]
+        return {**self.figures, "holdings": rows, "missed": list(self.missed)}
+
+    @property
+    def missed_sentence(self) -> str:
+        """The missed sessions in words; "" without any."""
+        if not self.missed:
+            return ""
+        first, last, count = self.missed[0], self.missed[-1], len(self.missed)
+        which = f"the session {first} was" if count == 1 else f"{count} sessions from {first} to {last} were"
+        return (
+            f"Caught up: {which} decided together with {self.session}, after the opens that the orders are for: no "
+            "account could trade on it. Run `gatecast update` after each close."
+        )
 
     @property
     def sentence(self) -> str:
@@ -160,7 +176,22 @@ def book_now(store: Store) -> HeldNow | None:
     traded = {symbol: row for symbol, row in before.items() if not _waits(row)}
     while len(traded) < len(before) and (table := next(sessions, None)):
         traded = {row["symbol"]: row for row in table if row["symbol"] in before and not _waits(row)} | traded
-    return HeldNow(record.body["book"], rows, before, traded)
+    return HeldNow(record.body["book"], rows, before, traded, _missed(store, newest.session))
+
+
+def _missed(store: Store, newest: str) -> list[str]:
+    """See `HeldNow.missed`. Sessions whose desk is not kept are none."""
+    said = [one for one in store.state.issued if one.book]
+    own = [one for one in said if one.session[:10] == newest[:10]]
+    in_time = {one.session[:10] for one in said}
+    return sorted(
+        {
+            session[:10]
+            for one in own for session, part in one.desks_before.items()
+            if session[:10] not in in_time and store.artefacts.has(part)
+            and ((last := store.desk_of(part)[0].last_cut_off) is None or last <= moment_of_text(one.now))
+        }
+    )  # fmt: skip
 
 
 def _newest_sessions(store: Store) -> Iterator[list[dict[str, Any]]]:

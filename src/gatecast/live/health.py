@@ -84,10 +84,11 @@ class Health(Shown):
 
 @checked
 def health(store: str | Path, *, now: datetime | None = None) -> Health:
-    """How a store is at `now` (default: the clock). A store that cannot be read is a failure; nothing is written.
+    """How a store is, or was at `now` (default: the clock), by its records up to then. Nothing is written.
 
+    A store that cannot be read is a failure.
     The age of bars is counted in sessions of each symbol's calendar, so that a weekend or a holiday is no alarm.
-    Raises `StoreError` where there is no store.
+    Raises `StoreError` where there is no store, and where it had no record yet.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     with warnings.catch_warnings(record=True, action="always") as said:
@@ -97,6 +98,8 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
             if not (Path(store) / "store.json").exists():
                 raise
             return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
+    whole = opened.state.number
+    opened = opened.as_of(None if now is None else moment)
     bars = opened.bars.as_of(moment)
     if bars.is_empty():
         return Health(opened.folder, moment, [Check("bars", "warning", "there are no bars yet.")], {})
@@ -117,7 +120,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _waiting(opened),
         _drift(opened),
         _orders(opened),
-        _looked(opened, moment),
+        _looked(opened.state.now if opened.state.number < whole else _heartbeat(opened), moment),
         *(Check("store", "warning", str(one.message)) for one in said),
     ]
     checks = sorted(found, key=lambda one: -LEVELS.index(one.level))
@@ -187,19 +190,25 @@ def _drift(store: Store) -> Check:
 def _orders(store: Store) -> Check:
     """A halt is a warning until it is released; symbols that the settings restrict are told."""
     blotter = Blotter(store)
-    halt, restricted = blotter.halted, [str(one["sentence"]) for one in blotter.restricted]
-    if halt is None:
+    halts, restricted = ([str(one["sentence"]) for one in rows] for rows in (blotter.halted, blotter.restricted))
+    if not halts:
         return Check("orders", "ok", " ".join(["no halt is in force.", *restricted]))
-    release = f"`gatecast halt {store.folder} --release --by WHO --reason TEXT` ends it."
-    return Check("orders", "warning", " ".join([halt["sentence"], release, *restricted]))
+    which, it = (" --record NUMBER", "one of them") if len(halts) > 1 else ("", "it")
+    release = f"`gatecast halt {store.folder} --release{which} --by WHO --reason TEXT` ends {it}."
+    return Check("orders", "warning", " ".join([*halts, release, *restricted]))
 
 
-def _looked(store: Store, now: datetime) -> Check:
+def _heartbeat(store: Store) -> str | None:
     found = store.heartbeat()
-    if found is None:
+    return None if found is None else str(found.get("now"))
+
+
+def _looked(heartbeat: str | None, now: datetime) -> Check:
+    """`heartbeat`: when a command last looked after the store; None: none did."""
+    if heartbeat is None:
         return Check("heartbeat", "warning", "nobody looked after the store yet.")
     try:
-        last = moment_of(str(found.get("now")))
+        last = moment_of(heartbeat)
     except ValueError as error:
         return Check("heartbeat", "warning", f"the file of the heartbeat cannot be read: {error}.")
     if last - now > AHEAD:

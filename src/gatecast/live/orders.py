@@ -17,7 +17,7 @@ from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
-from gatecast.live.proposing import NEVER_SENT, UNNAMED, Orders, refuse_withdrawn, with_status
+from gatecast.live.proposing import NEVER_SENT, Orders, refuse_withdrawn, with_status
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
@@ -87,16 +87,16 @@ def export(
     out: str | Path,
     *,
     form: str = "csv",
+    by: str,
     again: bool = False,
-    by: str | None = None,
     now: datetime | None = None,
     machine: Machine = ONE_CORE,
 ) -> Orders:
     """Writes the file of orders that were approved, once; `again`: the same file once more, which is journalled.
 
-    The record is written before the file is in its place. `form`: csv or json. Raises `StoreError` for orders of a
-    session and account of which a file was written before, and where it cannot be written; `SettingsError` for orders
-    that are not approved.
+    `by`: who. The record is written before the file is in its place. `form`: csv or json. Raises `StoreError` for
+    orders of a session and account of which a file was written before, and where it cannot be written; `SettingsError`
+    for orders that are not approved.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     if form not in ("csv", "json"):
@@ -115,7 +115,7 @@ def export(
         file = made.file("json" if form == "json" else "csv")
         _refuse_taken(place, file)
         body = {
-            "id": orders_id, "account": event["account"], "by": by or UNNAMED, "session": content["session"],
+            "id": orders_id, "account": event["account"], "by": by, "session": content["session"],
             "sha256": sha256_of(file), "format": form, "halt": content["halt"], "again": again,
         }  # fmt: skip
         wrote = False
@@ -265,11 +265,12 @@ def _refuse_exported(blotter: Blotter, made: Orders) -> None:
 def refuse_halted(blotter: Blotter, content: Mapping[str, Any]) -> None:
     """Raises `StoreError` while a halt is there, but for the orders that close what is held at it; for those, after
     it was released."""
-    halt = blotter.halt
-    flattens = halt is not None and halt.get("flatten")
-    if halt is not None and (not flattens or content["halt"] != halt["record"]):
-        raise StoreError(f"{blotter.store.folder} is halted by {halt['by']} ({halt['reason']}): nothing is exported.")
-    if halt is None and content["halt"] is not None:
+    halts = blotter.halts
+    closes = blotter.flattens is not None and content["halt"] in {one.record for one in halts}
+    if halts and not closes:
+        but = " but orders that close what is held" if blotter.flattens else ""
+        raise StoreError(f"{blotter.store.folder} is {'; '.join(map(str, halts))}: nothing{but} is exported.")
+    if not halts and content["halt"] is not None:
         raise StoreError("these orders close what was held at a halt that was released: make those of the book.")
 
 

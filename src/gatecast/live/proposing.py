@@ -21,7 +21,7 @@ import polars as pl
 from gatecast.arguments import checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
-from gatecast.live.blotter import ROUNDING, Blotter, Break
+from gatecast.live.blotter import ROUNDING, Blotter, Break, Halt
 from gatecast.live.positions import Positions, read_open_orders, read_positions, read_restricted
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
@@ -51,6 +51,7 @@ MOST_CAPITAL = 2.0
 """Capital over the last one, or the last one over it, from which on it is overridden or not approved."""
 MOST_SHOWN = 10
 """Symbols of a restricted list that are not in the book and are named."""
+LEFT_OUT = "left out of these orders, with --without."
 WITHIN_BAND = "what is held is within the band about its target, or at it"
 COLUMNS = (
     "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "send_before",
@@ -155,7 +156,7 @@ def propose(
         owner = account_of(held, account)
         open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
         blotter = Blotter(opened)
-        halt = None if is_past else blotter.halt
+        halt = None if is_past else blotter.flattens
         known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
         inputs = _Inputs(
             held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known,
@@ -191,7 +192,8 @@ def _id_of(content: Mapping[str, Any]) -> str:
 class _Inputs:
     """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open.
 
-    `last_capital`: of the account's last export; `is_known`: whether its holdings were seen before.
+    `halt`: the one for which all that is held is closed. `last_capital`: of the account's last export; `is_known`:
+    whether its holdings were seen before.
     """
 
     positions: Positions
@@ -200,7 +202,7 @@ class _Inputs:
     capital: float
     restricted: frozenset[str]
     without: tuple[str, ...]
-    halt: Mapping[str, Any] | None
+    halt: Halt | None
     actions: pl.DataFrame
     last_capital: float | None
     is_known: bool
@@ -249,7 +251,7 @@ def account_of(positions: Positions, asked: str | None) -> str:
 def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs) -> dict[str, Any]:
     """The orders and what they were made of. Raises `SettingsError` for positions that cannot be acted on."""
     positions = inputs.positions
-    flatten = inputs.halt is not None and bool(inputs.halt.get("flatten"))
+    flatten = inputs.halt is not None
     ahead, splits = _refuse_other_moment(desk, inputs)
     if positions.currency not in ("", desk.money.currency):
         raise SettingsError(
@@ -268,7 +270,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     left_as_is = banned | ahead
     without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
-    number = int(inputs.halt["record"]) if flatten and inputs.halt else None
+    number = inputs.halt.record if inputs.halt else None
     orders = orders_of(desk, sized, units, open_units, inputs.account, settings, splits)
     found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted, splits)
     found += _odd_capital(desk, inputs)
@@ -283,6 +285,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
         )
     traded = {one.symbol for one in orders}
     why_not = dict(left_as_is)
+    why_not |= {symbol: LEFT_OUT for symbol in inputs.without if symbol not in why_not}
     for symbol, gate in zip(desk.names, sized.gate, strict=True):
         if gate and symbol not in {*traded, *why_not}:
             why_not[symbol] = f"not traded: {WITHIN_BAND if gate in TARGET_CAPS else GATES[gate]}."
@@ -426,22 +429,22 @@ def _refuse_odd_values(
 
 def _refuse_now(blotter: Blotter, inputs: _Inputs, made: Orders, now: datetime) -> None:
     """Raises where orders of the newest session may not be proposed now: a halt, a break, an open that has passed."""
-    store, halt = blotter.store, inputs.halt
+    store = blotter.store
     if now < moment_of(store.state.now):
         raise SettingsError(
             f"now = {now:%Y-%m-%d %H:%M} UTC is before the store's newest record, {store.state.now[:16]} UTC: give a "
             "later --now, or mend the computer's clock."
         )
-    if halt is not None and not halt.get("flatten"):
+    if inputs.halt is None and (halts := blotter.halts):
         raise StoreError(
-            f"{store.folder} is halted by {halt['by']} since {halt['now'][:16]} UTC ({halt['reason']}): no orders are "
-            f"made until `gatecast halt {store.folder} --release --by WHO --reason TEXT`."
+            f"{store.folder} is {'; '.join(map(str, halts))}: no orders are made until `gatecast halt {store.folder} "
+            "--release --by WHO --reason TEXT`."
         )
     refuse_to_come(inputs.positions, now)
     _refuse_filled_since(blotter, inputs)
     _refuse_open_orders(blotter, inputs, now)
     left = [one for one in blotter.breaks(inputs.account, inputs.positions) if one.reason is None]
-    if left and halt is None:
+    if left and inputs.halt is None:
         raise StoreError(
             f"{_in_words(left)} Nobody has explained it: `gatecast reconcile {store.folder} --positions FILE` shows "
             f'all, and `--explain {left[0].symbol} "REASON"` says why.'

@@ -10,7 +10,7 @@ from typing import Any
 
 from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
-from gatecast.live.blotter import Blotter, Break
+from gatecast.live.blotter import Blotter, Break, Halt
 from gatecast.live.positions import Fill, read_fills, read_positions, refuse_other_account
 from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
 from gatecast.machine import ONE_CORE, Machine
@@ -204,29 +204,54 @@ def halt(
     reason: str,
     flatten: bool = False,
     release: bool = False,
+    record: int | None = None,
     now: datetime | None = None,
     machine: Machine = ONE_CORE,
 ) -> str:
     """Stops all exports of a store until it is released; `flatten`: but for orders that close what is held.
 
-    Returns what is so now, in a sentence. Raises `SettingsError` without a name and a reason, `StoreError` where there
-    is no halt to release.
+    Each halt stays in force until it is released itself, and the strictest counts. `release`: ends one; `record`: the
+    number of its record, where several are in force. Returns what is so now, in a sentence. Raises `SettingsError`
+    without a name and a reason, and where it is not said which of several halts is released; `StoreError` where there
+    is no such halt, and for one with `flatten` beside one without: it would let orders pass that another stopped.
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     refuse_odd_text("by", by)
     refuse_odd_text("reason", reason, MOST_REASON)
     if flatten and release:
         raise SettingsError("a halt is released, or flattens: give one of the two.")
+    if record is not None and not release:
+        raise SettingsError("a record names the halt that is released: give it with release alone.")
     opened = Store.open(store, machine=machine)
     with opened.locked():
-        current = Blotter(opened).halt
+        halts = Blotter(opened).halts
         if release:
-            if current is None:
-                raise StoreError(f"{opened.folder} is not halted: nothing is to release.")
-            opened.append("released", {"by": by, "reason": reason}, moment)
-            return f"released: orders of {opened.folder} are exported again."
-        if current is not None and bool(current.get("flatten")) == flatten:
-            return f"halted by {current['by']} since {current['now'][:16]} UTC already: nothing has changed."
+            ended = _released(opened, halts, record)
+            opened.append("released", {"by": by, "reason": reason, "halt": ended.record}, moment)
+            left = " ".join(str(one["sentence"]) for one in Blotter(opened).halted)
+            return f"released: {left or f'orders of {opened.folder} are exported again.'}"
+        for one in halts:
+            if (one.by, one.reason, one.flatten) == (by, reason, flatten):
+                return f"{one} already: nothing has changed."
+        if flatten and (full := [one for one in halts if not one.flatten]):
+            raise StoreError(
+                f"{opened.folder} is {full[0]}, for all orders: a halt with --flatten beside it would change nothing. "
+                "Release that one first, where orders that close what is held may pass."
+            )
         opened.append("halted", {"by": by, "reason": reason, "flatten": flatten}, moment)
+        others = [str(one["sentence"]) for one in Blotter(opened).halted[:-1]]
     but = " but orders that close what is held" if flatten else ""
-    return f"halted: nothing{but} is exported until it is released."
+    return " ".join([f"halted: nothing{but} is exported until it is released.", *others])
+
+
+def _released(store: Store, halts: Sequence[Halt], record: int | None) -> Halt:
+    """The halt that is released. Raises as `halt` does."""
+    listed = "; ".join(map(str, halts))
+    if not halts:
+        raise StoreError(f"{store.folder} is not halted: nothing is to release.")
+    if record is None and len(halts) > 1:
+        raise SettingsError(f"{len(halts)} halts are in force: {listed}. Say which is released, with --record NUMBER.")
+    found = [one for one in halts if record in (None, one.record)]
+    if not found:
+        raise StoreError(f"record {record} is no halt that is in force. In force: {listed}.")
+    return found[0]

@@ -63,7 +63,7 @@ class Today(Shown):
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
-    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halt`,
+    `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
     `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`.
 
     `rows`: the columns of the newest decision, and what the book holds
@@ -85,7 +85,7 @@ class Today(Shown):
     behind: str = ""
     book: HeldNow | None = None
     morning: Morning | None = None
-    halt: Mapping[str, Any] | None = None
+    halts: Sequence[Mapping[str, Any]] = ()
     restricted: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Today(Shown):
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "book": self.book.to_dict() if self.book else None,
-            "halt": self.halt, "restricted": list(self.restricted),
+            "halts": list(self.halts), "restricted": list(self.restricted),
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
@@ -103,10 +103,12 @@ class Today(Shown):
 def today(store: str | Path, *, now: datetime | None = None) -> Today:
     """The newest decision of every symbol beside the one before, and why the position changed.
 
-    `now`: the moment up to which bars count (default: the clock). Nothing is written. Raises `StoreError` where the
+    `now`: the moment as of which the store is read (default: its newest record, with bars up to the clock). Nothing is
+    written. Raises `StoreError` where the
     store cannot be read.
     """
-    return today_of(Store.open(store), datetime.now(UTC) if now is None else as_utc(now, "now"))
+    moment = None if now is None else as_utc(now, "now")
+    return today_of(Store.open(store).as_of(moment), moment or datetime.now(UTC))
 
 
 def today_of(opened: Store, moment: datetime) -> Today:
@@ -114,7 +116,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     said, blotter = _Said.of(opened), Blotter(opened)
     if not said.newest:
         return Today(
-            opened.folder, moment, opened.state.serving, [], halt=blotter.halted, restricted=blotter.restricted
+            opened.folder, moment, opened.state.serving, [], halts=blotter.halted, restricted=blotter.restricted
         )  # fmt: skip
     again = _Again(opened, said.newest, moment)
     causes, book = _causes(again, said), book_now(opened)

@@ -86,6 +86,8 @@ LEFT_OUT = (
 """Rules of findings about rows that were left out."""
 OF_SYMBOLS = ("symbol", "asset_class", "close", "calendar", "currency")
 """Columns of a symbols file; it needs the first two."""
+STILL_OPEN = timedelta(days=1)
+"""A bar that closes within so long of now is of a session that is still open: it is left out, and is no error."""
 MOST_NAMED = 20  # symbols whose actions do not apply, named one by one
 
 
@@ -761,11 +763,13 @@ def _cut(
     notes: Notes,
 ) -> pl.DataFrame:
     """The sessions from start to end, known at as_of and before the sealed session, without bars still to close."""
-    closed = pl.col("time") <= (now or datetime.now(UTC))
+    moment = now or datetime.now(UTC)
+    closed = pl.col("time") <= moment
     unfinished = rows.filter(~closed)
-    if unfinished.height > max(BAD_SHARE * rows.height, BAD_MIN):
-        row = unfinished.row(0, named=True)
-        problem = f"{unfinished.height} of {rows.height} bars close in the future."
+    later = unfinished.filter(pl.col("time") > moment + STILL_OPEN)
+    if later.height > max(BAD_SHARE * rows.height, BAD_MIN):
+        row = later.row(0, named=True)
+        problem = f"{later.height} of {rows.height} bars close in the future, more than a day after now."
         notes.refuse(row, problem, "Correct the dates or the clock, or say now=.", "time", str(row["time"]))
     notes.add_counts("warning", "unfinished", unfinished, "Bars that have not closed yet are left out.")
     session = session_date(pl.col("time"))

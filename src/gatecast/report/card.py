@@ -26,6 +26,7 @@ from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.market.reading import as_utc
 from gatecast.report.words import is_number, named, number
+from gatecast.store.about import halt_in_words
 from gatecast.store.journal import moment_of
 from gatecast.store.parts import Parts
 from gatecast.store.schema import Scores
@@ -145,7 +146,7 @@ def card(store: str | Path, *, now: datetime | None = None) -> Card:
     Raises `StoreError` where it cannot be read, and where it had no record yet; nothing is written.
     """
     opened = Store.open(store)
-    opened = opened if now is None else opened.as_of(as_utc(now, "now"))
+    opened = opened.as_of(as_utc(now, "now") if now else None)
     state, told = opened.state, Told(opened)
     sections = (_purpose, _data, _assumptions, _rivals, _failures, _limits, _changes, _orders, _overrides)
     return Card(opened.id, state.number, state.hash, state.now, [one(told) for one in sections])
@@ -160,7 +161,7 @@ class Told:
     @cached_property
     def records(self) -> list[Record]:
         """All records that count, in order."""
-        return [one for one in self.store.journal.records() if one.number <= self.store.state.number]
+        return list(self.store.records())
 
     @cached_property
     def scores(self) -> dict[str, Any]:
@@ -436,7 +437,7 @@ def _overridden(record: Record) -> Iterable[str]:
         if one.get("reason"):
             yield f"break of {one.get('symbol')} explained: {one['reason']}"
     if record.kind in ("halted", "released", "rollback"):
-        yield str(body.get("reason") or "")
+        yield f"{body.get('reason') or ''}{halt_in_words(body)}"
     if record.kind == "withdrawn":
         yield f"orders {body.get('id')} were withdrawn" + (f": {body['reason']}" if body.get("reason") else "")
     if record.kind == "actions" and body.get("verb") == "resolve":

@@ -97,6 +97,7 @@ class View:
         told = today_of(self.store, self.now)
         found = jsonable(told.to_dict())
         found["book_sentence"] = told.book.sentence if told.book else None
+        found["missed_sentence"] = told.book.missed_sentence if told.book else ""
         found["decisions"] = [{**row, "missing": missing_of(row)} for row in found["decisions"]]
         return cast(Answer, found)
 
@@ -153,7 +154,7 @@ class View:
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
-        halts = [{**one, "symbol": None} for one in [told.get("halt")] if one] + told["restricted"]
+        halts = [{**one, "symbol": None} for one in told["halts"]] + told["restricted"]
         rows += [
             {"kind": "halt", "symbol": one["symbol"], "time": one["since"], "sentence": one["sentence"]}
             for one in halts
@@ -161,6 +162,8 @@ class View:
         rows += [
             {"kind": "waits", "symbol": None, "time": None, "sentence": one.sentence} for one in say_waiting(self.store)
         ]
+        if told["missed_sentence"]:
+            rows.append({"kind": "missed", "symbol": None, "time": None, "sentence": told["missed_sentence"]})
         if told["behind"]:
             rows.append({"kind": "behind", "symbol": None, "time": None, "sentence": told["behind"]})
         return {"findings": rows}
@@ -371,8 +374,7 @@ class View:
     @property
     def records(self) -> list[Record]:
         """The records of the journal up to the view's own."""
-        number = self.store.state.number
-        return self.once("records", lambda: [one for one in self.store.journal.records() if one.number <= number])
+        return self.once("records", lambda: list(self.store.records()))
 
     def _names(self) -> Answer:
         return dict(self.scores.get("names") or {})

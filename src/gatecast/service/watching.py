@@ -28,8 +28,9 @@ Stamp = tuple[object, ...]
 class Watched:
     """A store that is looked after: `view` is what it says now, whoever writes to it.
 
-    `now`: a moment that stands still; None: the clock, and a view is made again in each hour, as bars become old. The
-    store is read alone. A store that cannot be read, or can no more, is what `view` raises, until it can be again.
+    `now`: a moment that stands still, as of which the store is read; None: the clock, and a view is made again in each
+    hour, as bars become old. Nothing is written. A store that cannot be read, or can no more, is what `view` raises,
+    until it can be again.
     """
 
     def __init__(self, folder: Path, now: datetime | None = None) -> None:
@@ -64,7 +65,7 @@ class Watched:
             if stamp == self._stamp:
                 return False
             try:
-                view = View(Store.open(self.folder, upgrades=False), self.now)
+                view = View(Store.open(self.folder, upgrades=False).as_of(self.fixed), self.now)
                 view.today()
                 self._view, self._error = view, None
             except StoreError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from gatecast.store.journal import Record
 
 
@@ -43,11 +46,22 @@ def about(record: Record) -> str:
             breaks = f": {_counted(len(body['breaks']), 'difference')}" if body["breaks"] else ""
             return f"{body['account']}{breaks}"
         case "halted" | "released":
-            return f"by {body['by']}: {body['reason']}"
+            return f"by {body['by']}: {body['reason']}{halt_in_words(body)}"
         case "issued":
             return "by no model" if body.get("model") is None else f"by model {body['model']}"
         case _:
             return ""
+
+
+def halt_in_words(body: Mapping[str, Any]) -> str:
+    """What the record of a halt or of a release says beside who and why; "" for nothing.
+
+    >>> halt_in_words({"flatten": True}), halt_in_words({"halt": 12}), halt_in_words({"flatten": False})
+    (' (flatten)', ' (of the halt in record 12)', '')
+    """
+    if body.get("flatten"):
+        return " (flatten)"
+    return "" if body.get("halt") is None else f" (of the halt in record {body['halt']})"
 
 
 def _counted(number: int, what: str) -> str:

@@ -319,7 +319,7 @@ class Reconciled(Schema):
 
 
 class Halted(Schema):
-    """From here on no orders are exported; `flatten`: but those that close what is held."""
+    """Until it is released no orders are exported; `flatten`: but those that close what is held."""
 
     by: Name
     reason: Text
@@ -327,10 +327,11 @@ class Halted(Schema):
 
 
 class Released(Schema):
-    """Orders are exported again."""
+    """A halt is over; `halt`: the number of its record, None in records of older versions: all are."""
 
     by: Name
     reason: Text
+    halt: Count | None = None
 
 
 ORDERS: dict[str, type[Schema]] = {

@@ -250,13 +250,22 @@ class Store:
             about = upgrade(place)
         return cls(place, about, machine)
 
-    def as_of(self, moment: datetime) -> Store:
+    def records(self) -> Iterator[Record]:
+        """The records that the store has read, in order."""
+        return (one for one in self.journal.records() if one.number <= self.state.number)
+
+    def as_of(self, moment: datetime | None) -> Store:
         """The store after its records up to a moment, to be read only, with the bars that had come by then.
 
-        Where files of them were pruned since, all bars of now take their place, each with its moment. Raises
-        `StoreError` where it had no record yet.
+        It is the store itself where it has no later record, and where `moment` is None. Where files of the bars were
+        pruned since, all bars of now take their place, each with its moment. Raises `StoreError` where it had no record
+        yet.
         """
+        if moment is None:
+            return self
         refuse_naive(moment)
+        if moment_of(self.state.now) <= moment:
+            return self
         records = [one for one in self.journal.records() if not self._lost or one.number < self._lost]
         last = max((one.number for one in records if one.now <= moment), default=0)
         if not last:

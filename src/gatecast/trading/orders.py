@@ -37,7 +37,7 @@ GATES = {
     "name": "the cap on one symbol cut the target", "class": "the cap on the class cut the target",
     "gross": "the cap on the gross value cut the target", "margin": "the cap on margin cut the target",
     "net": "the cap on the net value cut the target", "spike": "the spike of correlations cut the target",
-    "halt": "it has no trade at this close, or is left out", "close": "it is to be closed",
+    "halt": "no bar of this close that it trades at was known by the next open", "close": "it is to be closed",
     "stop": "the drawdown stop closes it", "borrow": "no more can be borrowed to be sold short",
     "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
     "ticket": "the trade is below the smallest ticket", "cash": "cash cut the trade",
