@@ -159,7 +159,7 @@ def test_segments_stay_where_the_source_put_them(store: Store) -> None:
     [
         (BARS.drop("x"), "have the columns x"),
         (BARS.with_columns(asset_class=pl.lit("crypto")), "of the class crypto in the new bars and index in the store"),
-        (BARS.with_columns(symbol=pl.lit("s" * 1001)), "longer than the 1,000 bytes"),
+        (BARS.with_columns(symbol=pl.lit("s" * 1001)), "a symbol is 1 to 100 printable characters"),
         (BARS.drop("close"), "lacks close"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
+from gatecast.errors import SettingsError, StoreError, cut, did_you_mean, shown, symbol_fault
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
 from gatecast.live.tables import forget, kept_actions
 from gatecast.machine import ONE_CORE, Machine
@@ -514,6 +514,8 @@ def _row(
         raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
+    if into is not None and (fault := symbol_fault(into)):
+        raise SettingsError(f"into = {shown(into)}: {fault}. Give the symbol that is given.")
     for name, given, kinds in (("pay date", pay_day, PAYS), ("into", into, GIVES)):
         if given is not None and kind not in kinds:
             raise SettingsError(f"a {kind} has no {name}: leave it out, or give another kind ({', '.join(kinds)}).")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean, symbol_fault
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES
@@ -261,6 +261,9 @@ def _values(rows: pl.DataFrame, decimal_comma: bool) -> pl.Series:
 def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
     if row["symbol"] is None:
         notes.refuse(row, "the symbol is missing.", "Fill the cell.", "symbol")
+    for name in ("symbol", "into"):
+        if (text := row.get(name)) is not None and (fault := symbol_fault(text)):
+            notes.refuse(row, f"{fault}.", "Correct the cell.", name, text)
     if row["kind"] not in KINDS:
         notes.refuse(row, "the kind of action is unknown.", did_you_mean(str(row["kind"]), KINDS), "kind", row["kind"])
     fits, words = KINDS[row["kind"]]

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.errors import BarsError, BarsFileError, SettingsError, cut, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, SettingsError, cut, did_you_mean, symbol_fault
 from gatecast.libraries import without_matplotlib
 from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
@@ -616,6 +616,10 @@ def _read_classes(symbols_file: str | Path | None) -> tuple[dict[str, AssetClass
     for line, (symbol, name, own_close, calendar, currency) in enumerate(rows.iter_rows(), first_line):
         if symbol is None:
             continue
+        if fault := symbol_fault(str(symbol)):
+            raise BarsFileError(
+                f"{fault}.", file=path, line=line, column="symbol", value=symbol, advice="Correct it."
+            )
         if name not in ASSET_CLASSES:
             raise BarsFileError(
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,

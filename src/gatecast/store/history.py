@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gatecast.errors import BarsError, SettingsError, StoreError, cut
-from gatecast.formats import LONGEST_CELL
+from gatecast.errors import BarsError, SettingsError, StoreError, cut, shown, symbol_fault
 from gatecast.market.actions import (
     GIVES,
     KINDS,
@@ -253,13 +252,13 @@ class History:
     def _whole(self, part: BarsPart) -> list[pl.DataFrame]:
         """The rows of an artefact; where it was brought together and is damaged, those it was made of."""
         try:
-            return [self._read(part)]
+            return [self.read(part)]
         except StoreError as error:
             if part.record is not None:
                 raise
             since = {one.record for one in self._state().bars if one.year == part.year}
             made_of = [one for one in self._came() if one.year == part.year and one.record not in since]
-            frames = [self._read(one) for one in made_of]
+            frames = [self.read(one) for one in made_of]
             if sum(map(len, frames)) != part.rows:
                 raise
             warnings.warn(
@@ -267,7 +266,8 @@ class History:
             )  # fmt: skip
             return frames
 
-    def _read(self, part: BarsPart) -> pl.DataFrame:
+    def read(self, part: BarsPart) -> pl.DataFrame:
+        """The rows of an artefact of bars. Raises `StoreError` for one that is none."""
         key, frames = (part.part, part.record), self._frames
         if frames is None:
             return self._checked(part)
@@ -339,8 +339,8 @@ class History:
         if odd:
             raise BarsError(f"a further column may not be called {odd[0]!r}: the store needs this name. Rename it.")
         for symbol, name in bars.select("symbol", "asset_class").unique().sort("symbol", "asset_class").iter_rows():
-            if len(symbol.encode()) > LONGEST_CELL:
-                raise BarsError(f"the symbol {cut(symbol)!r} is longer than the {LONGEST_CELL:,} bytes that are kept.")
+            if fault := symbol_fault(symbol):
+                raise BarsError(f"symbol = {shown(symbol)}: {fault}. Correct it.")
             if state.symbols.get(symbol, name) != name:
                 raise BarsError(
                     f"{cut(symbol)!r} is of the class {name} in the new bars and {state.symbols[symbol]} in the store: "
