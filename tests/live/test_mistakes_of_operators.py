@@ -199,7 +199,7 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
     ),
     "a blank account": (lambda d: d.orders(d.held(account=None), "--account", " "), "it is empty"),
     "a reason of two lines": (lambda d: d.do("halt", "--by", "ann", "--reason", "a\nb"), "it holds the sign '\\n'"),
-    "a capital of nothing": (lambda d: d.orders(d.held(), capital=1e-300), "1 or more"),
+    "a capital of nothing": (lambda d: d.orders(d.held(), capital=1e-300), "from 1 to 1e15"),
     "a link to nothing": (lambda d: to_link(d), "is a link to"),
     "out to a hyphen": (lambda d: d.orders(d.held(), "--out", "-"), "a file was expected"),
     "out to a place that takes no file": (lambda d: to_proc(d), "Nothing was exported"),

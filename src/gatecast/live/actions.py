@@ -54,6 +54,8 @@ VALUES = {
 """Kind of an action -> what its value is given by, one of them; mergers and changes of symbols have more."""
 LONGEST_BREAK = 10
 """Days from a symbol's last bar to its merger or new name, within which its end is that of the action."""
+PROBABLE, POSSIBLE = timedelta(days=366), timedelta(days=3653)
+"""How far ahead the date of an action may be without a note, and at all: a year and ten."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
 
@@ -254,6 +256,7 @@ def add_action(
         known = moment if known_at is None else as_utc(known_at, "known_at")
         row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
         row = known_since_told(opened, row, moment, said=row)
+        note = far_ahead(row, moment) or _before_bars(opened, row, moment)
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
             further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
@@ -265,14 +268,14 @@ def add_action(
             )
         if kind == "delisting":
             refuse_contradicted(row, opened.bars.as_of(moment))
-            return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+            return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row, note=note)
         if kind not in LEVELS:
-            return _changed(opened, _with_money(opened, row, moment), moment, "add", row)
+            return _changed(opened, _with_money(opened, row, moment), moment, "add", row, note=note)
         wait = opened.state.waiting.get(symbol)
         if wait is not None and step_of(wait).day == day:
             return _resolved(opened, wait, row, moment, "add")
         _refuse_unfit(opened, row, wait, moment)
-        return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+        return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row, note=note)
 
 
 @checked
@@ -413,16 +416,40 @@ def _refuse_within_session(store: Store, wait: Wait, row: pl.DataFrame | None, n
 
 def _changed(
     store: Store, actions: pl.DataFrame, now: datetime, verb: str, row: pl.DataFrame,
-    waits: Sequence[Mapping[str, Any]] = (),
+    waits: Sequence[Mapping[str, Any]] = (), note: str = "",
 ) -> Actions:  # fmt: skip
-    """Writes the record of a change, and says so."""
+    """Writes the record of a change, and says so, with a `note`."""
     told = [{name: str(value) for name, value in one.items()} for one in row.to_dicts()]
     more = {"waits": [dict(one) for one in waits], "verb": verb, "rows": told}
     store.set_actions(actions.sort("symbol", "kind", "date"), now, more)
     words = {"add": "added", "remove": "taken back", "resolve": "resolved"}[verb]
     own = [waiting_sentence(store, one) for symbol, one in store.state.waiting.items() if symbol in row["symbol"]]
     message = f"{words}; what was issued stays. The next `gatecast update {store.folder}` decides with it."
-    return _told(store, now, " ".join([message, *own]), changed=True)
+    return _told(store, now, " ".join(filter(None, [message, note, *own])), changed=True)
+
+
+def far_ahead(actions: pl.DataFrame, now: datetime) -> str:
+    """A sentence where an action is dated more than a year ahead, which is mostly a typo; "" where none is.
+
+    Raises `SettingsError` for one that is dated more than ten years ahead.
+    """
+    today = as_utc(now, "now").date()
+    late = actions.filter(pl.col("date") > today + PROBABLE).sort("date", descending=True)
+    for symbol, kind, day in late.select("symbol", "kind", "date").iter_rows():
+        what = f"The {kind} of {symbol!r} on {day} is more than"
+        if day > today + POSSIBLE:
+            raise SettingsError(f"{what} ten years ahead: correct its date.")
+        return f"{what} a year ahead: look for a typo in its date."
+    return ""
+
+
+def _before_bars(store: Store, row: pl.DataFrame, now: datetime) -> str:
+    """A sentence where an action is dated before its symbol's first bar, or has nothing to change on its day."""
+    symbol, kind, day = row.row(0)[:3]
+    first = store.bars.as_of(now).filter(pl.col("symbol") == symbol).select(session_date(pl.col("time")).min()).item()
+    if first is None or day > first or (day == first and kind in ("delisting", *GOES)):
+        return ""
+    return f"The first bar of {symbol!r} is of {first}: a {kind} on {day} changes nothing."
 
 
 def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: pl.DataFrame) -> pl.DataFrame:

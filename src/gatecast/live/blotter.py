@@ -286,6 +286,19 @@ def expected(
     return {symbol: held for symbol, held in units.items() if held != 0}, frozenset(rounded)
 
 
+def rest_of(order: Mapping[str, Any], filled: Mapping[str, float]) -> float:
+    """Units of an order that are not filled; 0 where what is left is less than files of fills round to.
+
+    `filled`: id of each order -> its units that were filled.
+
+    >>> order = {"order_id": "a1", "units": 0.3}
+    >>> rest_of(order, {"a1": 0.1}), rest_of(order, {"a1": 0.1 + 0.2}), rest_of(order, {"a1": 0.29999999999996})
+    (0.19999999999999998, 0.0, 0.0)
+    """
+    rest = float(order["units"] - filled.get(order["order_id"], 0.0))
+    return rest if rest > ROUNDING * order["units"] else 0.0
+
+
 def without_merged(actions: pl.DataFrame) -> pl.DataFrame:
     """Actions without the delistings that mergers and changes of symbols were."""
     gone = [

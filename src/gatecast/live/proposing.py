@@ -21,7 +21,7 @@ import polars as pl
 from gatecast.arguments import checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
-from gatecast.live.blotter import ROUNDING, Blotter, Break
+from gatecast.live.blotter import Blotter, Break, rest_of
 from gatecast.live.positions import Positions, read_open_orders, read_positions, read_restricted
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
@@ -143,15 +143,15 @@ def propose(
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     if not 1 <= capital <= 1e15:
-        raise SettingsError(f"capital = {capital:g}: expected the money of the account, 1 or more.")
+        raise SettingsError(f"capital = {capital:g}: expected the money of the account, from 1 to 1e15.")
     refuse_odd_text("by", by)
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         issued, part, is_past = _session(opened, as_of)
         desk, settings = opened.desk_of(part)
-        named = read_restricted(restricted) if restricted is not None else frozenset()
         owner = account_of(held, account)
+        named = read_restricted(restricted, owner) if restricted is not None else frozenset()
         open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
         blotter = Blotter(opened)
         halt = None if is_past else blotter.halt
@@ -476,9 +476,8 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
     that say more than is left of them."""
     exported, filled = blotter.exported(inputs.account), blotter.filled(inputs.account)
     unsaid = [
-        (order, rest) for name, (_, order, _) in exported.items()
-        if datetime.fromisoformat(order["send_before"]) >= now
-        and (rest := order["units"] - filled.get(name, 0.0)) > ROUNDING * order["units"]
+        (order, rest) for _, order, _ in exported.values()
+        if datetime.fromisoformat(order["send_before"]) >= now and (rest := rest_of(order, filled))
     ]  # fmt: skip
     if unsaid and inputs.open_orders is None:
         order, rest = unsaid[0]
@@ -493,7 +492,7 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
         if name not in exported:
             continue
         order = exported[name][1]
-        rest = order["units"] - filled.get(name, 0.0)
+        rest = rest_of(order, filled)
         same = order["symbol"] == symbol and (order["side"] == "buy") == (left >= 0)
         if not same or abs(left) > rest + 1e-9 * max(1.0, rest):
             raise SettingsError(

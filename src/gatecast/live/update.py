@@ -21,7 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
-from gatecast.live.actions import changed_waits, known_since_told, say_waiting, without_waiting
+from gatecast.live.actions import changed_waits, far_ahead, known_since_told, say_waiting, without_waiting
 from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
@@ -47,7 +47,7 @@ from gatecast.live.newest import (
     without_untraded,
 )
 from gatecast.live.parity import newest_difference
-from gatecast.live.tables import Beside, beside, keep, named_in
+from gatecast.live.tables import KINDS, Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
@@ -194,6 +194,7 @@ def update(
         kept = {name: one for name, one in options.items() if name not in NOT_OF_NEWEST}
         settings = settings.replace(bars={**kept, "source": IN_A_STORE})
         tables = beside(None, named)
+        _far_ahead(tables, moment)
         reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
         _refuse_above_price(None, reading, tables.actions, moment)
         settings = settings.replace(book=settings.book.priced_in(reading.currencies))
@@ -220,6 +221,8 @@ def update(
             _refuse_above_price(opened, reading, tables.actions, moment)
             if other := _other_currencies(opened, reading.currencies):
                 warnings.warn(other, stacklevel=2)
+        for one in _far_ahead(tables, moment):
+            warnings.warn(one, stacklevel=2)
         if cut_off := _may_be_cut(bars):
             warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
@@ -279,6 +282,12 @@ def _said_as_stored(store: Store, *, took_bars: bool) -> Iterator[None]:
         what = "The bars and decisions are stored" if decided else "The bars are stored, decisions are not issued yet"
         does = "finishes it" if decided else "makes them"
         raise StoreError(f"{why} {what}: make room, then the same update again {does}.") from None
+
+
+def _far_ahead(tables: Beside, now: datetime) -> list[str]:
+    """Sentences on actions of the tables that were given, see `actions.far_ahead`."""
+    told = [far_ahead(tables.given[name], now) for name in KINDS if name in tables.given]
+    return [one for one in told if one]
 
 
 def _may_be_cut(source: Source) -> str:

@@ -288,6 +288,20 @@ def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     return first.sort(key)
 
 
+def misnamed(actions: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a table of actions whose symbol is none, or which give one that is none, see `symbol_fault`.
+
+    `read_actions` refuses them; stores of earlier versions may have some.
+
+    >>> given = {"symbol": ["A", "A"], "kind": "symbol_change", "date": ["2024-01-02", "2024-01-03"], "value": 1.0}
+    >>> misnamed(read_actions(pl.DataFrame({**given, "into": ["B", "C"]}))).height
+    0
+    """
+    names = pl.concat([actions["symbol"], actions["into"]]).drop_nulls().unique()
+    odd = [name for name in names if symbol_fault(name)]
+    return actions.filter(pl.any_horizontal(pl.col("symbol", "into").is_in(odd)).fill_null(False))
+
+
 def recorded_delistings(rows: Sequence[Mapping[str, Any]] | None) -> pl.DataFrame:
     """The delistings that a run has recorded in its scores, as actions; an empty frame where it has none.
 

@@ -617,9 +617,7 @@ def _read_classes(symbols_file: str | Path | None) -> tuple[dict[str, AssetClass
         if symbol is None:
             continue
         if fault := symbol_fault(str(symbol)):
-            raise BarsFileError(
-                f"{fault}.", file=path, line=line, column="symbol", value=symbol, advice="Correct it."
-            )
+            raise BarsFileError(f"{fault}.", file=path, line=line, column="symbol", value=symbol, advice="Correct it.")
         if name not in ASSET_CLASSES:
             raise BarsFileError(
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,

@@ -59,11 +59,13 @@ RECORD: dict[str, PolarsDataType] = {"record": pl.Int64}
 """The number of the record that a row came with, where an artefact has rows of several."""
 ORDER = ("symbol", "time", "known_at", "record")
 PART_ROWS = 50_000_000
+LONGEST_NAME = 2**20
+"""Bytes of a text in a table of actions. Earlier versions took symbols as long as a line: see `actions.misnamed`."""
 
 
 def actions_of(artefacts: Artefacts, name: str) -> pl.DataFrame:
     """An artefact that is a table of actions; one of an earlier version lacks further columns, which are empty then."""
-    return with_terms(artefacts.table(name, SCHEMA, further=tuple(TERMS.values())))
+    return with_terms(artefacts.table(name, SCHEMA, further=tuple(TERMS.values()), longest=LONGEST_NAME))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import tomllib
 import uuid
 import warnings
@@ -33,11 +34,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import InfiniteError, SettingsError, StoreError
+from gatecast.errors import InfiniteError, SettingsError, StoreError, shown, symbol_fault
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import NotFinite, json_of
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import misnamed
 from gatecast.market.calendar import fill_times
 from gatecast.market.universe import UNIVERSE
 from gatecast.processes import is_dead, mark
@@ -766,6 +768,7 @@ class Store:
                 found.append(Fault(self.folder, str(error)))
         with contextlib.suppress(StoreError):  # which was said
             found += [Fault(self.folder, leak.sentence, is_harmless=True) for leak in self.dated_back()]
+            found += self._misnamed(records)
         return found + self._faults_of_index(records)
 
     def dated_back(self, since: int = 0) -> list[Leak]:
@@ -814,6 +817,22 @@ class Store:
                 break
         return list(leaks.values())[:MOST_LEAKS]
 
+    def _misnamed(self, records: list[Record]) -> Iterator[Fault]:
+        """Actions of symbols that are none, which earlier versions took, with their record and what takes them back."""
+        others = (SYMBOLS_FILE, UNIVERSE_FILE)
+        tables = {part: self.table(name) for name, part in self.state.tables.items() if name not in others}
+        for part, table in {**tables, str(self.state.actions): self.actions}.items():
+            number = next((one.number for one in records if part in one.parts.values()), 0)
+            for symbol, kind, day, into in misnamed(table).select("symbol", "kind", "date", "into").iter_rows():
+                given = f" into {shown(into)}" if into else ""
+                why = symbol_fault(symbol) or symbol_fault(into)
+                what = f"record {number} has a {kind} of {shown(symbol)} on {day}{given}: {why}"
+                own = f"--symbol {shlex.quote(symbol)} --date {day} --kind {kind}"
+                back = f"`gatecast actions remove {self.folder} {own}` takes it back"
+                if symbol not in self.state.symbols:
+                    back = "the store has no such symbol, and nothing comes of it"
+                yield Fault(self.folder, f"{what}; {back}", is_harmless=True)
+
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
         about: dict[str, Any] = {"format": FORMAT, "version": 1, "id": self.id, "gatecast": None}
@@ -835,9 +854,9 @@ class Store:
         folded, named = State(), parts_named(records)
         for record in records:
             folded = folded.after(record)
-            if record.kind == SNAPSHOT and record.parts["state"] in named:
-                if _json(self._state_of(record).to_json()) != _json(folded.to_json()):
-                    part = record.parts["state"]
+            if record.kind == SNAPSHOT and (part := record.parts["state"]) in named:
+                state = self._state_of(record)
+                if _json(state.to_json()) != _json(folded.to_json()):
                     raise self.artefacts.fault(part, "it is not what the records before it add up to")
 
     def _check_bars(self) -> None:
