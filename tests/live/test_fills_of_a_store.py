@@ -25,6 +25,17 @@ def test_partial_fills_are_added_and_the_same_again_is_seen(desk: Desk) -> None:
     assert [one["kind"] for one in Store.open(desk.store).state.orders][-2:] == ["fills", "fills"]
 
 
+def test_an_order_whose_rest_is_below_the_digits_of_its_file_is_done(desk: Desk) -> None:
+    row = desk.export()[0]
+    digits = f"{float(row['units']) * (1 - 3e-13):.17g}"
+    line = f"1,{row['order_id']},{row['symbol']},{row['side']},{digits},{row['limit_price']}"
+    head = "fill_id,order_id,symbol,side,units,price,time"
+    file = desk.write("f.csv", [head, f"{line},{text_of(desk.close + NEXT_OPEN)}"])
+    (order,) = desk.do("fills", "--file", file, "--json", after=NEXT_OPEN).json["orders"]
+    assert order["filled"] < order["units"]
+    assert order["left"] == 0.0
+
+
 def test_a_stale_fill_is_told(desk: Desk) -> None:
     rows, late = desk.export(), timedelta(days=5)
     done = desk.do("fills", "--file", desk.fills(rows, desk.close + late), "--json", after=late)

@@ -274,19 +274,24 @@ class _Rows:
             f"{problem}.", file=self.path, line=row["_line"], column=column, value=row.get(column), advice=advice
         )
 
-    def text(self, row: Mapping[str, Any], column: str) -> str:
+    def _filled(self, row: Mapping[str, Any], column: str) -> str:
         """A cell that must not be empty."""
-        text = row[column] or ""
+        text = str(row[column] or "")
         if text.lower() in MISSING:
             what = "this stands for a missing value" if text else "the cell is empty"
             self.refuse(row, column, what, "Fill it, or leave the row out.")
+        return text
+
+    def text(self, row: Mapping[str, Any], column: str) -> str:
+        """A cell that is a name."""
+        text = self._filled(row, column)
         if fault := text_fault(text, MOST_NAME):
             self.refuse(row, column, fault, "Give a plain text of one line.")
-        return str(text)
+        return text
 
     def symbol(self, row: Mapping[str, Any]) -> str:
         """The cell of the symbol."""
-        text = self.text(row, "symbol")
+        text = self._filled(row, "symbol")
         if fault := symbol_fault(text):
             self.refuse(row, "symbol", fault, "Correct it.")
         return text
