@@ -190,6 +190,7 @@ def test_actions_of_symbols_without_bars_are_left_out() -> None:
         ({"kind": "splits"}, "kind", "Did you mean 'split'"),
         ({"value": 0.0}, "value", "positive ratio"),
         ({"value": None}, "value", "positive ratio"),
+        ({"value": 1e7}, "value", "from 1e-6 to 1e6"),
         ({"kind": "delisting", "value": 30.0}, "value", "a fraction, such as -0.3, from -1 to 1; got 30"),
         ({"symbol": None}, "symbol", "missing"),
         ({"date": "soon"}, "date", "not a time"),

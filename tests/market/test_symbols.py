@@ -57,7 +57,7 @@ def test_an_odd_symbol_is_refused_wherever_it_is_read(tmp_path: Path, home: str,
         HOMES[home](tmp_path, symbol)
 
 
-@pytest.mark.parametrize("symbol", ["BRK.B", "x" * 100, "^GSPC", "Ü 株", "=1+1"])
+@pytest.mark.parametrize("symbol", ["BRK.B", "x" * 100, "^GSPC", "Ü 株", "=1+1", "NA", "nan"])
 @pytest.mark.parametrize("home", HOMES)
 def test_any_other_symbol_is_read(tmp_path: Path, home: str, symbol: str) -> None:
     assert symbol_fault(symbol) == ""

@@ -29,7 +29,6 @@ from gatecast.market.actions import (
     PAYS,
     TERMS,
     WHOLE,
-    is_ratio,
     problem_of_terms,
     refuse_above_price,
     refuse_contradicted,
@@ -257,7 +256,7 @@ def add_action(
         known = moment if known_at is None else as_utc(known_at, "known_at")
         row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
         row = known_since_told(opened, row, moment, said=row)
-        note = far_ahead(row, moment) or _before_bars(opened, row, moment)
+        note = _before_bars(opened, row, moment) or ("" if kind in GOES else far_ahead(row, moment))
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
             further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
@@ -335,7 +334,8 @@ def remove_action(
 ) -> Actions:  # fmt: skip
     """Takes an action back, or what was said of a bar, which waits again; where there is none nothing changes.
 
-    It leaves the tables that the store keeps as well, and may be one of them that is still to come.
+    It leaves the tables that the store keeps as well, and may be one of them that is still to come. It may be one that
+    an earlier version took and that cannot be used.
 
     What was issued meanwhile stays. Raises `StoreError` for a symbol that the store does not have.
     """
@@ -345,12 +345,13 @@ def remove_action(
         _refuse_unknown(opened, symbol)
         _refuse_earlier(opened, moment)
         _refuse_kind(kind)
-        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
+        own = pl.col("symbol") == symbol, pl.col("kind").is_in(LEVELS if kind in LEVELS else [kind])
+        every = opened.bars.told
+        there = every.filter(*own, pl.col("date") == day)
         waited = [
             one for one in opened.state.waits
             if kind in LEVELS and one.symbol == symbol and step_of(one).day == day and one.until is not None
         ]  # fmt: skip
-        own = pl.col("symbol") == symbol, pl.col("kind").is_in(LEVELS if kind in LEVELS else [kind])
         kept = [table.filter(*own, pl.col("date") == day) for table in kept_actions(opened).values()]
         told = pl.concat([there.clear(), *kept]).unique(["symbol", "kind", "date"])
         if there.is_empty() and not waited and told.is_empty():
@@ -359,8 +360,8 @@ def remove_action(
             forget(opened, told, moment)  # else the next update would take it from its table again
         if there.is_empty() and not waited:
             return _told(opened, moment, "taken back from the table that the store keeps.", changed=True)
-        gone = pl.concat([there, _end_of(opened, there)])
-        left = opened.actions.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+        gone = pl.concat([there, _end_of(every, there)])
+        left = every.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
         return _changed(opened, left, moment, "remove", there, [_again(one) for one in waited])
 
 
@@ -521,9 +522,8 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     return ended
 
 
-def _end_of(store: Store, taken_back: pl.DataFrame) -> pl.DataFrame:
+def _end_of(told: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
     """The delistings that mergers and changes of symbols were, which are taken back with them."""
-    told = store.actions
     days = [
         pl.col("date").is_between(day - timedelta(days=LONGEST_BREAK), day) & (pl.col("symbol") == symbol)
         for symbol, kind, day in taken_back.select("symbol", "kind", "date").iter_rows() if kind in GOES
@@ -538,8 +538,6 @@ def _row(
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
-    if kind in LEVELS and not is_ratio(value):
-        raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
     if into is not None and (fault := symbol_fault(into)):

@@ -277,20 +277,21 @@ class _Rows:
     def _filled(self, row: Mapping[str, Any], column: str) -> str:
         """A cell that must not be empty."""
         text = str(row[column] or "")
-        if text.lower() in MISSING:
-            what = "this stands for a missing value" if text else "the cell is empty"
-            self.refuse(row, column, what, "Fill it, or leave the row out.")
+        if not text:
+            self.refuse(row, column, "the cell is empty", "Fill it, or leave the row out.")
         return text
 
     def text(self, row: Mapping[str, Any], column: str) -> str:
-        """A cell that is a name."""
+        """A cell that is a plain text, and none that stands for a missing one."""
         text = self._filled(row, column)
+        if text.lower() in MISSING:
+            self.refuse(row, column, "this stands for a missing value", "Fill it, or leave the row out.")
         if fault := text_fault(text, MOST_NAME):
             self.refuse(row, column, fault, "Give a plain text of one line.")
         return text
 
     def symbol(self, row: Mapping[str, Any]) -> str:
-        """The cell of the symbol."""
+        """The cell of the symbol; `NA` is one, as in bars."""
         text = self._filled(row, "symbol")
         if fault := symbol_fault(text):
             self.refuse(row, "symbol", fault, "Correct it.")

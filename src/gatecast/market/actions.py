@@ -42,8 +42,8 @@ def is_ratio(value: float) -> bool:
 
 WITHIN = "from 1e-6 to 1e6"
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
-    "unit": (lambda value: value > 0, "a positive ratio: 0.01 where pence stand for pounds from then on"),
+    "split": (is_ratio, f"a positive ratio {WITHIN}: 2 is two for one, 0.125 one for eight, 1 a true move"),
+    "unit": (is_ratio, f"a positive ratio {WITHIN}: 0.01 where pence stand for pounds from then on"),
     "delisting": (lambda value: -1 <= value <= 1, "a last return is a fraction, such as -0.3, from -1 to 1"),
     "dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
     "special_dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),

@@ -28,7 +28,6 @@ from gatecast.market.actions import (
     KINDS,
     LEVELS,
     PAYS,
-    RATIO_LIMITS,
     SCHEMA,
     TERMS,
     no_actions,
@@ -188,22 +187,27 @@ class History:
         return rows
 
     @property
-    def actions(self) -> pl.DataFrame:
-        """All actions that were told, as `market.actions.read_actions` gives them."""
+    def told(self) -> pl.DataFrame:
+        """All actions that were told, as they were written, whether they can be used or not."""
         name = self._state().actions
-        if name is None:
-            return no_actions()
-        table = actions_of(self._artefacts, name)
-        for kind, value in table.select("kind", "value").iter_rows():
-            if kind not in KINDS or value is None or not KINDS[kind][0](value):
-                raise self._artefacts.fault(name, "it has a row that is no action")
-        given = table.filter(pl.col("kind").is_in([*GIVES, *PAYS]))
-        if any(map(problem_of_terms, given.iter_rows(named=True))):
-            raise self._artefacts.fault(name, "it has a row that is no action")
-        level = table.filter(pl.col("kind").is_in(LEVELS))
-        keys = level.select(pl.any_horizontal(pl.col("symbol", "date", "known_at").is_null()).any()).item()
-        if keys or not level["value"].is_between(*RATIO_LIMITS).all():
-            raise self._artefacts.fault(name, "it has a split without a date, or with no possible ratio")
+        return no_actions() if name is None else actions_of(self._artefacts, name)
+
+    @property
+    def actions(self) -> pl.DataFrame:
+        """All actions that were told, as `market.actions.read_actions` gives them.
+
+        Raises `StoreError` that names a row which is no action; `gatecast actions remove` takes it back.
+        """
+        table = self.told
+        for row in table.iter_rows(named=True):
+            kind, value = row["kind"], row["value"]
+            fits = kind in KINDS and value is not None and KINDS[kind][0](value)
+            terms = fits and not (kind in (*GIVES, *PAYS) and problem_of_terms(row))
+            keys = kind not in LEVELS or None not in (row["symbol"], row["date"], row["known_at"])
+            if not (terms and keys):
+                what = f"its {cut(str(kind))} of {shown(row['symbol'])} on {row['date']}, {value}, is no action"
+                back = "`gatecast actions remove` takes it back"
+                raise self._artefacts.fault(str(self._state().actions), f"{what}: {back}")
         return table
 
     def actions_as_of(self, moment: datetime) -> pl.DataFrame:
