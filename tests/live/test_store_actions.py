@@ -481,7 +481,7 @@ def test_a_table_of_actions_that_are_none_is_damage(plain: Live, day: int, value
     store, now = Store.open(plain.store), plain.closes[day]
     row = pl.DataFrame([[A, "split", now.date(), value, now]], schema=SCHEMA, orient="row")
     before = files(plain.store)
-    with pytest.raises(StoreError, match="is not written: .* is no action"):
+    with pytest.raises(StoreError, match=r"is not written: .* is no action"):
         store.set_actions(row, now)
     assert files(plain.store) == before
     written_past(store, row, now)
