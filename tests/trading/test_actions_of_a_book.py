@@ -13,9 +13,10 @@ import pytest
 from gatecast.chain import make_chain
 from gatecast.cli.app import execute
 from gatecast.experiment import Experiment
-from gatecast.market.actions import read_actions, with_ends, with_known_at
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
+from gatecast.market.given import with_ends
 from gatecast.market.steps import on_one_level
 from gatecast.runs import Run, run
 from gatecast.store import chain_of, load_run, save_run
