@@ -40,6 +40,7 @@ from gatecast.market.given import refuse_above_price, with_ends
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
 from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
+from gatecast.notebook import Shown
 from gatecast.store.journal import moment_of, text_of
 from gatecast.store.store import Store
 
@@ -141,7 +142,7 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 
 
 @dataclass(frozen=True)
-class Actions:
+class Actions(Shown):
     """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
     `changed`: whether a record was written. `message`: in a sentence. `warnings`: of dividends that may have been told

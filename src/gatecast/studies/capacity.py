@@ -16,6 +16,7 @@ from gatecast.errors import SettingsError
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.notebook import Shown, draw_lines
 from gatecast.scores import line_scores
 from gatecast.trading.book import Book, Sessions, Work, core_path, deviations_of, first_session, sessions_by
 from gatecast.trading.sizing import BookSettings
@@ -55,7 +56,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Capacity(Shown):
     """Net results over multiples of the costs, and over the capital, of the same forecasts since the same session.
 
     `without_volume`: symbols of which no volume is known, so that their impact does not grow with the capital.
@@ -104,6 +105,13 @@ class Capacity:
             f"{most.excess * most.capital:,.0f} a year.",
             *last,
         ]
+
+    def plot(self) -> Any:
+        """A Plotly figure: what the book earns beyond cash a year, over its capital."""
+        size = [one.capital for one in self.capital]
+        lines = {"beyond cash": [one.excess for one in self.capital], "cost": [one.cost for one in self.capital]}
+        axis = {"type": "log", "title": f"capital, {self.currency}"}
+        return draw_lines(size, lines, "Capacity", "share of the equity a year", xaxis=axis)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: since, currency, costs and capital (rows of points), best, sentences."""
