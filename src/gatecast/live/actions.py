@@ -30,12 +30,12 @@ from gatecast.market.actions import (
     TERMS,
     WHOLE,
     problem_of_terms,
-    refuse_above_price,
     refuse_contradicted,
-    with_ends,
+    told_twice,
     with_terms,
 )
 from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.given import refuse_above_price, with_ends
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
 from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
@@ -56,6 +56,8 @@ LONGEST_BREAK = 10
 """Days from a symbol's last bar to its merger or new name, within which its end is that of the action."""
 PROBABLE, POSSIBLE = timedelta(days=366), timedelta(days=3653)
 """How far ahead the date of an action may be without a note, and at all: a year and ten."""
+WARNED = timedelta(days=10)
+"""Time after an action is dated or told in which each update warns of it."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
 
@@ -144,7 +146,8 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 class Actions(Shown):
     """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
-    `changed`: whether a record was written. `message`: in a sentence.
+    `changed`: whether a record was written. `message`: in a sentence. `warnings`: of dividends that may have been told
+    twice.
     """
 
     store: Path
@@ -154,12 +157,14 @@ class Actions(Shown):
     left_out: Sequence[Mapping[str, Any]] = ()
     changed: bool = False
     message: str = ""
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "changed": self.changed, "message": self.message,
             "actions": self.actions.to_dicts(), "waiting": list(self.waiting), "left_out": list(self.left_out),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
@@ -185,7 +190,17 @@ def _told(
          "known_at": None if one.until is None else moment_of(one.until)}
         for one in errors
     ]  # fmt: skip
-    return Actions(store.folder, now, actions, waiting, left_out, changed, message)
+    twice = [f"{one.symbol!r}: {one.advice}" for one in told_twice(actions)]
+    return Actions(store.folder, now, actions, waiting, left_out, changed, message, twice)
+
+
+def say_told_twice(known: pl.DataFrame, actions: pl.DataFrame, now: datetime) -> list[DataProblem]:
+    """A problem for each dividend of a symbol of the `known` bars that may have been told twice, within `WARNED` of its
+    date or of when it became known."""
+    own = actions.filter(pl.col("symbol").is_in(known["symbol"].unique().implode()))
+    return [
+        DataProblem("odd", (str(one.symbol),), f"{one.symbol!r}: {one.advice}") for one in told_twice(own, now - WARNED)
+    ]
 
 
 def _coming(store: Store) -> pl.DataFrame:
@@ -510,15 +525,15 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
-    every, bars = pl.concat([store.actions, row]), store.bars.as_of(now)
+    every, bars, prices = pl.concat([store.actions, row]), store.bars.as_of(now), store.experiment.book.money.prices
     if kind in GOES and day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
     if kind not in GOES:
-        refuse_above_price(row, bars)
+        refuse_above_price(row, bars, prices)
         return every
-    ended = with_ends(every, bars)
+    ended = with_ends(every, bars, prices)
     refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
-    refuse_above_price(row, bars)
+    refuse_above_price(row, bars, prices)
     return ended
 
 
