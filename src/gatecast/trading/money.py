@@ -18,7 +18,7 @@ from __future__ import annotations
 import gzip
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
@@ -168,6 +168,15 @@ without it.
             for place, (symbol, name, currency, pair, funded) in enumerate(rows) if pair or funded
         ]  # fmt: skip
         return {name: place for name, place in reversed(found) if name is not None}
+
+    def converters(self, classes: Sequence[str], book: str) -> NDArray[np.int64]:
+        """(symbols,) the place of the symbol whose price values each in money of the book, -1 where none is needed.
+
+        Raises `BarsError` for a currency without a pair with that of the book.
+        """
+        pairs = self.rate_pairs(classes)
+        names = [conversion_of(currency, book, pairs)[0] for currency in self.currency]
+        return np.array([-1 if name is None else pairs[name] for name in names], np.int64)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -989,16 +998,32 @@ def conversion_rates(
     """
     found = []
     for given in currencies:
-        currency, share = MINOR.get(given, (given, 1.0))
-        if given == book or currency == book:
-            found.append(np.full(sessions, 1.0 if given == book else share))
-        elif currency + book in pairs:
-            found.append(share * pairs[currency + book])
-        elif book + currency in pairs:
-            found.append(share / pairs[book + currency])
+        pair, share, turned = conversion_of(given, book, pairs)
+        if pair is None:
+            found.append(np.full(sessions, share))
         else:
-            raise BarsError(
-                f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "
-                f"bars, or leave the symbols in {currency} out of the book."
-            )
+            found.append(share / pairs[pair] if turned else share * pairs[pair])
     return np.column_stack(found) if found else np.ones((sessions, 0))
+
+
+def conversion_of(given: str, book: str, pairs: Collection[str]) -> tuple[str | None, float, bool]:
+    """A currency -> the pair whose rate converts it to that of the book, None for its own; its share of a unit of the
+    pair's; and whether the pair is the other way round.
+
+    Raises `BarsError` where there is no such pair.
+
+    >>> conversion_of("GBX", "USD", ["GBPUSD"]), conversion_of("USD", "USD", [])
+    (('GBPUSD', 0.01, False), (None, 1.0, False))
+    """
+    if given == book:
+        return None, 1.0, False
+    currency, share = MINOR.get(given, (given, 1.0))
+    if currency == book:
+        return None, share, False
+    for pair, turned in ((currency + book, False), (book + currency, True)):
+        if pair in pairs:
+            return pair, share, turned
+    raise BarsError(
+        f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its bars, or "
+        f"leave the symbols in {currency} out of the book."
+    )
