@@ -68,7 +68,7 @@ def test_impact_grows_with_the_root_of_the_capital_where_volumes_are_known(sessi
 
 
 def test_it_is_of_the_line_that_the_run_holds() -> None:
-    """To the bit: the same figures as the run's own, at its own costs and capital; that of a core alone: test_cli.py."""
+    """To the bit: the same figures as the run's own, at its own costs and capital; of a core alone: test_cli.py."""
     with unrecorded():
         made = run(Experiment(bars=synthetic.b1(700, seed=1), features=("x",), selection={"evidence": 1.0}, **FEW))
     found = capacity(made.experiment, chain_of(made), costs=[1.0], capitals=[1e6])

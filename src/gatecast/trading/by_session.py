@@ -266,6 +266,24 @@ class _Terms:
         return kept, left_out
 
 
+def converters_of(settings: Book, classes: Mapping[str, str]) -> dict[str, str | None]:
+    """Currency of prices that is not the book's -> the symbol whose price converts it; None of a hundredth of it.
+
+    `classes`: symbol -> class; of those whose money can be counted.
+
+    >>> book = Book().priced_in({"VOD": "GBX", "BTC-USDT": "USDT"})
+    >>> names = {"VOD": "equity", "GBPUSD": "fx", "BTC-USDT": "crypto", "USDT-USD": "crypto", "SPY": "etf"}
+    >>> converters_of(book, names)
+    {'GBX': 'GBPUSD', 'USDT': 'USDT-USD'}
+    """
+    terms, home = _Terms.of(settings, {}), settings.money.currency
+    kept, _ = terms.countable(classes)
+    own = terms.instruments(kept)
+    places = own.converters(tuple(kept.values()), home).tolist()
+    found = {one: own.symbols[at] if at >= 0 else None for one, at in zip(own.currency, places, strict=True)}
+    return {currency: symbol for currency, symbol in sorted(found.items()) if currency != home}
+
+
 def _of(name: str, error: BarsError) -> str:
     """What an error says, with the symbol that it is about."""
     return said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
