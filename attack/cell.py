@@ -23,7 +23,7 @@ STANDS_STILL = 1.0
 LONGEST = 2_000  # characters of a refusal: longer ones repeat the input
 PRELOADED = [
     "attack.cell", "gatecast.cli.run", "gatecast.store", "gatecast.live", "gatecast.report.page", "gatecast.runs",
-    "gatecast.forecasting.lstm.kernel", "arch.univariate", "sklearn.ensemble", "sklearn.linear_model", "pandas",
+    "gatecast.forecasting.lstm.kernel", "arch.univariate", "sklearn.tree", "sklearn.linear_model", "pandas",
     "plotly.graph_objects", "gatecast.service.app", "starlette.testclient",
 ]  # fmt: skip
 """What a run imports, imported once for all cases."""

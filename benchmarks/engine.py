@@ -4,8 +4,9 @@ The job: S&P 500 daily, five features, windows of 30 bars, an LSTM of 2 x 64 wit
 5 bars, a sliding window of 504 bars, a refit every 21 bars, 20 epochs, no early stopping, then the 21 bars that follow
 are forecast. Plain torch trains on windows in batches of 64, as everybody does; gatecast on chunks of 32 labels, four
 at a time, a refit a core. `--peers` adds neuralforecast, darts and Keras where they are installed, each by its own
-walk-forward. Everything runs one after the other, each in a process of its own. Run: `make bench`, or
-`python benchmarks/engine.py --json --peers`.
+walk-forward. Everything runs one after the other, each in a process of its own. Epochs are not the same work on both
+sides, since chunks make fewer updates of each: what a forecast as good costs is `until_equal.py`, which runs last.
+Run: `make bench`, or `python benchmarks/engine.py --json --peers`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import numpy as np
 import peers
+import until_equal
 from job import LABELS, LOOKBACK, STEP, fold, read_job, starts
 
 from gatecast.forecasting.lstm import LSTM
@@ -63,11 +65,11 @@ def gatecast(first: list[int], epochs: int, burn_in: bool) -> peers.Figures:
 
 
 def gemm_peak(_: int = 0) -> float:
-    """Float32 operations a second of one core: the engine's own tile on a matrix in cache, best of ten."""
+    """Float32 operations a second of one core: the engine's own tile on packed matrices in cache, best of ten."""
     from gatecast.forecasting.lstm.gemm import gemm
 
     a, b, c = (np.ones(shape, np.float32) for shape in ((176, 64), (64, 256), (176, 256)))
-    places = (a.ctypes.data, 64, 1, b.ctypes.data, 256, c.ctypes.data, 256, 176, 256, 64, 0, 0)
+    places = (a.ctypes.data, 64, 1, b.ctypes.data, 64, c.ctypes.data, 256, 176, 256, 64, 0, 0)
     gemm(*places)
     best = np.inf
     for _ in range(10):
@@ -119,6 +121,7 @@ def measure(refits: int, peer_refits: int, epochs: int, all_peers: bool) -> dict
         "gemm_share": ours["gemm_share"],
         "loss": ours["loss"],
         "peer_loss": found["plain torch, 1 thread"]["loss"],
+        **alone(until_equal.time_to_quality, refits),
     }
 
 
@@ -142,6 +145,19 @@ def main() -> None:
     print(
         f"{result['ratio']:.1f} times the fastest peer, {result['ratio_no_burn_in_gradient']:.1f} without the gradient "
         f"through the burn-in, {result['ratio_to_torch_in_processes']:.1f} times torch in a process a core"
+    )
+    print(
+        f"{result['ratio_time_to_quality']:.1f} times plain torch until both stop, at the best of "
+        f"{len(until_equal.RATES)} learning rates each, one thread:"
+    )
+    for name, side in result["sides"].items():
+        print(
+            f"  {name:<12}{side['s_per_refit'] * 1000:8.1f} ms a refit, {side['epochs']:.0f} epochs at "
+            f"{side['learning_rate']:g}, then a loss of {side['loss']:.3f}, search {side['s_of_the_search']:.2f} s"
+        )
+    print(
+        f"  difference {result['loss_gatecast_minus_torch']:+.3f}, standard error {result['standard_error']:.3f}: "
+        + ("equal within it" if result["equal_within_standard_error"] else "not equal")
     )
     print(f"{result['labelled_bars_per_s']:,.0f} labelled bars a second, {result['gemm_share']:.0%} of the GEMM peak")
 

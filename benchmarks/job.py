@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from gatecast.market.sources import read_bars
@@ -11,13 +13,17 @@ LOOKBACK, HORIZON, WINDOW, STEP, BATCH = 30, 5, 504, 21, 64
 LABELS = WINDOW - HORIZON - LOOKBACK + 1
 
 
-def read_job() -> tuple[np.ndarray, np.ndarray]:
-    """(bars, 5) features and (bars,) returns over the next 5 bars of the S&P 500."""
+@cache
+def read_job(target: str = "return") -> tuple[np.ndarray, np.ndarray]:
+    """(bars, 5) features and (bars,) returns over the next 5 bars of the S&P 500, or the log of their "variance"."""
     bars = read_bars("embedded", symbols=("SP500",))
     table = compute_features(bars).select(DEFAULT_FEATURES).to_numpy()
     log_close = np.log(bars["close"].to_numpy())
     answer = np.full(len(bars), np.nan)
     answer[:-HORIZON] = log_close[HORIZON:] - log_close[:-HORIZON]
+    if target == "variance":
+        moves = np.lib.stride_tricks.sliding_window_view(np.diff(log_close), HORIZON)
+        answer[:-HORIZON] = np.log(np.maximum((moves**2).mean(axis=1), 1e-7))
     return np.nan_to_num(table), answer
 
 

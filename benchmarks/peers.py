@@ -5,11 +5,14 @@ Plain torch counts its median refit; the others, whose own walk-forward is timed
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from job import BATCH, HORIZON, LOOKBACK, STEP, WINDOW, fold, read_job
@@ -17,44 +20,87 @@ from job import BATCH, HORIZON, LOOKBACK, STEP, WINDOW, fold, read_job
 Figures = dict[str, float]
 
 
-def plain_torch(starts: list[int], epochs: int, threads: int) -> Figures:
-    """`nn.LSTM` on windows, a DataLoader and Adam, as in every tutorial."""
+@dataclass
+class TorchFit:
+    """A trained network of torch: (rows, bars, features) windows -> (rows, 1) forecasts, and how training went."""
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    train_loss: float
+    validation_loss: float
+    epochs: int
+
+
+def windows_of(inputs: np.ndarray, rows: Iterable[int]) -> np.ndarray:
+    """(rows, bars, features) the last bars at each row."""
+    return np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in rows])
+
+
+def torch_refit(
+    windows: np.ndarray, answers: np.ndarray, epochs: int, *, seed: int, rate: float = 1e-3,
+    check: tuple[np.ndarray, np.ndarray] | None = None, patience: int = 0,
+) -> TorchFit:  # fmt: skip
+    """`nn.LSTM` on (rows, bars, features) windows, a DataLoader and Adam, as in every tutorial.
+
+    With windows and answers to `check` it stops after `patience` epochs without a better loss there, and the best
+    weights are kept.
+    """
     import torch
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = torch.nn.LSTM(5, 64, 2, batch_first=True, dropout=0.2)
+            self.lstm = torch.nn.LSTM(windows.shape[2], 64, 2, batch_first=True, dropout=0.2)
             self.drop, self.out = torch.nn.Dropout(0.2), torch.nn.Linear(64, 1)
 
         def forward(self, x):
             return self.out(self.drop(self.lstm(x)[0][:, -1]))
+
+    def predict(some: np.ndarray) -> np.ndarray:
+        net.eval()
+        with torch.no_grad():
+            found = net(torch.from_numpy(some)).numpy()
+        net.train()
+        return found
+
+    torch.manual_seed(seed)
+    data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[:, None]))
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
+    net = Net()
+    adam = torch.optim.Adam(net.parameters(), rate)
+    best, best_epoch, kept = np.inf, 0, None
+    for epoch in range(epochs):
+        total = 0.0
+        for x, y in loader:
+            adam.zero_grad()
+            loss = torch.nn.functional.mse_loss(net(x), y)
+            loss.backward()
+            adam.step()
+            total += float(loss.detach()) * len(x)
+        if check is None:
+            continue
+        now = float(np.mean((predict(check[0])[:, 0] - check[1]) ** 2))
+        if now < best:
+            best, best_epoch, kept = now, epoch, copy.deepcopy(net.state_dict())
+        elif epoch - best_epoch >= patience:
+            break
+    if kept is not None:
+        net.load_state_dict(kept)
+    return TorchFit(predict, total / len(windows), best, epoch + 1)
+
+
+def plain_torch(starts: list[int], epochs: int, threads: int) -> Figures:
+    """`torch_refit` at each start, and its forecasts of the bars that follow."""
+    import torch
 
     torch.set_num_threads(threads)
     job = read_job()
     losses, seconds = [], []
     for start in starts:
         begin = time.perf_counter()
-        torch.manual_seed(start)
         inputs, answers, rows = fold(*job, start)
-        windows = np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in rows])
-        data = torch.utils.data.TensorDataset(torch.from_numpy(windows), torch.from_numpy(answers[rows, None]))
-        loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
-        net = Net()
-        adam = torch.optim.Adam(net.parameters(), 1e-3)
-        for _ in range(epochs):
-            total = 0.0
-            for x, y in loader:
-                adam.zero_grad()
-                loss = torch.nn.functional.mse_loss(net(x), y)
-                loss.backward()
-                adam.step()
-                total += float(loss.detach()) * len(x)
-        net.eval()
-        later = np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in range(start, start + STEP)])
-        with torch.no_grad():
-            net(torch.from_numpy(later))
-        losses.append(total / len(rows))
+        fit = torch_refit(windows_of(inputs, rows), answers[rows], epochs, seed=start)
+        fit.predict(windows_of(inputs, range(start, start + STEP)))
+        losses.append(fit.train_loss)
         seconds.append(time.perf_counter() - begin)
     return {"seconds": float(np.median(seconds)), "loss": float(np.mean(losses))}
 
@@ -123,10 +169,7 @@ def keras(starts: list[int], epochs: int) -> Figures:
     begin = time.perf_counter()
     for start in starts:
         inputs, answers, rows = fold(*job, start)
-        windows, later = (
-            np.stack([inputs[row - LOOKBACK + 1 : row + 1] for row in some])
-            for some in (rows, range(start, start + STEP))
-        )
+        windows, later = (windows_of(inputs, some) for some in (rows, range(start, start + STEP)))
         keras.utils.set_random_seed(0)
         layers = keras.layers
         model = keras.Sequential(

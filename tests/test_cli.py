@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -155,6 +156,12 @@ def test_help_and_version(gatecast: Command) -> None:
     options += ("--start", "--end", "--horizon", "--lookback", "--seed", "--seeds", "--refit", "--train", "--expanding")
     assert all(option in answer.out for option in (*options, "--name", "--jobs", "--out", "--json", "--quiet"))
     assert gatecast("--version").out.startswith("gatecast 0.")
+    about = json.loads(gatecast("--version", "--json").out)
+    here = {"python": platform.python_version(), "machine": platform.machine()}
+    assert about == {"gatecast": gatecast("--version").out.split()[1], **here}
+    answer = gatecast("--json")
+    assert answer.status == 2
+    assert "--json belongs after the command" in answer.err
 
 
 @pytest.mark.parametrize(

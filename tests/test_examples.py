@@ -18,6 +18,7 @@ SAYS = {
     "own_feature.py": "looks ahead: False",
     "own_vendor.py": "{'vendor/archive': '__main__.Archive (",
     "own_forecaster.py": "model/drift",
+    "reading_a_verdict.py": "something to find: evidence of skill",
 }
 
 

@@ -31,6 +31,7 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.market.facts import Facts, facts_of
 from gatecast.metrics.returns import returns_of_levels
+from gatecast.notebook import html
 from gatecast.samples.windows import Samples
 from gatecast.trading.backtest import Backtest, backtest_of, net_of_class
 from gatecast.trading.book import Book, Carried, Course, carry_on
@@ -162,6 +163,13 @@ class Chain:
         symbols = self.bars["symbol"].n_unique()
         head = f"Chain: {len(self.bars)} bars of {symbols} symbol{'s' * (symbols != 1)}"
         return "\n".join([head, *lines, *rest])
+
+    def _repr_html_(self) -> str:
+        return html("Chain", repr(self))
+
+    def plot(self) -> Any:
+        """A Plotly figure: wealth of the strategies, net of costs, and of their benchmark."""
+        return self.result.plot()
 
     @property
     def bars(self) -> pl.DataFrame:

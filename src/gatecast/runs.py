@@ -44,6 +44,7 @@ from gatecast.forecasting.walkforward import Forecasts
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.facts import facts_of
 from gatecast.market.sources import Reading
+from gatecast.notebook import draw_lines, draw_wealth
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.scores import book_scores, caps_of, line_held, scores_of
 from gatecast.trading.book import (
@@ -210,6 +211,19 @@ class Run:
         warning = f"<p><b>{escape(self.warning)}</b></p>" if self.warning else ""
         return f"<h3>{escape(self.experiment.name)}</h3>{warning}<table>{rows}</table>"
 
+    def plot(self) -> Any:
+        """A Plotly figure: wealth, net of all costs, of each line of the book and of cash; without a book of the
+        strategies and their benchmark. `gatecast.report.render(run)` draws everything.
+        """
+        found = self.scores.get("book") or {}
+        curve: dict[str, list[Any]] = dict(found.get("curve") or {})
+        if not curve.get("day"):
+            return draw_wealth(self.equity, f"{self.experiment.name}, net of costs")
+        days = curve.pop("day")
+        titles: dict[str, str] = {line["line"]: line["title"] for line in found["lines"]}
+        lines = {titles.get(name, name): values for name, values in curve.items()}
+        return draw_lines(days, lines, f"{self.experiment.name}: the book", "equity", yaxis_type="log")
+
 
 @checked
 def run(
@@ -239,6 +253,8 @@ def run(
     began = time.monotonic()
     experiment = experiment.replace(book=experiment.book.with_file_read())
     with shown(progress) as told, notices() as noticed:
+        for model in experiment.panel.values():
+            model.begin()
         reading = experiment.read()
         experiment = experiment.replace(book=experiment.book.priced_in(reading.currencies))
         experiment.book.refuse_unknown(reading.bars["symbol"].unique().sort().to_list())

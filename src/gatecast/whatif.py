@@ -31,6 +31,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.metrics.returns import per_session, tear_sheet
 from gatecast.metrics.risk import certainty_equivalent
+from gatecast.notebook import Shown, draw_lines
 from gatecast.scores import backtest_scores, line_held, line_scores
 from gatecast.settings import Settings
 from gatecast.trading.book import (
@@ -73,7 +74,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True, repr=False)
-class WhatIf:
+class WhatIf(Shown):
     """A run with other settings of what comes after its forecasts; its parts are made when they are asked for.
 
     `changes`: setting -> its value in the run, and here. `trials`: all on the same market and span, this one included;
@@ -202,6 +203,13 @@ class WhatIf:
             "certainty_equivalent": worth, "drawdown": sheet["max_drawdown"], "turnover": result.turnover_per_year,
             "cost": paid,
         }  # fmt: skip
+
+    def plot(self) -> Any:
+        """A Plotly figure: wealth with the run's settings and with these, net of costs and beyond cash."""
+        own = {"changed": self.daily} | ({"as run": self.stored.itself.daily} if self.stored else {})
+        wealth = {name: np.cumprod(1 + daily).tolist() for name, daily in own.items()}
+        sessions = range(1, 1 + max(len(values) for values in wealth.values()))
+        return draw_lines(sessions, wealth, "What if", "wealth, 1 at the start", xaxis_title="session")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: settings (before and after), figures, trials, unread."""

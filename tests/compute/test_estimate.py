@@ -73,7 +73,7 @@ def test_the_estimate_shrinks_to_what_is_counted_at_the_end() -> None:
     first, _ = played({"metal": SMALL, "equity": LARGE}, until="metal")
     last, left = played({"metal": SMALL, "equity": LARGE}, until="equity")
     assert last.left < first.left
-    assert last.left == pytest.approx(left, rel=0.4)  # scores were never timed: as slow as the others
+    assert last.left == pytest.approx(left, rel=0.5)  # scores were never timed: 1.5 to 3 times as slow, as the others
 
 
 def test_before_anything_was_timed_it_is_the_usual_cost() -> None:

@@ -13,6 +13,7 @@ import polars as pl
 from gatecast.evaluation.knowing import knowing
 from gatecast.forecasting.scaling import Scaler
 from gatecast.forecasting.schedule import Fold
+from gatecast.notebook import Shown, draw_bars
 from gatecast.samples.arrays import to_unit
 from gatecast.samples.features import compute_features
 from gatecast.samples.targets import to_array, to_times
@@ -62,7 +63,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Shown):
     """What an audit found, what merely follows from it, what it looked at and what it could not see."""
 
     findings: tuple[Leak, ...]
@@ -79,6 +80,11 @@ class Audit:
     def guilty(self) -> tuple[str, ...]:
         """The stages that leak by themselves, in the order of the pipeline."""
         return tuple(stage for stage in STAGES if any(leak.stage == stage for leak in self.findings))
+
+    def plot(self) -> Any:
+        """A Plotly figure: how many leaks were found in each stage of the chain."""
+        found = {stage: float(sum(leak.stage == stage for leak in self.findings)) for stage in STAGES}
+        return draw_bars(found, "Leaks by stage", "leaks")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; times in ISO format, NaN as None."""

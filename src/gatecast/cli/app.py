@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import sys
 import warnings
@@ -42,12 +43,17 @@ app = typer.Typer(
 def _start(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --version: one JSON object.")] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as version_of
 
-        typer.echo(f"gatecast {version_of('gatecast')}")
-    elif context.invoked_subcommand is None:
+        about = {"gatecast": version_of("gatecast"), "python": platform.python_version(), "machine": platform.machine()}
+        print_json(about) if as_json else typer.echo(f"gatecast {about['gatecast']}")
+        raise typer.Exit
+    if as_json:
+        raise typer.BadParameter("--json belongs after the command, or beside --version.")
+    if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 

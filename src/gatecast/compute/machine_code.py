@@ -49,10 +49,13 @@ class UnsafeFolderError(Exception):
     """A folder, or a file in it, that others could have written: what is wrong, and what to do."""
 
 
-def compiled(*, inline: bool = False, inner: bool = False) -> Callable[[Any], Any]:
+def compiled(signature: Any = None, *, inline: bool = False, inner: bool = False) -> Callable[[Any], Any]:
     """A decorator that compiles a function with Numba for one thread, without the interpreter's lock.
 
     `inner`: it is called by compiled functions alone, which spares what Python would call it by.
+
+    `signature`: the one that it has, compiled as its module is imported. Without it, every mix of types that it is
+    called with is compiled when it first comes; of addresses and strides these are many, all with the same code.
 
     No fastmath: with it, the last bits depend on what LLVM inlines where, and code fresh from the compiler differs from
     the same code out of the cache. Fused products are asked for by name instead.
@@ -64,6 +67,9 @@ def compiled(*, inline: bool = False, inner: bool = False) -> Callable[[Any], An
         dispatcher = how(function)
         if isinstance(dispatcher, Dispatcher):  # without Numba's compiler it is the function itself
             dispatcher._cache = _KernelCache(function)  # type: ignore[attr-defined]
+            if signature is not None:
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
         return dispatcher
 
     return compile_function
@@ -115,7 +121,7 @@ class _KernelCache(NullCache):
 
     @contextmanager
     def _said_where_it_fails(self) -> Iterator[None]:
-        follows = "code is compiled in memory, which takes each process about 15 s."
+        follows = "code is compiled in memory, which takes each process about 10 s."
         sentence = ""
         try:
             yield

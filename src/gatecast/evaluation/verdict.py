@@ -37,6 +37,7 @@ from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, forecast
 from gatecast.metrics import significance
 from gatecast.metrics.returns import per_session
 from gatecast.metrics.significance import BOUND
+from gatecast.notebook import Shown, draw_intervals
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -70,7 +71,7 @@ ADDED = "The core with its tilt"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Shown):
     """One answer.
 
     Attributes
@@ -157,6 +158,15 @@ class Verdict:
     def simple_is_as_good(self) -> bool:
         """Whether what was gained over the plain yardstick, or is claimed, a simple model gains as well."""
         return bool(self.simpler) and (self.verdict == SKILL or self.plain_low > 0)
+
+    def plot(self) -> Any:
+        """A Plotly figure: the gains over the rival in force, the plain yardstick and the best simple model."""
+        rows = [
+            ("over the rival in force", self.effect, self.low, self.high),
+            (f"over {self.plain or 'the plain yardstick'}", self.plain_gain, self.plain_low, self.plain_high),
+            (f"over {self.simple or 'the best simple model'}", self.simple_gain, self.simple_low, self.simple_high),
+        ]
+        return draw_intervals(rows, f"{self.head}: {self.verdict}", self.unit)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined numbers are None."""

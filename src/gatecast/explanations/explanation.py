@@ -19,6 +19,7 @@ from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
 from gatecast.market.reading import as_utc
+from gatecast.notebook import Shown, draw_bars
 from gatecast.runs import Run
 from gatecast.samples.targets import HEADS
 
@@ -64,7 +65,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Explained:
+class Explained(Shown):
     """What `explain` found: an explanation a symbol, `changes` since the refits before, `importance` of the inputs.
 
     `path`: the folder, None of a run in memory; `kind`: run or store. `titles`: model -> title. `left_out`: symbol ->
@@ -78,6 +79,14 @@ class Explained:
     importance: tuple[Mapping[str, Any], ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def plot(self) -> Any:
+        """A Plotly figure: the steps of each decision, in units of weight; they add up to what is held."""
+        steps = {
+            f"{one.symbol}: {number}. {step.name}": step.change
+            for one in self.explanations for number, step in enumerate(one.decision.steps, 1)
+        }  # fmt: skip
+        return draw_bars(steps, "Steps of the decision", "weight")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

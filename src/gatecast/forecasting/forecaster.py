@@ -164,6 +164,13 @@ class Forecaster(Settings, ABC):
         """The kind as which a fit of it is stored."""
         return self.kind
 
+    def begin(self) -> bool:
+        """Starts, beside other work, what its fits wait for; returns whether they wait for anything.
+
+        Called as a run begins, and before any model is fitted: models that wait are fitted after those that do not.
+        """
+        return False
+
     def lightened(self) -> Self:
         """The same with as little work as it can do: a leak of the chain shows in any model."""
         return self

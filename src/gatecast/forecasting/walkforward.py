@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import BarsError
+from gatecast.errors import BarsError, SettingsError
 from gatecast.forecasting.checks import fits_of, predictions_of, refuse_impossible
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
 from gatecast.forecasting.guard import Block, served
@@ -23,6 +23,7 @@ from gatecast.forecasting.panel import MADE_OF_OTHERS
 from gatecast.forecasting.schedule import Fold, Schedule, known_by
 from gatecast.libraries import require
 from gatecast.market.merging import ALIKE
+from gatecast.notebook import Shown, draw_lines
 from gatecast.samples.windows import Samples
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class NoRecordError(Exception):
 
 
 @dataclass(frozen=True)
-class Forecasts:
+class Forecasts(Shown):
     """Out-of-sample forecasts of one asset class.
 
     Attributes
@@ -106,6 +107,32 @@ class Forecasts:
         if not self.folds:
             return np.zeros(0, np.int64)
         return np.sort(np.concatenate([fold.test for fold in self.folds]))
+
+    @property
+    def sentence(self) -> str:
+        """How many rows were forecast out of sample, in how many refits, by which models."""
+        return (
+            f"{len(self.rows):,} rows of {len(self.samples.symbols)} symbols, forecast out of sample in "
+            f"{len(self.folds)} refits by {', '.join(self.values)}."
+        )
+
+    def plot(self, head: str = "volatility", symbol: str | None = None) -> Any:
+        """A Plotly figure: each model's out-of-sample forecasts of one head, of a path the last step.
+
+        `symbol`: the first one if None. Raises `SettingsError` for a head that no model forecasts or an unknown symbol.
+        """
+        there = {model: heads[head] for model, heads in _in_memory(self.values) if head in heads}
+        names, times = self.keys_of(self.rows)
+        symbol = self.samples.symbols[0] if symbol is None else symbol
+        if not there or symbol not in self.samples.symbols:
+            heads = sorted({name for _, one in _in_memory(self.values) for name in one})
+            raise SettingsError(
+                f"no forecast of {head!r} for {symbol!r}: heads are {', '.join(heads)}, symbols "
+                f"{', '.join(self.samples.symbols[:12])}."
+            )
+        own = self.rows[names == symbol]
+        lines = {model: (values[own, -1] if values.ndim > 1 else values[own]) for model, values in there.items()}
+        return draw_lines(times[names == symbol].tolist(), lines, f"{symbol}: {head}, out of sample", head)
 
     def issued(self, rows: IntArray | None = None) -> Issued:
         """What was issued, by symbol and time of decision: the past of a walk over more bars; `rows`: no others."""
@@ -446,7 +473,9 @@ def walk_forward(
         for name, forecaster in forecasters.items():
             for package in forecaster.packages():
                 require(package, f"the model {name!r}")
-    for name, forecaster in forecasters.items():
+    begun = result
+    waiting = {name for name, one in forecasters.items() if refit != "never" and one.begin()}
+    for name, forecaster in sorted(forecasters.items(), key=lambda item: item[0] in waiting):
         own = before if before is not None and name in before.fitted else None
         if before is not None and own is None and refit == "never":
             continue
@@ -461,7 +490,27 @@ def walk_forward(
             if on_fits:
                 on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
         result = _with_forecasts(result, name, own, fits, task)
-    return result
+    return _in_order(result, begun, list(forecasters))
+
+
+def _in_order(forecasts: Forecasts, begun: Forecasts, names: list[str]) -> Forecasts:
+    """The forecasts with the models of `begun` first, then the others as they were named, not as they were fitted.
+
+    Others add them up in this order.
+    """
+
+    def ordered(models: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: models[name] for name in sorted(models, key=lambda one: -1 if one in first else names.index(one))}
+
+    return replace(
+        forecasts,
+        values=ordered(forecasts.values, begun.values),
+        scale=ordered(forecasts.scale, begun.scale),
+        fitted=ordered(forecasts.fitted, begun.fitted),
+        members=ordered(forecasts.members, begun.members),
+        refused=ordered(forecasts.refused, begun.refused),
+        refused_fits=ordered(forecasts.refused_fits, begun.refused_fits),
+    )
 
 
 def _folds(

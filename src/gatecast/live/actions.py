@@ -40,6 +40,7 @@ from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
 from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
+from gatecast.notebook import Shown
 from gatecast.store.journal import moment_of, text_of
 from gatecast.store.store import Store
 
@@ -139,7 +140,7 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 
 
 @dataclass(frozen=True)
-class Actions:
+class Actions(Shown):
     """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
     `changed`: whether a record was written. `message`: in a sentence.

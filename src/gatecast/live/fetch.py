@@ -31,6 +31,7 @@ from gatecast.market.reading import as_day, as_utc
 from gatecast.market.sources import read_with_findings
 from gatecast.market.tables import read_tables
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
+from gatecast.notebook import Shown
 from gatecast.store.store import ABOUT, Store, refuse_taken
 
 USUAL_VENDOR = "yfinance"
@@ -45,7 +46,7 @@ STALE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Fetched(Shown):
     """What is stored of each symbol, and what storing it did.
 
     `symbols`: symbol -> `rows`, `first`, `last` (day) that the store has since the first session that was asked for,

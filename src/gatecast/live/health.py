@@ -22,6 +22,7 @@ from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
+from gatecast.notebook import Shown
 from gatecast.store.journal import moment_of
 from gatecast.store.store import Store
 
@@ -47,7 +48,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Health:
+class Health(Shown):
     """How a store is: its checks, worst first, and how many sessions each symbol's newest bar is behind."""
 
     store: Path

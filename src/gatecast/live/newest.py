@@ -36,6 +36,7 @@ from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sessions import GRACE, LONGER, calendar_of, named_calendars, open_days, sessions_missed
 from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
 from gatecast.newest import BEHIND, newest_rows
+from gatecast.notebook import Shown
 from gatecast.runs import Run, without_doubtful
 from gatecast.samples.features.compute import find_features
 from gatecast.samples.windows import Samples
@@ -62,7 +63,7 @@ Splits = str | pl.DataFrame | Literal[False] | None
 
 
 @dataclass(frozen=True)
-class Newest:
+class Newest(Shown):
     """What `forecast` found: a row a symbol, problems of the data, and what else must be said.
 
     `rows`: see `gatecast.newest.newest_rows`; each has `warnings` (those of all symbols and its own) and

@@ -26,6 +26,7 @@ from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders,
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
+from gatecast.notebook import Shown
 from gatecast.store.journal import canonical, moment_of
 from gatecast.store.schema import OrdersFile
 from gatecast.store.store import Store
@@ -59,7 +60,7 @@ NEVER_SENT = "nothing was sent to a market"
 
 
 @dataclass(frozen=True)
-class Orders:
+class Orders(Shown):
     """Orders of a session.
 
     `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.

@@ -34,6 +34,7 @@ from gatecast.live.spans import KEYS, Span, compared, spans_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.calendar import fill_times
 from gatecast.market.reading import as_utc
+from gatecast.notebook import Shown
 from gatecast.runs import without_doubtful
 from gatecast.store.issued import in_force
 from gatecast.store.pieces import in_order, pieces_by_record
@@ -53,7 +54,7 @@ FIRST_WITH_FORECAST = "not finite"
 
 
 @dataclass(frozen=True)
-class Replayed:
+class Replayed(Shown):
     """A comparison: how many `closes`, and the first `difference`, None where all is the same to the bit.
 
     `what`: was compared with what. `said`: what was said at each close.

@@ -32,6 +32,7 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import orders_until
 from gatecast.market.sources import Reading
+from gatecast.notebook import Shown
 from gatecast.runs import judged, without_doubtful
 from gatecast.settings import read_toml, to_toml
 from gatecast.store.pieces import pieces_by_record, read_pieces
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Retrained:
+class Retrained(Shown):
     """What a retrain did.
 
     `due`: asset class -> the closes at which refits were due and not made, ISO. `missed`: those of them that are passed
@@ -318,7 +319,7 @@ def refused_of(chain: Chain, fresh: Mapping[str, Sequence[Fold]]) -> dict[str, s
 
 
 @dataclass(frozen=True)
-class RolledBack:
+class RolledBack(Shown):
     """What a rollback did: `model` is in force again, `instead_of` is not; `changes`: a row a symbol, before and after.
 
     A row has the symbol, its newest close, and of the expected return, standard deviation and weight of the strategies

@@ -15,12 +15,13 @@ from gatecast.live.positions import Fill, read_fills, read_positions, refuse_oth
 from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
+from gatecast.notebook import Shown
 from gatecast.store.schema import FillsFile, PositionsFile
 from gatecast.store.store import Store
 
 
 @dataclass(frozen=True)
-class Filled:
+class Filled(Shown):
     """What a file of fills brought: how many are new, how many were there; `orders`: a row an order that it fills,
     with `filled` and `left`; `warnings`: sentences on fills that came at an odd time or price."""
 
@@ -121,7 +122,7 @@ def _odd_fill(row: Fill, order: Mapping[str, Any], exported: datetime) -> list[s
 
 
 @dataclass(frozen=True)
-class Reconciled:
+class Reconciled(Shown):
     """Positions beside what was expected. `breaks`: holdings that differ; `clean`: whether all of them are explained.
 
     `first`: whether nothing was expected yet.

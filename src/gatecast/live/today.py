@@ -32,6 +32,7 @@ from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
+from gatecast.notebook import Shown
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ CAUSES = {
 
 
 @dataclass(frozen=True)
-class Today:
+class Today(Shown):
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 

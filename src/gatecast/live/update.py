@@ -74,6 +74,7 @@ from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findin
 from gatecast.market.steps import Step, brought_to_level, on_one_level
 from gatecast.market.tables import Notes, most_bytes
 from gatecast.market.times import usual_steps
+from gatecast.notebook import Shown
 from gatecast.runs import without_doubtful
 from gatecast.store.carried import bytes_of_carried
 from gatecast.store.issued import bytes_of_pieces
@@ -102,7 +103,7 @@ TEXTS = ("asset_class", "today", "strategy", "gate", "reason")
 
 
 @dataclass(frozen=True)
-class Updated:
+class Updated(Shown):
     """What an update did.
 
     `counts` of the bars that came: new, repeated, corrected, late, unfinished. `model`: number of the record of the

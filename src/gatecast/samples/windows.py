@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
+ROWS_AT_ONCE = 2048  # whose windows are copied together
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -181,31 +183,38 @@ class Samples:
     @cached_property
     def summaries(self) -> FloatArray:
         """(samples, 5 * features) each window in brief: last value, means over 5, 10 and T bars, slope over T bars."""
-        return self._in_brief(self.windows[self.ends - self.lookback + 1])
+        return self._in_brief(self.ends)
 
     def summaries_of(self, rows: IntArray) -> FloatArray:
         """(rows, 5 * features) the `summaries` of some samples; made of these alone where they are not there yet."""
         if "summaries" in self.__dict__:
             return self.summaries[rows]
-        return self._in_brief(self.windows[self.ends[rows] - self.lookback + 1])
+        return self._in_brief(self.ends[rows])
 
     def summaries_within(self, rows: IntArray, limits: FloatArray) -> FloatArray:
         """(rows, 5 * features) the summaries of windows whose values are kept within `limits`, (2, features)."""
-        cut = np.clip(self.windows[self.ends[rows] - self.lookback + 1], *limits[:, :, None])
-        return self._in_brief(np.ascontiguousarray(cut))
+        return self._in_brief(self.ends[rows], limits)
 
-    def _in_brief(self, cut: FloatArray) -> FloatArray:
+    def _in_brief(self, ends: IntArray, limits: FloatArray | None = None) -> FloatArray:
+        """Some rows at a time: copied out of the view, windows are many times as large as what is said of them."""
         ramp = np.arange(self.lookback) - (self.lookback - 1) / 2
-        return np.concatenate(
-            [
-                cut[:, :, -1],
-                cut[:, :, -5:].mean(2),
-                cut[:, :, -10:].mean(2),
-                cut.mean(2),
-                cut @ (ramp / (ramp @ ramp)),
-            ],
-            axis=1,
-        )
+        found = np.empty((len(ends), 5 * self.features.shape[1]))
+        for first in range(0, len(ends), ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            cut = self.windows[ends[part] - self.lookback + 1]
+            if limits is not None:
+                cut = np.ascontiguousarray(np.clip(cut, *limits[:, :, None]))
+            found[part] = np.concatenate(
+                [
+                    cut[:, :, -1],
+                    cut[:, :, -5:].mean(2),
+                    cut[:, :, -10:].mean(2),
+                    cut.mean(2),
+                    cut @ (ramp / (ramp @ ramp)),
+                ],
+                axis=1,
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
+from gatecast.notebook import Shown, draw_intervals
 from gatecast.samples.targets import HEADS
 from gatecast.trials import configuration, data_of
 
@@ -139,7 +140,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Cadences:
+class Cadences(Shown):
     """What the study found. `rows` and `days` are forecasts and days that were scored; `trials`: see `cadence`."""
 
     symbols: dict[str, int]
@@ -223,6 +224,12 @@ class Cadences:
             rows += [scored | _compared(one) for one in own] or [scored]
         order = [*asdict(self.scores[0]), *asdict(Cost()), *_compared(self.differences[0])]
         return pl.DataFrame(rows, infer_schema_length=None).select(order)
+
+    def plot(self) -> Any:
+        """A Plotly figure: what each cadence saves of the loss of another, with 90 % intervals."""
+        rows = [(f"{one.head}: {one.cadence} over {one.against}", one.gain, one.low, one.high)
+                for one in self.differences]  # fmt: skip
+        return draw_intervals(rows, "Gains of refitting more often", "share of the other's loss")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

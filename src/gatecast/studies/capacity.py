@@ -16,6 +16,7 @@ from gatecast.errors import SettingsError
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.notebook import Shown, draw_lines
 from gatecast.scores import BOOK_TITLES, line_held, line_scores
 from gatecast.trading.book import TILTED, Book, Sessions, Shared, Work, sessions_by
 from gatecast.trading.sizing import BookSettings
@@ -55,21 +56,21 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Capacity:
+class Capacity(Shown):
     """Net results over multiples of the costs, and over the capital, of the same forecasts since the same session.
 
-    `line`: that of the book which is held: with what strategies add, where they add anything.
     `without_volume`: symbols of which no volume is known, so that their impact does not grow with the capital.
-    `actions_known`: whether the actions of companies that the run was made with are known.
+    `actions_known`: whether the actions of companies that the run was made with are known. `line`: that of the book
+    which is held: with what strategies add, where they add anything.
     """
 
     since: date
     currency: str
     costs: tuple[Point, ...]
     capital: tuple[Point, ...]
-    line: str = ENSEMBLE
     without_volume: tuple[str, ...] = ()
     actions_known: bool = True
+    line: str = ENSEMBLE
 
     @property
     def best(self) -> float:
@@ -107,6 +108,13 @@ class Capacity:
             f"{most.excess * most.capital:,.0f} a year.",
             *last,
         ]
+
+    def plot(self) -> Any:
+        """A Plotly figure: what the book earns beyond cash a year, over its capital."""
+        size = [one.capital for one in self.capital]
+        lines = {"beyond cash": [one.excess for one in self.capital], "cost": [one.cost for one in self.capital]}
+        axis = {"type": "log", "title": f"capital, {self.currency}"}
+        return draw_lines(size, lines, "Capacity", "share of the equity a year", xaxis=axis)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: since, currency, line, costs and capital (rows of points), best, sentences."""
@@ -167,8 +175,8 @@ def capacity(
         )  # fmt: skip
     return Capacity(
         sessions.days[begin], settings.money.currency, tuple(points[times, own] for times in costs),
-        tuple(points[1.0, capital] for capital in capitals), held,
-        without_volume(sessions, (shared.core if tilt is None else shared.wanted)[begin:]), actions_known,
+        tuple(points[1.0, capital] for capital in capitals),
+        without_volume(sessions, (shared.core if tilt is None else shared.wanted)[begin:]), actions_known, held,
     )  # fmt: skip
 
 

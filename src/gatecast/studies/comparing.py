@@ -27,6 +27,7 @@ from gatecast.forecasting.panel import ENSEMBLE, RIVALS
 from gatecast.metrics import significance
 from gatecast.metrics.forecast import qlike_losses
 from gatecast.metrics.risk import certain_values, volatility_ratios
+from gatecast.notebook import Shown, draw_intervals
 from gatecast.runs import Run
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Two runs: what differs in what they forecast and earned, in their settings and in their data.
 
     `settings`: name -> the first run's value and the second's, of those that differ. `data`: symbols, first and last
@@ -124,6 +125,11 @@ class Comparison:
     def differs(self) -> bool:
         """Whether anything is significantly better or worse."""
         return any(one.outcome in (BETTER, WORSE) for one in self.differences)
+
+    def plot(self) -> Any:
+        """A Plotly figure: each difference with its 90 % interval; above 0 the second run is better."""
+        rows = [(TITLES[one.of], one.effect, one.low, one.high) for one in self.differences if not one.reason]
+        return draw_intervals(rows, f"{self.names[1]} against {self.names[0]}", "gain of the second")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

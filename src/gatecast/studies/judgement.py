@@ -10,6 +10,7 @@ from typing import Any
 from gatecast.evaluation.plausible import TOO_GOOD, VOID
 from gatecast.evaluation.quantiles import Quantiles
 from gatecast.evaluation.verdict import Verdict
+from gatecast.notebook import Shown, draw_intervals
 from gatecast.studies.placebo import Rank
 
 
@@ -79,7 +80,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgement(Shown):
     """What is said of a file: each of its models, from when to when, and how much was tried on this market."""
 
     kind: str
@@ -94,6 +95,14 @@ class Judgement:
     def doubtful(self) -> bool:
         """Whether any model knows later bars or is too good to be true."""
         return any(one.doubtful for one in self.models.values())
+
+    def plot(self) -> Any:
+        """A Plotly figure: each verdict's gain over the rival in force with its 90 % interval."""
+        rows = [
+            (f"{name}: {head}", one.effect, one.low, one.high)
+            for name, model in self.models.items() for head, one in model.verdicts.items()
+        ]  # fmt: skip
+        return draw_intervals(rows, "Gains over the rival in force", "share of the rival's loss; strategy: a year")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

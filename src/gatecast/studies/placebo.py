@@ -28,6 +28,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import append_lines, read
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
+from gatecast.notebook import Shown, draw_boxes
 from gatecast.provenance import hash_of, hash_of_bars, libraries_of
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
@@ -110,7 +111,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Placebo:
+class Placebo(Shown):
     """Ranks by head, of the strategy, and of the "run" as a whole."""
 
     ranks: dict[str, Rank]
@@ -141,6 +142,12 @@ class Placebo:
             f"there as well; their ranks tell only what the signs of returns add. Copies lose: {REMOVED}."
         )
         return "\n".join([fill(self.sentence, 100), "", *table, "", fill(said, 100)])
+
+    def plot(self) -> Any:
+        """A Plotly figure: the run's statistics beside those of its copies without predictability."""
+        copies = {name: rank.copies for name, rank in self.ranks.items()}
+        own = {name: rank.statistic for name, rank in self.ranks.items()}
+        return draw_boxes(copies, own, "The run (diamonds) and its copies (boxes)", "statistic")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

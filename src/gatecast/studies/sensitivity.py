@@ -18,6 +18,7 @@ from gatecast.evaluation.cliffs import Cliff, Grid, cliff, smallest_seen
 from gatecast.files import jsonable
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certain_values, sharpe_influence
+from gatecast.notebook import Shown, draw_grid
 from gatecast.runs import Run
 from gatecast.whatif import WhatIf, value_of
 
@@ -32,7 +33,7 @@ LESS_IS_BETTER = ("turnover",)
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Shown):
     """A map: rows are values of the first setting, columns those of the second; the run's own are among them.
 
     `values`: (rows, columns) of the metric, a year; `errors`: the standard error of each by itself (HAC). `chosen`: the
@@ -79,6 +80,10 @@ class Sensitivity:
             "of them is judged as the best of so many."
         )
         return (found.sentence if found else first, spent, *self.unread)
+
+    def plot(self) -> Any:
+        """A Plotly figure: the metric over both settings, the run's own cell framed."""
+        return draw_grid(self.values.tolist(), self.axes, self.settings, self.metric.replace("_", " "), self.chosen)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: settings and axes, values and errors by row, chosen, cliff, sentences."""

@@ -42,6 +42,7 @@ from gatecast.forecasting.walkforward import walk_forward
 from gatecast.market import synthetic
 from gatecast.metrics import significance as test
 from gatecast.metrics.forecast import brier, qlike, r2_zero
+from gatecast.notebook import Shown, draw_bars
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.samples.features.catalogue import RECURSIVE_WARMUP
 from gatecast.samples.windows import make_samples
@@ -124,7 +125,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Truth:
+class Truth(Shown):
     """The bench's lines, and what it does not cover."""
 
     long: bool
@@ -153,6 +154,11 @@ class Truth:
             if lines:
                 said += [title, _row("", "", *titles, ""), *(text for line in lines for text in _rows(line)), ""]
         return "\n".join([*said, "Not covered:", *(f"  {text}" for text in self.not_covered), "", self.sentence])
+
+    def plot(self) -> Any:
+        """A Plotly figure: what was measured over the best attainable, where there is one; 1 is all of it."""
+        ratios = {f"{line.market} {line.measure}": line.ratio for line in self.lines}
+        return draw_bars(ratios, "Measured over attainable", "ratio", line=1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""

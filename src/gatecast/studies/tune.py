@@ -28,6 +28,7 @@ from gatecast.forecasting.tuning.tuned import DEFAULT, Tuning
 from gatecast.forecasting.walkforward import Fits, Forecasts, walk_forward
 from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.notebook import Shown, draw_bars
 from gatecast.trials import data_of, nested_trials
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Shown):
     """What was found: `scores` as in `evaluation.search_worth.search_worth`, `seconds` model -> time of its training.
 
     `searches`: asset class -> every search with all its candidates, see `forecasting.tuning.tuned.search_once`.
@@ -49,6 +50,14 @@ class Tuned:
     searches: Mapping[str, tuple[dict[str, Any], ...]]
     seconds: Mapping[str, float]
     warnings: tuple[str, ...] = ()
+
+    def plot(self) -> Any:
+        """A Plotly figure: how much each setting mattered in the searches of each asset class, as shares."""
+        shares = {
+            f"{one['asset_class']}: {setting_named(name)}": share
+            for one in self.scores.get("classes", []) for name, share in one["importance"].items()
+        }  # fmt: skip
+        return draw_bars(shares, "Settings that mattered", "share of the spread of losses")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-able; undefined numbers are None."""

@@ -42,6 +42,7 @@ from gatecast.market.bars import COLUMNS, refuse_lacking, session_date
 from gatecast.market.calendar import OTHER_LEVEL, sessions_of
 from gatecast.market.classes import asset_class
 from gatecast.market.facts import ClassFacts, Facts, facts_of
+from gatecast.notebook import Shown, draw_wealth
 from gatecast.samples.targets import to_times
 from gatecast.trading.costs import BASIS_POINT, Costs
 from gatecast.trading.portfolio import make_book
@@ -61,7 +62,7 @@ KEEP = np.nan  # an order to leave the holding as it is
 
 
 @dataclass(frozen=True)
-class Backtest:
+class Backtest(Shown):
     """What weights would have earned.
 
     Attributes
@@ -101,6 +102,10 @@ class Backtest:
         """The same with 0 for the default terms of all ends: its `equity` is that of `equity_without_default_ends`."""
         other = self.equity_without_default_ends
         return self if other is None else replace(self, equity=other)
+
+    def plot(self) -> Any:
+        """A Plotly figure: wealth net of costs, and of the benchmark."""
+        return draw_wealth(self.equity, "Backtest, net of costs")
 
     def summary(self) -> dict[str, float]:
         """Totals of the whole backtest, as fractions of the first equity where no unit is named."""

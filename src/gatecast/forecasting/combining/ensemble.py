@@ -411,7 +411,7 @@ def _records(
     def at(cutoff: np.datetime64) -> tuple[IntArray, FloatArray]:
         forecasts.refuse_some()
         record = issued()[known_by(samples.known_at[issued()], cutoff)]
-        if len(np.unique(samples.day[record])) < minimum_days:
+        if np.count_nonzero(np.bincount(samples.day[record])) < minimum_days:
             record = record[:0]
         return record, samples.evidence(record)
 
@@ -442,8 +442,11 @@ def _slopes_with_offset(
         gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
         curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + penalty
         free = (slopes > 0) | (gradient < 0)
-        step = np.zeros(len(slopes))
-        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
+        if free.all():
+            step = np.linalg.solve(curvature, gradient)
+        else:
+            step = np.zeros(len(slopes))
+            step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
         before, slopes = slopes, np.maximum(slopes - step, 0.0)
         if np.abs(slopes - before).max() < 1e-8:  # its square is the error that remains
             break

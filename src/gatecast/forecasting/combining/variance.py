@@ -128,9 +128,10 @@ def correct_variance(
 
 def _near_the_median(logs: FloatArray) -> FloatArray:
     """(samples, members) logs of variance, none farther than `FARTHEST` from the median of its row; NaN stays."""
-    there = np.isfinite(logs).any(axis=1)
-    centre = np.full((len(logs), 1), np.nan)
-    centre[there, 0] = np.nanmedian(np.where(np.isfinite(logs[there]), logs[there], np.nan), axis=1)
+    finite = np.isfinite(logs)
+    ordered, count = np.sort(np.where(finite, logs, np.inf), axis=1), finite.sum(axis=1, keepdims=True)
+    middle = [np.take_along_axis(ordered, np.maximum(place, 0), axis=1) for place in ((count - 1) // 2, count // 2)]
+    centre = np.where(count > 0, (middle[0] + middle[1]) / 2, np.nan)
     near: FloatArray = np.clip(logs, centre - FARTHEST, centre + FARTHEST)
     return near
 

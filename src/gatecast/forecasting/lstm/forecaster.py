@@ -27,7 +27,7 @@ from gatecast.forecasting.lstm.gradients import Gradients, integrated_gradients
 from gatecast.forecasting.lstm.lesson import PreparedFold, bars_read, read_windows
 from gatecast.forecasting.lstm.recipe import Recipe
 from gatecast.forecasting.lstm.selection import shares
-from gatecast.forecasting.lstm.training import Fit, initial_weights, predict_windows, train_network
+from gatecast.forecasting.lstm.training import Fit, compile_early, initial_weights, predict_windows, train_network
 from gatecast.forecasting.lstm.unfinished import keep, key_of, recall
 from gatecast.forecasting.scaling import Scaler, smearing_factor
 from gatecast.forecasting.schedule import Fold, HalfLife, Schedule, Window, warm_starts
@@ -273,6 +273,12 @@ class LSTM(Recipe, Forecaster):
     def packages(self) -> tuple[str, ...]:
         """torch, an extra of gatecast's, where its twin of the kernel is asked for."""
         return ("torch",) if self.engine == "torch" else ()
+
+    def begin(self) -> bool:
+        """Has the kernel compiled, or read from its cache, where it is the engine."""
+        if self.engine == "compiled":
+            compile_early()
+        return self.engine == "compiled"
 
     def lightened(self) -> LSTM:
         """One small network, two epochs."""

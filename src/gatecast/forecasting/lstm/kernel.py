@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gatecast.compute.machine_code import compiled
-from gatecast.forecasting.lstm.gemm import gemm, transpose
+from gatecast.forecasting.lstm.gemm import PANEL, gemm, pack, transpose
 from gatecast.forecasting.lstm.selection import PACE
-from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma
+from gatecast.forecasting.lstm.vectors import LANES, cell, cell_back, fma, of_integers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,7 +129,7 @@ class Work(NamedTuple):
     error: FloatArray  # (labels, batch, outputs)
     answers: FloatArray  # (labels, batch, real outputs)
     weights: FloatArray  # (labels, batch, real outputs)
-    transposed: FloatArray
+    panels: FloatArray  # the right-hand matrix of the product at hand
     partial: FloatArray
 
 
@@ -138,6 +138,7 @@ def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
     units, outputs = shape.wide_units, shape.wide_outputs
     inner = (shape.layers, steps, batch, units)
     wide = (steps, batch, shape.wide_inputs)
+    widest = max(4 * units, shape.wide_inputs)
     sizes: dict[str, tuple[int, ...]] = {
         "inputs": wide, "share": (steps, batch, shape.inputs) if shape.selection else (0, 0, 0),
         "flowing": wide if shape.selection else (0, 0, 0), "gates": (*inner[:3], 4 * units),
@@ -145,13 +146,13 @@ def workspace(shape: Shape, steps: int, batch: int, labels: int) -> Work:
         "carry": (batch, units), "nothing": (batch, units),
         "forecast": (labels, batch, outputs), "error": (labels, batch, outputs),
         "answers": (labels, batch, shape.outputs), "weights": (labels, batch, shape.outputs),
-        "transposed": (4 * units * max(units, shape.wide_inputs) + outputs * units,), "partial": (64,),
+        "panels": (widest * max(steps * batch, units, shape.wide_inputs, outputs),), "partial": (64,),
     }  # fmt: skip
     buffers = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
     return Work(np.zeros(wide, np.float32) if shape.selection else buffers["inputs"], **buffers)
 
 
-@compiled()
+@compiled(of_integers(7))
 def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore[no-untyped-def]
     """The cell at one step of all runs; addresses of contiguous (batch, units) and (batch, 4 units)."""
     for r in range(batch):
@@ -162,7 +163,7 @@ def _step(gates, before, after, squashed, hidden, batch, units):  # type: ignore
             )
 
 
-@compiled()
+@compiled(of_integers(8))
 def _step_back(gates, before, squashed, above, carry, bias, batch, units):  # type: ignore[no-untyped-def]
     """`_step` backward."""
     for r in range(batch):
@@ -209,8 +210,9 @@ def _select(flat, work):  # type: ignore[no-untyped-def]
     steps, batch, wide = work.inputs.shape
     count, pace = work.share.shape[2], np.float32(PACE)
     bias = flat[wide * wide : wide * wide + count]
-    at, rows = flat.ctypes.data, steps * batch
-    gemm(work.raw.ctypes.data, wide, 1, at, wide, work.inputs.ctypes.data, wide, rows, wide, wide, 0, 0)
+    panels, rows = work.panels.ctypes.data, steps * batch
+    pack(flat.ctypes.data, wide, wide, panels)
+    gemm(work.raw.ctypes.data, wide, 1, panels, wide, work.inputs.ctypes.data, wide, rows, wide, wide, 0, 0)
     for s in range(steps):
         for r in range(batch):
             logits, share, raw = work.inputs[s, r], work.share[s, r], work.raw[s, r]
@@ -248,10 +250,9 @@ def _select_back(gradient, work, first):  # type: ignore[no-untyped-def]
             for j in range(count):
                 flowing[j] = share[j] * (flowing[j] - mean)
                 gradient[place + j] += pace * flowing[j]
-    gemm(
-        work.raw[first].ctypes.data, 1, wide, work.flowing[first].ctypes.data, wide, gradient.ctypes.data, wide,
-        wide, wide, (steps - first) * batch, 0, 0,
-    )  # fmt: skip
+    rows, panels = (steps - first) * batch, work.panels.ctypes.data
+    pack(work.flowing[first].ctypes.data, rows, wide, panels)
+    gemm(work.raw[first].ctypes.data, 1, wide, panels, rows, gradient.ctypes.data, wide, wide, wide, rows, 0, 0)
 
 
 @compiled()
@@ -263,7 +264,7 @@ def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-d
     _, steps, batch, units = work.hidden.shape
     outputs, wide_inputs = work.forecast.shape[2], work.inputs.shape[2]
     four, rows, size = 4 * units, steps * batch, batch * units
-    flat_at = flat.ctypes.data
+    flat_at, panels = flat.ctypes.data, work.panels.ctypes.data
     source, width, place = work.inputs.ctypes.data, wide_inputs, 0
     if work.share.size > 0:
         _select(flat, work)
@@ -273,13 +274,15 @@ def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-d
         place = b + four
         gates, cells = work.gates[layer].ctypes.data, work.cell[layer].ctypes.data
         squashed, hidden = work.squashed[layer].ctypes.data, work.hidden[layer].ctypes.data
-        gemm(source, width, 1, flat_at + 4 * wx, four, gates, four, rows, four, width, flat_at + 4 * b, 0)
+        pack(flat_at + 4 * wx, width, four, panels)
+        gemm(source, width, 1, panels, width, gates, four, rows, four, width, flat_at + 4 * b, 0)
+        pack(flat_at + 4 * wh, units, four, panels)
         before = work.nothing.ctypes.data
         for s in range(steps):
             now, place_now = gates + 16 * s * size, 4 * s * size
             if s > 0:
                 earlier = hidden + place_now - 4 * size
-                gemm(earlier, units, 1, flat_at + 4 * wh, four, now, four, batch, four, units, now, four)
+                gemm(earlier, units, 1, panels, units, now, four, batch, four, units, now, four)
                 before = cells + place_now - 4 * size
             _step(now, before, cells + place_now, squashed + place_now, hidden + place_now, batch, units)
         source, width = work.hidden[layer].ctypes.data, units
@@ -288,7 +291,7 @@ def forward(flat, work, layers, labels, keep, key):  # type: ignore[no-untyped-d
             _drop(work.hidden[layer].reshape(-1), work.passed[layer].reshape(-1), begin, keep, _key(key, layer))
             source = work.passed[layer].ctypes.data
     gemm(
-        source + 4 * (steps - labels) * batch * units, units, 1, flat_at + 4 * place, outputs,
+        source + 4 * (steps - labels) * batch * units, units, 1, flat_at + 4 * place, units,
         work.forecast.ctypes.data, outputs, labels * batch, outputs, units, flat_at + 4 * (place + units * outputs), 0,
     )  # fmt: skip
 
@@ -310,11 +313,11 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
     last = steps - labels
     head = flat.size - outputs - units * outputs
     flat_at, grad = flat.ctypes.data, gradient.ctypes.data
-    error, above, turned = work.error.ctypes.data, work.above.ctypes.data, work.transposed.ctypes.data
+    error, above, panels = work.error.ctypes.data, work.above.ctypes.data, work.panels.ctypes.data
     passed = work.passed if keep < 1.0 else work.hidden
     # the head
     gemm(
-        passed[top, last].ctypes.data, 1, units, error, outputs, grad + 4 * head, outputs,
+        passed[top, last].ctypes.data, 1, units, error, labels * batch, grad + 4 * head, outputs,
         units, outputs, labels * batch, 0, 0,
     )  # fmt: skip
     gradient[head + units * outputs :] = np.float32(0.0)
@@ -322,9 +325,9 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
         for r in range(batch):
             for j in range(outputs):
                 gradient[head + units * outputs + j] += work.error[s, r, j]
-    transpose(flat_at + 4 * head, units, outputs, turned)
+    transpose(flat_at + 4 * head, units, outputs, panels)
     gemm(
-        error, outputs, 1, turned, units, above + 4 * last * size, units, labels * batch, units, outputs, 0, 0
+        error, outputs, 1, panels, outputs, above + 4 * last * size, units, labels * batch, units, outputs, 0, 0
     )  # fmt: skip
     end, reached = head, last  # gradients from above reach a layer's steps from `reached` on
     for back in range(layers):
@@ -335,7 +338,7 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
         end = wx
         if keep < 1.0:
             _drop_back(work.above.reshape(-1), reached * size, keep, _key(key, layer))
-        transpose(flat_at + 4 * wh, units, four, turned)
+        transpose(flat_at + 4 * wh, units, four, panels)
         work.carry[:] = np.float32(0.0)
         gradient[b : b + four] = np.float32(0.0)
         gates, cells = work.gates[layer].ctypes.data, work.cell[layer].ctypes.data
@@ -344,25 +347,25 @@ def backward(flat, gradient, work, layers, labels, keep, key, first):  # type: i
             now, flowing = gates + 16 * s * size, above + 4 * s * size
             if s < steps - 1:
                 add = flowing if s >= reached else 0
-                gemm(now + 16 * size, four, 1, turned, units, flowing, units, batch, units, four, add, units)
+                gemm(now + 16 * size, four, 1, panels, four, flowing, units, batch, units, four, add, units)
             before = cells + 4 * (s - 1) * size if s > 0 else work.nothing.ctypes.data
             _step_back(now, before, squashed + 4 * s * size, flowing, carry, grad + 4 * b, batch, units)
-        begin = max(first, 1)
+        rows, begin = (steps - first) * batch, max(first, 1)
+        gates = work.gates[layer, first].ctypes.data
+        pack(gates, rows, four, panels)
         gemm(
-            work.hidden[layer, begin - 1].ctypes.data, 1, units, work.gates[layer, begin].ctypes.data, four,
+            work.hidden[layer, begin - 1].ctypes.data, 1, units, panels + 4 * PANEL * (begin - first) * batch, rows,
             grad + 4 * wh, four, units, four, (steps - begin) * batch, 0, 0,
         )  # fmt: skip
-        gates = work.gates[layer, first].ctypes.data
         source = work.inputs[first].ctypes.data if layer == 0 else passed[layer - 1, first].ctypes.data
-        rows = (steps - first) * batch
-        gemm(source, 1, width, gates, four, grad + 4 * wx, four, width, four, rows, 0, 0)
+        gemm(source, 1, width, panels, rows, grad + 4 * wx, four, width, four, rows, 0, 0)
         if layer > 0:
-            transpose(flat_at + 4 * wx, units, four, turned)
-            gemm(gates, four, 1, turned, units, above + 4 * first * size, units, rows, units, four, 0, 0)
+            transpose(flat_at + 4 * wx, units, four, panels)
+            gemm(gates, four, 1, panels, four, above + 4 * first * size, units, rows, units, four, 0, 0)
             reached = first
         elif work.share.size > 0:
-            transpose(flat_at + 4 * wx, width, four, turned)
-            gemm(gates, four, 1, turned, width, work.flowing[first].ctypes.data, width, rows, width, four, 0, 0)
+            transpose(flat_at + 4 * wx, width, four, panels)
+            gemm(gates, four, 1, panels, four, work.flowing[first].ctypes.data, width, rows, width, four, 0, 0)
             _select_back(gradient, work, first)
 
 
@@ -485,13 +488,14 @@ def check(flat, work, task, binary, chunks, order, layers, lookback):  # type: i
 def predict(flat, work, data, ends, layers, result):  # type: ignore[no-untyped-def]
     """Result (rows, outputs) from exactly the last `work.inputs.shape[0]` bars of each row and a zero state."""
     lookback, batch, _ = work.inputs.shape
+    labels = work.forecast.shape[0]  # 1, and no literal, for which `forward` would be compiled once more
     for begin in range(0, ends.size, batch):
         for r in range(batch):
             end = ends[min(begin + r, ends.size - 1)]
             for s in range(lookback):
                 for j in range(data.shape[1]):
                     work.raw[s, r, j] = data[end - lookback + 1 + s, j]
-        forward(flat, work, layers, 1, 1.0, np.uint32(0))
+        forward(flat, work, layers, labels, 1.0, np.uint32(0))
         for r in range(min(batch, ends.size - begin)):
             for j in range(result.shape[1]):
                 result[begin + r, j] = work.forecast[0, r, j]

@@ -41,6 +41,9 @@ class Recipe(Settings):
     """the compiled kernel, or its readable twin"""
     burn_in_gradient: bool = True
     """gradients run through the bars before a chunk's labels; without it memory ends at the chunk's length"""
+    forget_bias: Annotated[float, Field(ge=-5, le=5)] = 1.0
+    """what the forget gates' biases begin with: at 1 the network remembers most of a window from the start; at 0 half
+    of it at each bar, which overfits less where it has a few hundred rows to learn from"""
     selection: bool = False
     """weigh the features at each bar before the first layer"""
     learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.5e-3

@@ -6,13 +6,16 @@ kernel, and its torch twin.
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gatecast.errors import TrainingError
+from gatecast.forecasting.lstm.recipe import Recipe
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.forecasting.lstm.network import Network
-    from gatecast.forecasting.lstm.recipe import Recipe
 
     FloatArray = NDArray[np.float32]
     IntArray = NDArray[np.int64]
@@ -139,12 +141,10 @@ def train_network(
     cold = initial_weights(settings, inputs.shape[1], table.shape[1], seed)
     cold["head.b"] = first_forecasts(table[train], settings)
     kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
-    engine: Engine = kind(settings, inputs, table, cold, seed, counts)
+    engine: Engine = kind(settings, inputs, table, cold if start is None else start, seed, counts)
     shuffle = np.random.default_rng(seed)
     checks = make_chunks(validation, settings.lookback, chunk)
-    unlearned = PLATEAU * engine.check(make_chunks(train, settings.lookback, chunk))  # of the mean, warm or cold
-    if start is not None:
-        engine = kind(settings, inputs, table, start, seed, counts)
+    unlearned = PLATEAU * first_loss(settings, inputs, table, train, counts)
     length = chunk if settings.training == "chunks" else 1
     best, best_loss, best_epoch, waiting = cold, np.inf, -1, -1
     train_losses: list[float] = []
@@ -171,6 +171,21 @@ def train_network(
     return Fit(best, best_epoch + 1, tuple(train_losses), tuple(validation_losses))
 
 
+def first_loss(
+    settings: Recipe, inputs: FloatArray, table: FloatArray, train: IntArray, counts: FloatArray | None = None
+) -> float:
+    """The mean loss a label of `first_forecasts`: a head's weights begin at zero, so that the smallest network says it.
+
+    Its rows are summed in the order of the chunks of the network itself.
+    """
+    smallest = settings.replace(units=16, layers=1, selection=False)
+    weights = initial_weights(smallest, inputs.shape[1], table.shape[1], 0)
+    weights["head.b"] = first_forecasts(table[train], settings)
+    kind = CompiledEngine if settings.engine == "compiled" else TorchEngine
+    engine = kind(smallest, inputs, table, weights, 0, counts)
+    return engine.check(make_chunks(train, settings.lookback, settings.labels(len(train))))
+
+
 def first_forecasts(answers: FloatArray, settings: Recipe) -> NDArray[np.float32]:
     """(outputs,) what the heads begin with: the share of ones as log-odds, elsewhere 0, which is the mean.
 
@@ -184,7 +199,10 @@ def first_forecasts(answers: FloatArray, settings: Recipe) -> NDArray[np.float32
 
 
 def initial_weights(settings: Recipe, inputs: int, outputs: int, seed: int) -> Weights:
-    """Uniform in ±1/√units, forget bias 1, heads from zero: the first forecast is the mean."""
+    """Uniform in ±1/√units, the forget gates' biases as set, heads from zero: the first forecast is the mean.
+
+    A forget bias of 1 is that of Jozefowicz, Zaremba and Sutskever (2015), ICML 32.
+    """
     draw = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     units = settings.units
     bound = units**-0.5
@@ -197,7 +215,7 @@ def initial_weights(settings: Recipe, inputs: int, outputs: int, seed: int) -> W
         weights[f"{layer}.wx"] = draw.uniform(-bound, bound, (width, 4, units)).astype(np.float32)
         weights[f"{layer}.wh"] = draw.uniform(-bound, bound, (units, 4, units)).astype(np.float32)
         weights[f"{layer}.b"] = np.zeros((4, units), np.float32)
-        weights[f"{layer}.b"][1] = 1.0
+        weights[f"{layer}.b"][1] = settings.forget_bias
     weights["head.w"] = np.zeros((units, outputs), np.float32)
     weights["head.b"] = np.zeros(outputs, np.float32)
     return weights
@@ -236,6 +254,35 @@ def kernel() -> ModuleType:
 
     say_again(module)
     return module
+
+
+@cache
+def compile_early() -> None:
+    """Starts to compile the kernel in a thread, or to read it from its cache; once a process.
+
+    For who does other work before a network is trained. What fails there fails again, and is said, at its first use;
+    whoever uses the kernel before it is ready waits.
+    """
+    threading.Thread(target=_use_all, name="gatecast-kernel").start()
+
+
+def _use_all() -> None:
+    """Uses each entry of the kernel once; none any more where the program has ended meanwhile."""
+    recipe = Recipe(units=16, layers=1, dropout=0, lookback=10)
+    rows, outputs = np.arange(9, 12), len(recipe.binary_columns)
+    inputs, table = np.zeros((12, 1), np.float32), np.zeros((12, outputs), np.float32)
+    weights = initial_weights(recipe, 1, outputs, 0)
+    chunks = make_chunks(rows, recipe.lookback, recipe.labels(len(rows)))
+    with suppress(Exception):
+        engine = CompiledEngine(recipe, inputs, table, weights, 0)
+        for use in (
+            lambda: engine.check(chunks),
+            lambda: engine.epoch(chunks, np.arange(len(chunks))),
+            lambda: predict_windows(weights, recipe, inputs, rows, outputs),
+        ):
+            if not threading.main_thread().is_alive():
+                return
+            use()
 
 
 class CompiledEngine:
@@ -400,7 +447,7 @@ def predict_windows(weights: Weights, settings: Recipe, inputs: FloatArray, ends
     """(rows, outputs) from exactly the last T bars of each row; a row's bytes depend on nothing else."""
     module = kernel()
     shape = module.Shape(inputs.shape[1], settings.units, settings.layers, outputs, settings.selection)
-    batch = 4 if len(ends) <= 4 else 32
+    batch = 4 if len(ends) <= 4 else 8  # wider gains nothing, and pads more
     work = module.workspace(shape, settings.lookback, batch, 1)
     result = np.zeros((len(ends), outputs), np.float32)
     module.predict(flatten(shape, weights), work, np.ascontiguousarray(inputs), ends, settings.layers, result)

@@ -120,7 +120,8 @@ def constant(number: float) -> Any:
     return ir.Constant(VECTOR, [number] * LANES)
 
 
-def _of_addresses(count: int) -> Any:
+def of_integers(count: int) -> Any:
+    """The signature of a function of so many addresses, strides and sizes, which returns nothing."""
     return types.void(*([types.int64] * count))
 
 
@@ -166,9 +167,21 @@ def _tile(vectors: int) -> Any:
                 lanes.store(total, c, (c_row, r), (LANES, v))
             return context.get_dummy_value()
 
-        return _of_addresses(10), build
+        return of_integers(10), build
 
     return tile
+
+
+@intrinsic
+def _move(typing_context, source, target):  # type: ignore[no-untyped-def]
+    """LANES floats from one address to another."""
+
+    def build(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        lanes = Lanes(builder)
+        lanes.store(lanes.load(arguments[0]), arguments[1])
+        return context.get_dummy_value()
+
+    return of_integers(2), build
 
 
 @intrinsic
@@ -192,7 +205,7 @@ def _turn(typing_context, source, source_row, target, target_row):  # type: igno
             lanes.store(rows[r], target, (target_row, r))
         return context.get_dummy_value()
 
-    return _of_addresses(4), build
+    return of_integers(4), build
 
 
 @intrinsic
@@ -213,7 +226,7 @@ def _cell(typing_context, gates, units, before, after, squashed, hidden):  # typ
         lanes.store(lanes.product(o, bounded), hidden)
         return context.get_dummy_value()
 
-    return _of_addresses(6), build
+    return of_integers(6), build
 
 
 @intrinsic
@@ -239,7 +252,7 @@ def _cell_back(typing_context, gates, units, before, squashed, above, carry, bia
         lanes.store(lanes.product(state, f), carry)
         return context.get_dummy_value()
 
-    return _of_addresses(7), build
+    return of_integers(7), build
 
 
 @intrinsic
@@ -255,6 +268,7 @@ def _fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
 
 wide_tile, narrow_tile = _tile(VECTORS), _tile(1)
+move: Any = _move
 turn: Any = _turn
 cell: Any = _cell
 cell_back: Any = _cell_back

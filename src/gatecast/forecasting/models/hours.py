@@ -223,6 +223,10 @@ class ByHour(Forecaster):
         """The forecaster's own."""
         return self.of.packages()
 
+    def begin(self) -> bool:
+        """The forecaster's own."""
+        return self.of.begin()
+
     def relative_work(self) -> float:
         """The forecaster's own."""
         return self.of.relative_work()

@@ -132,6 +132,10 @@ class ResidualLSTM(Forecaster):
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), SHARED] = 0
     """what the networks begin from"""
 
+    def begin(self) -> bool:
+        """The LSTM's own."""
+        return self.lstm.begin()
+
     def relative_work(self) -> float:
         """By how seldom the network is trained."""
         return 12 / self.every

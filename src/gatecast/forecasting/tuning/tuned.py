@@ -221,6 +221,10 @@ class TunedLSTM(Forecaster):
         """The LSTM's own."""
         return self.lstm.packages()
 
+    def begin(self) -> bool:
+        """The LSTM's own."""
+        return self.lstm.begin()
+
     def relative_work(self) -> float:
         """The LSTM's own; the searches are counted apart."""
         return self.lstm.relative_work()
