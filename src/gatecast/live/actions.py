@@ -31,12 +31,12 @@ from gatecast.market.actions import (
     WHOLE,
     is_ratio,
     problem_of_terms,
-    refuse_above_price,
     refuse_contradicted,
-    with_ends,
+    told_twice,
     with_terms,
 )
 from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.given import refuse_above_price, with_ends
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
 from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
@@ -55,6 +55,8 @@ VALUES = {
 """Kind of an action -> what its value is given by, one of them; mergers and changes of symbols have more."""
 LONGEST_BREAK = 10
 """Days from a symbol's last bar to its merger or new name, within which its end is that of the action."""
+WARNED = timedelta(days=10)
+"""Time after an action is dated or told in which each update warns of it."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
 
@@ -143,7 +145,8 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 class Actions(Shown):
     """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
-    `changed`: whether a record was written. `message`: in a sentence.
+    `changed`: whether a record was written. `message`: in a sentence. `warnings`: of dividends that may have been told
+    twice.
     """
 
     store: Path
@@ -153,12 +156,14 @@ class Actions(Shown):
     left_out: Sequence[Mapping[str, Any]] = ()
     changed: bool = False
     message: str = ""
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "changed": self.changed, "message": self.message,
             "actions": self.actions.to_dicts(), "waiting": list(self.waiting), "left_out": list(self.left_out),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
@@ -184,7 +189,17 @@ def _told(
          "known_at": None if one.until is None else moment_of(one.until)}
         for one in errors
     ]  # fmt: skip
-    return Actions(store.folder, now, actions, waiting, left_out, changed, message)
+    twice = [f"{one.symbol!r}: {one.advice}" for one in told_twice(actions)]
+    return Actions(store.folder, now, actions, waiting, left_out, changed, message, twice)
+
+
+def say_told_twice(known: pl.DataFrame, actions: pl.DataFrame, now: datetime) -> list[DataProblem]:
+    """A problem for each dividend of a symbol of the `known` bars that may have been told twice, within `WARNED` of its
+    date or of when it became known."""
+    own = actions.filter(pl.col("symbol").is_in(known["symbol"].unique().implode()))
+    return [
+        DataProblem("odd", (str(one.symbol),), f"{one.symbol!r}: {one.advice}") for one in told_twice(own, now - WARNED)
+    ]
 
 
 def _coming(store: Store) -> pl.DataFrame:
@@ -482,15 +497,15 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
-    every, bars = pl.concat([store.actions, row]), store.bars.as_of(now)
+    every, bars, prices = pl.concat([store.actions, row]), store.bars.as_of(now), store.experiment.book.money.prices
     if kind in GOES and day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
     if kind not in GOES:
-        refuse_above_price(row, bars)
+        refuse_above_price(row, bars, prices)
         return every
-    ended = with_ends(every, bars)
+    ended = with_ends(every, bars, prices)
     refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
-    refuse_above_price(row, bars)
+    refuse_above_price(row, bars, prices)
     return ended
 
 

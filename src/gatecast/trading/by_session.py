@@ -17,6 +17,7 @@ from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.market.actions import PAYS, with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
+from gatecast.market.given import conversion_rates
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
 from gatecast.market.universe import INSIDE, is_inside, stays_inside
 from gatecast.trading.book_settings import Book
@@ -45,7 +46,6 @@ from gatecast.trading.money import (
     Roll,
     can_be_lent,
     cash_rates,
-    conversion_rates,
     events_of,
 )
 from gatecast.trading.terms import as_table

@@ -18,7 +18,7 @@ from __future__ import annotations
 import gzip
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import UTC_TIME, session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of, rate_pair
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of, rate_pair
+from gatecast.market.given import conversion_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -983,47 +984,3 @@ def _bills() -> tuple[NDArray[np.int64], FloatArray]:
     packed = Path(found.origin).parent / "data" / "frenchdata" / "frenchdata.csv.gz"
     table = pl.read_csv(gzip.decompress(packed.read_bytes()), columns=["Date", "RF"])
     return table["Date"].cast(pl.Int64).to_numpy(), table["RF"].cast(pl.Float64).to_numpy()
-
-
-def conversion_rates(
-    currencies: Sequence[str], book: str, pairs: Mapping[str, FloatArray], sessions: int
-) -> FloatArray:
-    """(sessions, symbols) money of the book for one unit of each currency, from closes of pairs, such as "EURUSD".
-
-    `pairs`: name -> (sessions,) closes. A pair the other way round is turned. Raises `BarsError` for a currency without
-    a pair with that of the book. Of `MINOR` currencies, such as pence, the rate is that of their share.
-
-    >>> conversion_rates(["USD", "JPY"], "USD", {"USDJPY": np.array([100.0, 125.0])}, 2).tolist()
-    [[1.0, 0.01], [1.0, 0.008]]
-    """
-    found = []
-    for given in currencies:
-        pair, share, turned = conversion_of(given, book, pairs)
-        if pair is None:
-            found.append(np.full(sessions, share))
-        else:
-            found.append(share / pairs[pair] if turned else share * pairs[pair])
-    return np.column_stack(found) if found else np.ones((sessions, 0))
-
-
-def conversion_of(given: str, book: str, pairs: Collection[str]) -> tuple[str | None, float, bool]:
-    """A currency -> the pair whose rate converts it to that of the book, None for its own; its share of a unit of the
-    pair's; and whether the pair is the other way round.
-
-    Raises `BarsError` where there is no such pair.
-
-    >>> conversion_of("GBX", "USD", ["GBPUSD"]), conversion_of("USD", "USD", [])
-    (('GBPUSD', 0.01, False), (None, 1.0, False))
-    """
-    if given == book:
-        return None, 1.0, False
-    currency, share = MINOR.get(given, (given, 1.0))
-    if currency == book:
-        return None, share, False
-    for pair, turned in ((currency + book, False), (book + currency, True)):
-        if pair in pairs:
-            return pair, share, turned
-    raise BarsError(
-        f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its bars, or "
-        f"leave the symbols in {currency} out of the book."
-    )
