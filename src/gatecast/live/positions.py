@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ GROUPED, POINTED = r"[+-]?[1-9]\d{0,2}\.\d{3}", r"[+-]?\d*\.\d*"
 ALIKE = {"quantity": "units", "qty": "units", "position": "units", "ticker": "symbol", "id": "order_id"}
 """Other names of columns."""
 DAY_ENDS = time(23, 59, 59, 999999)
+INSTANT = timedelta(microseconds=1)
+"""What the end of a date falls short of midnight, when a session of all hours closes."""
+Clock = Callable[[str, datetime], date]
+"""Symbol and moment -> the day of the moment on the clock of the symbol's exchange, see `market.sessions.day_of`."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,25 @@ class Positions:
     values: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: `units` by symbol, without zeros, and `as_of`."""
+        """As JSON holds it: `units` by symbol, without zeros, `as_of`, and `splits_until` where the file says it."""
         units = {symbol: units for symbol, units in sorted(self.units.items()) if units != 0}
-        return {"units": units, "as_of": self.as_of.isoformat()}
+        until = {} if self.splits_until is None else {"splits_until": self.splits_until.isoformat()}
+        return {"units": units, "as_of": self.as_of.isoformat(), **until}
+
+    def split_day(self, symbol: str, clock: Clock) -> date:
+        """See `split_day`."""
+        return split_day(symbol, self.as_of, self.splits_until, clock)
+
+
+def split_day(symbol: str, as_of: datetime, splits_until: date | None, clock: Clock) -> date:
+    """The last day whose splits can be in the units of a symbol at a moment; those of days before it are.
+
+    `splits_until`: what the file says: then those of the day are in the units, too. Where it says nothing it is the
+    file's date; of a moment the day on the clock of the symbol's exchange.
+    """
+    if splits_until is not None:
+        return splits_until
+    return as_of.date() if as_of.timetz() == DAY_ENDS.replace(tzinfo=UTC) else clock(symbol, as_of - INSTANT)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ that is known, pence as hundredths of a pound.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
@@ -66,19 +66,35 @@ def conversion_rates(
     """
     found = []
     for given in currencies:
-        currency, share = MINOR.get(given, (given, 1.0))
-        if given == book or currency == book:
-            found.append(np.full(sessions, 1.0 if given == book else share))
-        elif currency + book in pairs:
-            found.append(share * pairs[currency + book])
-        elif book + currency in pairs:
-            found.append(share / pairs[book + currency])
+        pair, share, turned = conversion_of(given, book, pairs)
+        if pair is None:
+            found.append(np.full(sessions, share))
         else:
-            raise BarsError(
-                f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "
-                f"bars, or leave the symbols in {currency} out of the book."
-            )
+            found.append(share / pairs[pair] if turned else share * pairs[pair])
     return np.column_stack(found) if found else np.ones((sessions, 0))
+
+
+def conversion_of(given: str, book: str, pairs: Collection[str]) -> tuple[str | None, float, bool]:
+    """A currency -> the pair whose rate converts it to that of the book, None for its own; its share of a unit of the
+    pair's; and whether the pair is the other way round.
+
+    Raises `BarsError` where there is no such pair.
+
+    >>> conversion_of("GBX", "USD", ["GBPUSD"]), conversion_of("USD", "USD", [])
+    (('GBPUSD', 0.01, False), (None, 1.0, False))
+    """
+    if given == book:
+        return None, 1.0, False
+    currency, share = MINOR.get(given, (given, 1.0))
+    if currency == book:
+        return None, share, False
+    for pair, turned in ((currency + book, False), (book + currency, True)):
+        if pair in pairs:
+            return pair, share, turned
+    raise BarsError(
+        f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its bars, or "
+        f"leave the symbols in {currency} out of the book."
+    )
 
 
 class _Prices:

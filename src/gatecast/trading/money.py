@@ -35,6 +35,7 @@ from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import UTC_TIME, session_date
 from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of, rate_pair
+from gatecast.market.given import conversion_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -168,6 +169,15 @@ without it.
             for place, (symbol, name, currency, pair, funded) in enumerate(rows) if pair or funded
         ]  # fmt: skip
         return {name: place for name, place in reversed(found) if name is not None}
+
+    def converters(self, classes: Sequence[str], book: str) -> NDArray[np.int64]:
+        """(symbols,) the place of the symbol whose price values each in money of the book, -1 where none is needed.
+
+        Raises `BarsError` for a currency without a pair with that of the book.
+        """
+        pairs = self.rate_pairs(classes)
+        names = [conversion_of(currency, book, pairs)[0] for currency in self.currency]
+        return np.array([-1 if name is None else pairs[name] for name in names], np.int64)
 
     @cached_property
     def places(self) -> dict[str, int]:
