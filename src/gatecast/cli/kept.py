@@ -64,6 +64,8 @@ def update(
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
                 console.print(done.book.sentence, markup=False, soft_wrap=True)
+                for text in done.book.left_out.values():
+                    console.print(f"not in the book: {text}", markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)
@@ -191,6 +193,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     forecast.
     """
     from gatecast.live import today as what_today
+    from gatecast.live.today import WHY_UNDECIDED
 
     found = what_today(folder, now=as_moment(now))
     if as_json:
@@ -214,7 +217,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "of risk",
+        "symbol", "class", "close", "expected, log", "80 % interval, log", "signal", "strategy", "evidence", "of risk",
         *OF_BOOK, "gate",
     )  # fmt: skip
     narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "limited by", "gate")
@@ -230,7 +233,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     if found.behind:
         say(found.behind)
     if found.undecided:
-        say(f"no decision yet of {', '.join(found.undecided)}: each is decided on at its next bar.")
+        say(f"no decision yet of {', '.join(found.undecided)}: {WHY_UNDECIDED}.")
     for one in found.alarms:
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 

@@ -262,6 +262,11 @@ class _Terms:
         return kept, left_out
 
 
+def not_countable(settings: Book, classes: Mapping[str, str]) -> dict[str, str]:
+    """Symbol -> why its money cannot be counted, so that a book leaves it out. `classes`: symbol -> asset class."""
+    return _Terms.of(settings, {}).countable(classes)[1]
+
+
 def _of(name: str, error: BarsError) -> str:
     """What an error says, with the symbol that it is about."""
     return said if repr(name) in (said := str(error)) else f"{name!r}: {said}"
