@@ -1,4 +1,4 @@
-"""What cut a trade last, and the sentences of orders: the band is named where it ends a trade, whatever cut the target."""
+"""What cut a trade last, and what orders say of it: the band is named where it ends a trade off its target."""
 
 from __future__ import annotations
 
