@@ -63,9 +63,10 @@ def update(
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
-                console.print(done.book.sentence, markup=False, soft_wrap=True)
-                for text in done.book.left_out.values():
-                    console.print(f"not in the book: {text}", markup=False, soft_wrap=True)
+                told = [f"finding: {one}" for one in done.book.booked_late]
+                told += [f"not in the book: {one}" for one in done.book.left_out.values()]
+                for text in (done.book.sentence, *told):
+                    console.print(text, markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)

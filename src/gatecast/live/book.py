@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError, GatecastError
+from gatecast.evaluation.findings import NEWEST_OF
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.sessions import feed_age, orders_until
@@ -148,6 +149,12 @@ class HeldNow:
         )
 
     @property
+    def booked_late(self) -> list[str]:
+        """What actions of earlier sessions gave, that became known for the newest one, a sentence each."""
+        told = zip(self.figures.get("kinds") or (), self.figures.get("findings") or (), strict=False)
+        return [f"{sentence}." for kind, sentence in told if kind in NEWEST_OF]
+
+    @property
     def session(self) -> str:
         """The newest session that was decided, YYYY-MM-DD."""
         return str(self.figures["session"])
@@ -164,8 +171,10 @@ def book_now(store: Store) -> HeldNow | None:
     traded = {symbol: row for symbol, row in before.items() if not _waits(row)}
     while len(traded) < len(before) and (table := next(sessions, None)):
         traded = {row["symbol"]: row for row in table if row["symbol"] in before and not _waits(row)} | traded
-    others = {symbol: kind for symbol, kind in sorted(store.state.symbols.items()) if symbol not in rows}
-    left_out = not_countable(store.experiment.book, others) if others else {}
+    every, left_out = dict(sorted(store.state.symbols.items())), dict[str, str]()
+    if every.keys() - rows.keys():
+        told = not_countable(store.experiment.book, every)  # of all: one symbol's price may convert another's
+        left_out = {symbol: why for symbol, why in told.items() if symbol not in rows}
     return HeldNow(record.body["book"], rows, before, traded, left_out)
 
 

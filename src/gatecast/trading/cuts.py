@@ -27,7 +27,7 @@ KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
 CUT_BY = {
     "spike": "spike_sizes", "borrow": "what can be borrowed",
     "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
-    "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
+    "cash": "cash", "stop": "drawdown_stop", "halt": "closed or halted market",
 }  # fmt: skip
 """Gate of a book -> what a reader calls it; of a cap the setting, see `cut_by`."""
 LEAST_OFF = 5e-4
