@@ -271,12 +271,12 @@ def test_what_came_too_late_is_explained_as_what_nobody_could_trade_on(
     assert first(found).not_issued.startswith("the newest bar came after its fill")
     assert f"nothing was issued: {first(found).not_issued}" in repr(found)
     (direction,) = (one for one in first(found).heads if one.head == "direction")
-    assert direction.base_rate is not None
+    assert direction.base_rate_up is not None
     capsys.readouterr()
     assert execute(["explain", str(folder), "--symbol", "B1_0", "--now", now.isoformat()]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.index("Nobody could trade on what follows") < said.index("What is forecast")
-    assert f"(base rate {direction.base_rate:.2%})" in said
+    assert f"(base rate {direction.base_rate_up:.2%})" in said
     variance = math.exp(next(one.value for one in first(found).heads if one.head == "volatility"))
     assert f"(its root {math.sqrt(variance):.2%})" in said
 

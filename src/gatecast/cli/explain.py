@@ -155,7 +155,7 @@ def _whole(head: HeadSays) -> str:
     said = number(head.head, head.value)
     if head.head == "volatility" and head.value == head.value:
         return f"{said} (its root {math.exp(head.value / 2):.2%})"
-    return said if head.base_rate is None else f"{said} (base rate {number(head.head, head.base_rate)})"
+    return said if head.base_rate_up is None else f"{said} (base rate {number(head.head, head.base_rate_up)})"
 
 
 def _models(head: HeadSays, titles: Mapping[str, str]) -> str:

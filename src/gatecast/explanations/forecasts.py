@@ -102,7 +102,7 @@ class ModelSays:
 class HeadSays:
     """What is forecast of one head: the ensemble's `value` in `unit`, what it starts from, and what the models say.
 
-    `base_rate`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
+    `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
     """
 
     head: str
@@ -110,13 +110,13 @@ class HeadSays:
     value: float
     starts_from: str | None
     models: tuple[ModelSays, ...] = field(repr=False)
-    base_rate: float | None = None
+    base_rate_up: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "head": self.head, "unit": self.unit, "value": self.value, "starts_from": self.starts_from,
-            "base_rate": self.base_rate, "models": [one.to_dict() for one in self.models],
+            "base_rate_up": self.base_rate_up, "models": [one.to_dict() for one in self.models],
         }  # fmt: skip
 
 
