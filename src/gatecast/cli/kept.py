@@ -43,6 +43,7 @@ def update(
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store
+    from gatecast.live.book import left_out_in_words
     from gatecast.live.newest import FAILS, NOT_FINITE, OTHER_VERSIONS
 
     experiment = Experiment.from_toml(config) if config else None
@@ -64,7 +65,7 @@ def update(
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
                 told = [f"finding: {one}" for one in done.book.booked_late]
-                told += [f"not in the book: {one}" for one in done.book.left_out.values()]
+                told += [text] if (text := left_out_in_words(done.book.left_out)) else []
                 for text in (done.book.sentence, *told):
                     console.print(text, markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)

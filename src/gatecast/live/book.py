@@ -14,6 +14,7 @@ from gatecast.errors import BarsError, GatecastError
 from gatecast.evaluation.findings import NEWEST_OF
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
+from gatecast.market.merging import names_of
 from gatecast.market.sessions import feed_age, orders_until
 from gatecast.store.carried import bytes_of_carried, changes_of
 from gatecast.store.desks import bytes_of_desk
@@ -255,6 +256,20 @@ def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
 
 
 SHOWN = ("held", "target", "trade", "core", "tilt")
+
+
+def left_out_in_words(left_out: Mapping[str, str]) -> str:
+    """A sentence on symbols that are not in the book; "" without any.
+
+    >>> left_out_in_words({"HG=F": "'HG=F' is a future: its money needs a row in the table of contracts."})
+    "Not in the book, as its money cannot be counted: 'HG=F'; `gatecast today` says why."
+    """
+    if not left_out:
+        return ""
+    whose = "its" if len(left_out) == 1 else "their"
+    return (
+        f"Not in the book, as {whose} money cannot be counted: {names_of(list(left_out))}; `gatecast today` says why."
+    )
 
 
 def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
 from gatecast.files import sha256_of
+from gatecast.live.book import left_out_in_words
 from gatecast.live.today import WHY_UNDECIDED
 from gatecast.report import drawing
 from gatecast.report.book import to_trade
@@ -54,7 +55,8 @@ def morning(view: View) -> Answer:
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
-        "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED, "left_out": (book or {}).get("left_out") or {},
+        "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED,
+        "left_out": left_out_in_words((book or {}).get("left_out") or {}),
         "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
