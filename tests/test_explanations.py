@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,38 @@ def test_the_newest_close_of_a_store(kept: tuple[Path, list[datetime]]) -> None:
     assert one.model == state.serving
     numbers = [model.record for model in state.models]
     assert {(change.model_before, change.model_now) for change in found.changes} == {tuple(numbers)}
+
+
+def test_what_came_too_late_is_explained_as_what_nobody_could_trade_on(
+    kept: tuple[Path, list[datetime]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, closes = tmp_path / "store", kept[1]
+    shutil.copytree(kept[0], folder)
+    bars = synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+    later = bars.filter(pl.col("time") > closes[-1])["time"].unique().sort().to_list()
+    late = next(one for one, then in pairwise(later) if then - one == timedelta(days=1))
+    now = late + timedelta(hours=20)
+    update(folder, bars.filter(pl.col("time") <= late), now=now)
+    found = explain(folder, "B1_0", now=now)
+    assert first(found).not_issued.startswith("the newest bar came after its fill")
+    assert f"nothing was issued: {first(found).not_issued}" in repr(found)
+    (direction,) = (one for one in first(found).heads if one.head == "direction")
+    assert direction.base_rate_up is not None
+    capsys.readouterr()
+    assert execute(["explain", str(folder), "--symbol", "B1_0", "--now", now.isoformat()]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.index("Nobody could trade on what follows") < said.index("What is forecast")
+    assert f"(base rate {direction.base_rate_up:.2%})" in said
+    variance = math.exp(next(one.value for one in first(found).heads if one.head == "volatility"))
+    assert f"(its root {math.sqrt(variance):.2%})" in said
+
+
+def test_a_result_says_in_short_what_was_found(done: Run) -> None:
+    found = explain(done, "B1_0")
+    assert first(found).not_issued == ""
+    assert repr(found).startswith("Explained: 1 symbol")
+    assert f"return {first(found).heads[0].value:.4g}" in repr(found)
+    assert len(repr(found)) < 400
 
 
 def test_earlier_closes_of_a_store_by_the_model_that_decided_there(kept: tuple[Path, list[datetime]]) -> None:

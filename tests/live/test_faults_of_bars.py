@@ -5,6 +5,7 @@ The store's sessions are New York's of 2022 to 2024; it ends on Monday 2024-07-0
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -388,6 +389,12 @@ def test_a_symbol_that_the_model_has_never_seen_is_named(
     assert (few.row("NEW")["gate"], few.row()["gate"]) == ("no forecast", "open")
     assert {"new symbol", "no window"} <= set(few.row("NEW")["flags"])
     assert "'NEW' is new to the store: no model has learned from it yet" in few.said
+    found = re.search(r"'NEW': 9 bar\(s\) since .* to settle: (\d+) are needed, (\d+) more", few.said)
+    assert found
+    needed, more = map(int, found.groups())
+    assert needed == 9 + more
+    enough = feed(pl.concat([rows, new.tail(needed).head(needed - 9)]), evening(NEXT))
+    assert (enough.row("NEW")["gate"], needed > 20) == ("open", True)
     every = feed(new[:-9], evening(NEXT))
     assert every.row("NEW")["gate"] == "open"
     assert "new to the store" not in every.said

@@ -16,7 +16,7 @@ from gatecast.cli.app import execute
 from gatecast.errors import StoreError
 from gatecast.live import add_action, update
 from gatecast.report import card
-from gatecast.report.card import Card, Section, _better, _currencies, _orders, _overridden
+from gatecast.report.card import Card, Section, _better, _changes, _currencies, _orders, _overridden
 from gatecast.store import Store
 from gatecast.trading.book import Book
 
@@ -134,6 +134,13 @@ def test_overrides_name_who_and_why() -> None:
     assert list(_overridden(record("halted", by="kim", reason="holiday"))) == ["holiday"]
     assert list(_overridden(record("exported", again=True))) == ["orders were exported again"]
     assert list(_overridden(record("issued", model=3))) == []
+
+
+def test_fits_that_the_guard_refused_are_counted_over_all_refits_as_the_pages_count_them() -> None:
+    refused = [{"asset_class": "fx", "model": "ridge", "refit": "2020-01-02", "reason": "Worse."}]
+    state = SimpleNamespace(models=[], serving=3)
+    told: Any = SimpleNamespace(scores={"refused": refused}, of_kind=lambda *_: [], store=SimpleNamespace(state=state))
+    assert "refused in all refits since the history began: 1;" in _changes(told).said[0]
 
 
 def test_orders_that_went_out_name_who_approved_and_exported_them() -> None:

@@ -8,6 +8,7 @@ import html
 import json
 import re
 import zlib
+from datetime import datetime
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from starlette.testclient import TestClient
 from gatecast.report.candles import past_data
 from gatecast.report.scripts import plotly_script
 from gatecast.report.words import percent
+from gatecast.service.app import make_app
 from gatecast.service.view import View
 from gatecast.store import Store
 
@@ -201,3 +203,34 @@ def test_pages_are_small(client: TestClient) -> None:
     for path in PAGES:
         size: Any = len(client.get(path).content)
         assert size < 400_000, path
+
+
+@pytest.fixture
+def changed(made: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    """A client of a store that leaves its first symbol out of the book, with two alarms and one fit refused."""
+    told, kept = View.today, View.refits
+    why = {SYMBOLS[0]: f"'{SYMBOLS[0]}' is a future without a contract."}
+    alarms = [{"symbol": one, "time": "2001-12-28", "sentence": f"drift of {one}"} for one in SYMBOLS[:2]]
+    refused = [{"asset_class": "index", "model": "ridge", "refit": "2001-12-03", "reason": "Worse."}]
+
+    def today(view: View) -> Any:
+        said = told(view)
+        return {**said, "alarms": alarms, "book": {**said["book"], "left_out": why}}
+
+    monkeypatch.setattr(View, "today", today)
+    monkeypatch.setattr(View, "refits", lambda view: {**kept(view), "refused": refused})
+    return TestClient(make_app(made, now=now), base_url="http://127.0.0.1")
+
+
+def test_what_the_book_leaves_out_is_said_and_raises_no_alarm(changed: TestClient) -> None:
+    said = [one["sentence"] for one in changed.get("/api/findings").json()["findings"]]
+    assert f"drift of {SYMBOLS[1]}" in said
+    assert f"drift of {SYMBOLS[0]}" not in said
+    text = " ".join(Elements(changed.get("/").text).text.split())
+    assert f"Not in the book, as its money cannot be counted: '{SYMBOLS[0]}'" in text
+
+
+def test_fits_that_the_guard_refused_are_counted_over_all_refits(changed: TestClient) -> None:
+    text = " ".join(Elements(changed.get("/models").text).text.split())
+    assert "1 fit was refused in all refits since the history began" in text
+    assert "refused no refit" not in text

@@ -160,4 +160,4 @@ def test_another_market_is_refused(knowing: Run) -> None:
 
 def test_a_sentence_says_which_p_and_which_interval_are_corrected() -> None:
     found = Difference("volatility", 0.02, 0.001, 0.039, 0.04, 900, 0.03, pvalue_holm=0.24).sentence
-    assert "(uncorrected), p 0.040 alone and 0.240 after Holm's correction, which decides" in found
+    assert "; p 0.040 uncorrected, as the interval, and 0.240 after Holm's correction, which decides" in found

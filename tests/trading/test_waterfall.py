@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from gatecast.trading.orders import GATES
+from gatecast.trading.cuts import GATES
 from gatecast.trading.sizing import STAGES, BookSettings, BookState, BookView, trades_of
 from gatecast.trading.waterfall import SENTENCES, STAGE_OF_GATE, Proposed, Waterfall, waterfall_of
 from tests.trading.test_sizing import FREE, books, view_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,11 @@ SHOWN_INPUTS = 5
 """Inputs of a model that are shown."""
 BRIEFLY = 3
 """Inputs that are shown in one cell."""
+NAMES = {
+    "return": "return, log", "direction": "direction, P(rise)", "volatility": "volatility, log of the variance",
+    "regime": "regime, P(turbulent)",
+}  # fmt: skip
+"""Head -> what its number is."""
 SMALL = 5e-5
 """A step that changes a weight by less is left out, unless a gate closed there."""
 ALWAYS = ("ensemble", "cash")
@@ -112,15 +118,20 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
     )
     if one.reason:
         yield printable(f"Nothing was forecast: {one.reason}.")
+    if one.not_issued:
+        yield printable(
+            f"Nobody could trade on what follows: the store issued no forecast at this close ({one.not_issued}). Its "
+            "fits say of this bar:"
+        )
     if one.known:
         yield printable("Known: " + ", ".join(f"{name} {value:.4g}" for name, value in one.known.items()) + ".")
     if one.came is not None:
         yield f"Came: {one.came:+.2%} (log return)."
     for head in one.heads if whole else ():
         columns = ("model", "says", "adds", "part", "input", "lag", "input adds")
-        yield make_table(columns, _rows(head, titles), f"{head.head}: {number(head.head, head.value)} ({head.unit})")
+        yield make_table(columns, _rows(head, titles), f"{head.head}: {_whole(head)} ({head.unit})")
     if one.heads and not whole:
-        said = ((head.head, number(head.head, head.value), _models(head, titles)) for head in one.heads)
+        said = ((NAMES.get(head.head, head.head), _whole(head), _models(head, titles)) for head in one.heads)
         yield make_table(("head", "forecast", "the models say (and add)"), said, "What is forecast")
         most = (line for head in one.heads for line in _most(head, titles))
         yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
@@ -137,6 +148,14 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         yield "The book holds nothing of it at this session, or nothing is kept of it: the steps end at the evidence."
     if one.same is False:
         yield "The book was issued with another holding: bars or settings were corrected since."
+
+
+def _whole(head: HeadSays) -> str:
+    """What is forecast of a head, beside what it is read against: of a variance its root, of a rise the base rate."""
+    said = number(head.head, head.value)
+    if head.head == "volatility" and head.value == head.value:
+        return f"{said} (its root {math.exp(head.value / 2):.2%})"
+    return said if head.base_rate_up is None else f"{said} (base rate {number(head.head, head.base_rate_up)})"
 
 
 def _models(head: HeadSays, titles: Mapping[str, str]) -> str:

@@ -35,10 +35,13 @@ def judge(
     """Judge forecasts or daily profits from anywhere: verdict, costs, power, copies, a planted leak.
 
     Columns: symbol, time, head, step, value (or one column a head: return, direction, volatility, regime); or symbol,
-    time, quantile, value; or a date and net, the day's net return. Units: return, the log return over the horizon;
-    direction and regime, probabilities; volatility, the variance of the log return over all bars of the horizon (a
-    standard deviation squared; a fraction, not of a year). No network is trained. Exit status 3 where the
-    forecasts know later bars or are too good to be true. Each model counts as a trial on its market.
+    time, quantile, value; or a date and net, the day's net return. Example of a file, of which the first line names the
+    columns: "symbol,time,head,step,value", then "SPY,2024-01-31,return,5,0.0031".
+
+    Units: return, the log return over the horizon; direction and regime, probabilities; volatility, the variance of the
+    log return over all bars of the horizon (a standard deviation squared; a fraction, not of a year). No network is
+    trained. Exit status 3 where the forecasts know later bars or are too good to be true. Each model counts as a trial
+    on its market.
     """
     from gatecast.market.sources import read_with_findings
     from gatecast.studies.judging import judge_forecasts

@@ -44,6 +44,7 @@ def update(
     """
     from gatecast.experiment import Experiment
     from gatecast.live import update as update_store
+    from gatecast.live.book import left_out_in_words
     from gatecast.live.newest import FAILS, NOT_FINITE, OTHER_VERSIONS
 
     experiment = Experiment.from_toml(config) if config else None
@@ -64,7 +65,9 @@ def update(
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
-                for text in (done.book.sentence, *(f"finding: {one}" for one in done.book.booked_late)):
+                told = [f"finding: {one}" for one in done.book.booked_late]
+                told += [text] if (text := left_out_in_words(done.book.left_out)) else []
+                for text in (done.book.sentence, *told):
                     console.print(text, markup=False, soft_wrap=True)
                 _show_missed(done.book)
         console.print(done.message, markup=False, soft_wrap=True)
@@ -194,6 +197,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     forecast.
     """
     from gatecast.live import today as what_today
+    from gatecast.live.today import WHY_UNDECIDED
 
     found = what_today(folder, now=as_moment(now))
     if as_json:
@@ -217,7 +221,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         for row in found.rows
     )  # fmt: skip
     columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval", "signal", "strategy", "evidence", "of risk",
+        "symbol", "class", "close", "expected, log", "80 % interval, log", "signal", "strategy", "evidence", "of risk",
         *OF_BOOK, "gate",
     )  # fmt: skip
     narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "limited by", "gate")
@@ -235,7 +239,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     if found.behind:
         say(found.behind)
     if found.undecided:
-        say(f"no decision yet of {', '.join(found.undecided)}: each is decided on at its next bar.")
+        say(f"no decision yet of {', '.join(found.undecided)}: {WHY_UNDECIDED}.")
     for one in found.alarms:
         console.print(f"alarm since {one['time'][:10]}: {one['sentence']}", markup=False, soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -210,8 +209,8 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
     for first in overridden:
         console.print(Text(printable(first), style="yellow"), soft_wrap=True)
     columns = (
-        "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close", "interval",
-        "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "position alone", "position",
+        "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close",
+        "interval, log", "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "position alone", "position",
     )  # fmt: skip
     show_rows(columns, map(_forecast_cells, rows), console)
     console.print(
@@ -271,7 +270,11 @@ def _ends(intervals: list[dict[str, Any]]) -> str:
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """The ends of an interval of a log return, as simple returns."""
+    """The ends of an interval of a log return.
+
+    >>> interval_text(-0.0429, 0.0552), interval_text(None, None)
+    ('-4.29% to +5.52%', '-')
+    """
     if low is None or high is None:
         return "-"
-    return f"{share_text(math.expm1(low), '+.2%')} to {share_text(math.expm1(high), '+.2%')}"
+    return f"{share_text(low, '+.2%')} to {share_text(high, '+.2%')}"

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from gatecast.trading.sizing import SPIKE_TIMES, TARGET_CAPS
+from gatecast.trading.cuts import KEEP_FROM_TRADE
+from gatecast.trading.sizing import SPIKE_TIMES
 from gatecast.trading.sizing import Finding as Sizing
 
 FloatArray = NDArray[np.float64]
@@ -54,49 +55,6 @@ REACHED = 0.5
 """Share of the closes at which the target volatility should be reached: most of them."""
 ABSENT_SHARE = 0.05
 """Share of a symbol's closes, since its first forecast of volatility, that may be without one."""
-KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
-"""Gates by which something else than the band keeps a symbol from a trade, or makes it smaller."""
-CUT_BY = {
-    "spike": "spike_sizes", "borrow": "what can be borrowed",
-    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
-    "cash": "cash", "stop": "drawdown_stop", "halt": "closed or halted market",
-}  # fmt: skip
-"""Gate of a book -> what a reader calls it; of a cap the setting, see `cut_by`."""
-
-
-def cut_by(gate: str) -> str:
-    """A gate of a book in words.
-
-    >>> cut_by("gross"), cut_by("lot")
-    ('gross_cap', 'lots')
-    """
-    return CUT_BY.get(gate, f"{gate}_cap" if gate in TARGET_CAPS else gate)
-
-
-LEAST_OFF = 5e-4
-"""Distance of what is held from its target that is worth a word, as a share of equity."""
-
-
-def limited_by(row: Mapping[str, Any]) -> str:
-    """What cut the target of a holding, and what keeps it from a trade toward the target; "" where nothing does.
-
-    `row`: of `trading.book.holdings_of`, `held` once its trade is filled. Where nothing is traded off the target and no
-    other gate stops the trade, the band does: the distance is not worth its cost.
-
-    >>> limited_by({"gate": "gross", "held": 0.30, "target": 0.28, "trade": 0.0})
-    'target: gross_cap; trade: band'
-    >>> limited_by({"gate": "gross", "held": 0.28, "target": 0.28, "trade": -2.0})
-    'target: gross_cap'
-    >>> limited_by({"gate": "lot", "held": 0.0, "target": 0.01, "trade": 0.0}), limited_by({"gate": ""})
-    ('trade: lots', '')
-    """
-    gate = str(row.get("gate") or "")
-    off = abs(float(row.get("held") or 0.0) - float(row.get("target") or 0.0)) >= LEAST_OFF
-    if gate in KEEP_FROM_TRADE:
-        return f"trade: {cut_by(gate)}"
-    said = [f"target: {cut_by(gate)}"] if gate else []
-    return "; ".join([*said, *(["trade: band"] if off and not row.get("trade") else [])])
-
 
 # ── what a finding is ─────────────────────────────────────────────────────────────────────────────
 

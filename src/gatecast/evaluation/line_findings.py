@@ -14,7 +14,6 @@ from gatecast.evaluation.findings import (
     Finding,
     concentrated,
     correlation_spike,
-    cut_by,
     gone,
     of_sizing,
     one_crisis,
@@ -26,6 +25,7 @@ from gatecast.evaluation.findings import (
     unforecast,
 )
 from gatecast.trading.book import Book, Line, Sessions
+from gatecast.trading.cuts import cut_by
 from gatecast.trading.risk import mean_of
 
 FloatArray = NDArray[np.float64]

@@ -18,6 +18,7 @@ from gatecast.explanations.forecasts import HeadSays, forecasts_of
 from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
+from gatecast.live.gates import WITHOUT_FORECAST
 from gatecast.market.reading import as_utc
 from gatecast.notebook import Shown, draw_bars
 from gatecast.runs import Run
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MOST_REFITS = 120
 SAME = 1e-9
 """Shares of equity that differ by no more are the same."""
+SHOWN = 10
+"""Symbols that a text of the whole shows."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Explanation:
     `model`, `refit`: number of the model's record in a store, and the cutoff of the refit that forecast. `known`:
     feature -> its newest value then. `heads`: see `HeadSays`; () where nothing was forecast, for `reason`. `decision`:
     see `Waterfall`. `same`: whether the decision, made again, holds what was issued; None where that is not kept.
-    `came`: the log return over the horizon after it, None while it is not known.
+    `came`: the log return over the horizon after it, None while it is not known. `not_issued`: why a store issued no
+    forecast at this close, though its fits forecast it; "" where it did.
     """
 
     symbol: str
@@ -53,6 +57,15 @@ class Explanation:
     same: bool | None = None
     came: float | None = None
     reason: str = ""
+    not_issued: str = ""
+
+    def __repr__(self) -> str:
+        held = self.decision.held
+        said = (
+            ", ".join(f"{head.head} {head.value:.4g}" for head in self.heads) or f"nothing was forecast: {self.reason}"
+        )
+        doubt = f"; nothing was issued: {self.not_issued}" if self.not_issued else ""
+        return f"{self.symbol} at {self.time:%Y-%m-%d %H:%M} UTC: {said}; held {held:+.2%}{doubt}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -60,7 +73,7 @@ class Explanation:
             "symbol": self.symbol, "asset_class": self.asset_class, "time": self.time, "model": self.model,
             "refit": self.refit, "horizon": self.horizon, "known": dict(self.known), "reason": self.reason,
             "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
-            "came": self.came,
+            "came": self.came, "not_issued": self.not_issued,
         }  # fmt: skip
 
 
@@ -79,6 +92,13 @@ class Explained(Shown):
     importance: tuple[Mapping[str, Any], ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        count = len(self.explanations)
+        lines = [f"Explained: {count} symbol{'s' * (count != 1)}" + (f" of {self.path}" if self.path else "")]
+        lines += [f"  {one!r}" for one in self.explanations[:SHOWN]]
+        lines += [f"  and {count - SHOWN} more"] if count > SHOWN else []
+        return "\n".join([*lines, *(f"  {name}: {why}" for name, why in self.left_out.items())])
 
     def plot(self) -> Any:
         """A Plotly figure: the steps of each decision, in units of weight; they add up to what is held."""
@@ -205,4 +225,5 @@ def _explanation(origin: Origin, moment: Moment, refit: Refit, heads: tuple[Head
     return Explanation(
         moment.symbol, moment.asset_class, moment.time, moment.model, str(refit.cutoff), samples.horizon, known, heads,
         decision, same, came, moment.sentence if moment.row < 0 else "",
+        moment.sentence if moment.row >= 0 and moment.gate in WITHOUT_FORECAST else "",
     )  # fmt: skip

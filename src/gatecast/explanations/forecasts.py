@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.forecasting.attribution import UNITS, Attributable
-from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, forecaster_of
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, forecaster_of
 from gatecast.forecasting.walkforward import at_rows
 from gatecast.samples.targets import HEADS
 
@@ -100,19 +100,23 @@ class ModelSays:
 
 @dataclass(frozen=True)
 class HeadSays:
-    """What is forecast of one head: the ensemble's `value` in `unit`, what it starts from, and what the models say."""
+    """What is forecast of one head: the ensemble's `value` in `unit`, what it starts from, and what the models say.
+
+    `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
+    """
 
     head: str
     unit: str
     value: float
     starts_from: str | None
     models: tuple[ModelSays, ...] = field(repr=False)
+    base_rate_up: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "head": self.head, "unit": self.unit, "value": self.value, "starts_from": self.starts_from,
-            "models": [one.to_dict() for one in self.models],
+            "base_rate_up": self.base_rate_up, "models": [one.to_dict() for one in self.models],
         }  # fmt: skip
 
 
@@ -150,12 +154,14 @@ def _head(
     whole = _values(forecasts, ENSEMBLE, head, rows)
     issued = {name: _values(forecasts, name, head, rows) for name in dict.fromkeys([*names, *adds])}
     parts_of = {name: attributions_of(refit, name, result, rows, head) for name in issued}
+    plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
     return [
         HeadSays(
             head, UNITS[head], float(whole[place]), starts_from,
             tuple(
                 _model(name, float(issued[name][place]), adds.get(name), parts_of[name], place) for name in issued
             ),
+            None if plain is None else float(plain[place]),
         )
         for place in range(len(rows))
     ]  # fmt: skip

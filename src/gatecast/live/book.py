@@ -11,15 +11,18 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError, GatecastError
-from gatecast.evaluation.findings import NEWEST_OF, limited_by
+from gatecast.evaluation.findings import NEWEST_OF
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
+from gatecast.market.merging import names_of
 from gatecast.market.sessions import feed_age, orders_until
 from gatecast.store.carried import bytes_of_carried, changes_of
 from gatecast.store.desks import bytes_of_desk
 from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
+from gatecast.trading.by_session import not_countable
+from gatecast.trading.cuts import limited_by
 from gatecast.trading.desk import micros_of, moment_of
 from gatecast.trading.money import LATE_DAYS
 
@@ -120,6 +123,7 @@ class HeldNow:
     `before`: the same of the session before; `traded`: of the newest session before in which it could be traded.
     `missed`: sessions that were first decided together with the newest, once the opens that their orders are for had
     passed, YYYY-MM-DD.
+    `left_out`: symbol -> why it is not in the book, of those whose money cannot be counted.
     """
 
     figures: Mapping[str, Any]
@@ -127,11 +131,13 @@ class HeldNow:
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     traded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missed: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: the figures, `holdings`, a row a symbol, and `missed`."""
+        """As JSON holds it: the figures, `holdings`, a row a symbol, `missed` and `left_out`."""
         rows = [dict(row) for _, row in sorted(self.rows.items())]
-        return {**self.figures, "holdings": rows, "missed": list(self.missed)}
+        given = {"missed": list(self.missed), "left_out": dict(self.left_out)}
+        return {**self.figures, "holdings": rows, **given}
 
     @property
     def missed_sentence(self) -> str:
@@ -182,7 +188,12 @@ def book_now(store: Store) -> HeldNow | None:
     traded = {symbol: row for symbol, row in before.items() if not _waits(row)}
     while len(traded) < len(before) and (table := next(sessions, None)):
         traded = {row["symbol"]: row for row in table if row["symbol"] in before and not _waits(row)} | traded
-    return HeldNow(record.body["book"], rows, before, traded, _missed(store, newest.session))
+    every, left_out = dict(sorted(store.state.symbols.items())), dict[str, str]()
+    if every.keys() - rows.keys():
+        told = not_countable(store.experiment.book, every)  # of all: one symbol's price may convert another's
+        left_out = {symbol: why for symbol, why in told.items() if symbol not in rows}
+    missed = _missed(store, newest.session)
+    return HeldNow(record.body["book"], rows, before, traded, missed, left_out)
 
 
 def _missed(store: Store, newest: str) -> list[str]:
@@ -279,6 +290,20 @@ def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
 SHOWN = ("held", "target", "trade", "core", "tilt")
 
 
+def left_out_in_words(left_out: Mapping[str, str]) -> str:
+    """A sentence on symbols that are not in the book; "" without any.
+
+    >>> left_out_in_words({"HG=F": "'HG=F' is a future: its money needs a row in the table of contracts."})
+    "Not in the book, as its money cannot be counted: 'HG=F'; `gatecast today` says why."
+    """
+    if not left_out:
+        return ""
+    whose = "its" if len(left_out) == 1 else "their"
+    return (
+        f"Not in the book, as {whose} money cannot be counted: {names_of(list(left_out))}; `gatecast today` says why."
+    )
+
+
 def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:
     """Cause of `CAUSES` -> its part of the change of what is held of a symbol since the session before.
 
@@ -322,17 +347,22 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
     'held from +20.0% to +12.0%: forecast volatility -10.0%, what is not traded +2.0%.'
     """
     row = now.rows.get(symbol, {})
+    if symbol in now.left_out:
+        return f"nothing is held: it is not in the book. {now.left_out[symbol]}"
+    if not row:
+        return "nothing is held: the book has had no session with it yet."
+    nothing = "nothing is held." if float(row.get("share") or 0.0) else "nothing is held: the core has none of it."
     before, after = (float(rows.get(symbol, {}).get("held") or 0.0) for rows in (now.before, now.rows))
     if _waits(row):
         order = float(row.get("trade") or 0.0)
         waits = f" Its order of {order:+,.6g} waits for its next bar." if order else ""
-        return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"nothing is held.{waits}"
+        return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"{nothing}{waits}"
     if not now.before:
-        return f"held {after:+.1%}: the first session of the book." if after else "nothing is held."
+        return f"held {after:+.1%}: the first session of the book." if after else nothing
     if abs(after - before) < LEAST_SAID:
         target = float(row.get("target") or 0.0)
         aimed = f", {target:+.1%} aimed at: within its band, or cut" if abs(target - after) >= LEAST_SAID else ""
-        return f"still {after:+.1%}{aimed}." if after or aimed else "nothing is held."
+        return f"still {after:+.1%}{aimed}." if after or aimed else nothing
     parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
     said = ", ".join(f"{CAUSES[name]} {part:+.1%}" for name, part in parts.items())
     return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."

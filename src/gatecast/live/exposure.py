@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from gatecast.chain import make_chain
-from gatecast.evaluation.findings import cut_by
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.book import HeldNow, book_now
@@ -21,6 +20,7 @@ from gatecast.live.kept import refuse_unserved, serve
 from gatecast.scores import horizon_in_sessions
 from gatecast.trading.book import deviations_of, past_deviations, sessions_by
 from gatecast.trading.covariance import places_of
+from gatecast.trading.cuts import cut_by
 from gatecast.trading.exposure import Today, contributions, risk_today
 from gatecast.trading.risk import LEVELS, filtered, with_proxies
 from gatecast.trading.stress import volatility_of

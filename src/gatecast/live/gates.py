@@ -40,7 +40,8 @@ GATES = {
     "no trade": "nothing was traded in the newest session",
     "stale": "the newest bar is too old",
     OLD_MODEL: "the model was not refitted for three periods of the schedule: nothing is forecast with it any more",
-    "late": "the newest bar came after its fill: nobody could have traded on it",
+    "late": "the newest bar came after its fill: nobody could have traded on it; "
+    "an update soon after the close decides in time",
     OUTSIDE: "it is outside of its universe: nothing is forecast or held",
     STILL: "the price did not move within the window: there is nothing to forecast",
     "no forecast": "the window has a gap, or is too short: no forecast rather than a wrong one",
@@ -177,10 +178,19 @@ def _why_no_window(samples: Samples, row: int, bars: pl.DataFrame) -> tuple[Kind
         at = inside.start + int(np.flatnonzero(late)[-1])
         known = _minute(samples.known_at_bar[at])
         return "no window", f"the bar of {_minute(samples.time[at])} in its window was known at {known} only"
+    there, needed = row - begin + 1, _bars_needed(samples)
+    more = f": {needed} are needed, {needed - there} more" if needed > there else ""
     return "no window", (
-        f"{row - begin + 1} bar(s) since {_minute(samples.time[begin])}, where its history begins or a gap ends, are "
-        f"too few for a window of {samples.context} and for its features to settle"
+        f"{there} bar(s) since {_minute(samples.time[begin])}, where its history begins or a gap ends, are "
+        f"too few for a window of {samples.context} and for its features to settle{more}"
     )
+
+
+def _bars_needed(samples: Samples) -> int:
+    """Bars in one piece until the first window is whole: the fewest that a symbol of the class needed; 0 of none."""
+    new = (np.diff(samples.symbol, prepend=-1) != 0) | (np.diff(samples.segment, prepend=-1) != 0)
+    first = np.flatnonzero(new)[np.cumsum(new) - 1]  # of each row its segment's
+    return int((samples.ends - first[samples.ends]).min()) + 1 if len(samples.ends) else 0
 
 
 def _minute(moment: np.datetime64) -> str:

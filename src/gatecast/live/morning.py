@@ -19,7 +19,6 @@ from gatecast.evaluation.findings import (
     concentrated,
     correlation_spike,
     counted,
-    cut_by,
     gone,
     heaviest_first,
     in_words,
@@ -37,6 +36,7 @@ from gatecast.market.bars import session_of
 from gatecast.market.facts import facts_of
 from gatecast.store.parts import Parts
 from gatecast.store.schema import Scores
+from gatecast.trading.cuts import cut_by
 from gatecast.trading.exposure import silent_of
 from gatecast.trading.sizing import Finding as Sizing
 

@@ -167,7 +167,9 @@ def withdraw(
         _refuse_acted_on(blotter, made, exports[0]["record"], moment)
         body = {"id": orders_id, "account": event["account"], "by": by, "session": content["session"]}
         opened.append("withdrawn", body | ({"reason": reason} if reason else {}), moment)
-        return with_status(Blotter(opened), made, "withdrawn. Delete the file; `--out FILE` writes it anew, once.")
+        return with_status(
+            Blotter(opened), made, "their export is withdrawn. Delete the file; `--out FILE` writes it anew, once."
+        )
 
 
 def _refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:

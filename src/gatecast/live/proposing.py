@@ -30,7 +30,8 @@ from gatecast.notebook import Shown
 from gatecast.store.journal import canonical, moment_of
 from gatecast.store.schema import OrdersFile
 from gatecast.store.store import Store
-from gatecast.trading.orders import GATES, ID_LENGTH, Breach, breaches, orders_of
+from gatecast.trading.cuts import BAND, GATES, gate_of_trade
+from gatecast.trading.orders import ID_LENGTH, Breach, breaches, orders_of
 from gatecast.trading.sizing import TARGET_CAPS
 
 if TYPE_CHECKING:
@@ -287,9 +288,10 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     traded = {one.symbol for one in orders}
     why_not = dict(left_as_is)
     why_not |= {symbol: LEFT_OUT for symbol in inputs.without if symbol not in why_not}
-    for symbol, gate in zip(desk.names, sized.gate, strict=True):
+    for place, symbol in enumerate(desk.names):
+        gate = gate_of_trade(sized, place)
         if gate and symbol not in {*traded, *why_not}:
-            why_not[symbol] = f"not traded: {WITHIN_BAND if gate in TARGET_CAPS else GATES[gate]}."
+            why_not[symbol] = f"not traded: {WITHIN_BAND if gate in (BAND, *TARGET_CAPS) else GATES[gate]}."
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
         "capital": inputs.capital, "positions": told.pop("units"), **told,

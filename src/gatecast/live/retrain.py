@@ -216,9 +216,9 @@ def _refit(
     }  # fmt: skip
     number = store.append("refit", body, now).number
     refused: Mapping[str, str] = body["refused"]
-    reason = "the guard refused no refit"
+    reason = "the guard refused none of the newest fits"
     if refused:
-        reason = f"the guard refused the refits of {', '.join(sorted(refused))}, whose fits before stay in force"
+        reason = f"the guard refused the newest fits of {', '.join(sorted(refused))}, whose fits before stay in force"
     issued = Issued(number)
     if open_closes:
         newest = store.state.models[-1]

@@ -123,7 +123,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     held_by, told = _held_by(again, book), morning(opened, book, moment)
     shares = told.risk.shares if told else {}
     rows = [
-        {**said.row(symbol, causes.get(symbol, {})), **_of_book(book, symbol, held_by.get(symbol, {})),
+        {**said.row(symbol, causes.get(symbol, {}), book), **_of_book(book, symbol, held_by.get(symbol, {})),
          "risk_share": shares.get(symbol)}
         for symbol in sorted(said.newest)
     ]  # fmt: skip
@@ -181,13 +181,13 @@ class _Said:
                 break
         return cls(newest, before, replaced)
 
-    def row(self, symbol: str, causes: Parts) -> dict[str, Any]:
+    def row(self, symbol: str, causes: Parts, book: HeldNow | None) -> dict[str, Any]:
         """The newest decision of a symbol beside the one before, and why it changed."""
         row, before, replaced = (one.get(symbol) for one in (self.newest, self.before, self.replaced))
         assert row is not None
         kept = ("time", "weight", "book", "signal", "strategy", "gate", "model")
         was, other = (one and {name: one.get(name) for name in kept} for one in (before, replaced))
-        why = " ".join(filter(None, [_in_words(row, before, causes), _instead_of(row, replaced)]))
+        why = " ".join(filter(None, [_in_words(row, before, causes, _stays(book, symbol)), _instead_of(row, replaced)]))
         return {
             **row, "before": was, "replaced": other, "change": _change(row, before), "because": dict(causes),
             "why": why, "gate_sentence": GATES.get(row["gate"], ""),
@@ -341,15 +341,36 @@ def _of_book(book: HeldNow | None, symbol: str, held_by: Parts) -> dict[str, Any
     }  # fmt: skip
 
 
-def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Parts) -> str:
-    """Why the position is what it is beside the one before; of a bar that waits `reason` says how it is resolved."""
+def _stays(book: HeldNow | None, symbol: str) -> str:
+    """What is said of a holding that cannot be traded; "" where a book holds nothing of the symbol."""
+    there = book is None or (book.rows.get(symbol) or {}).get("held")
+    return " What is held stays: it cannot be traded on." if there else ""
+
+
+WHY_UNDECIDED = (
+    "the model was made after the fill of their newest bars, or does not know them yet; each is decided on at its next "
+    "bar, by an update between its close and its fill"
+)
+"""Why symbols have no decision, and when they will."""
+
+
+def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: Parts, stays: str) -> str:
+    """Why the position is what it is beside the one before; of a bar that waits `reason` says how it is resolved.
+
+    `stays`: see `_stays`.
+    """
     gate, weight = GATES.get(row["gate"], row["gate"]), _weight(row)
     if row["gate"] == "no forecast" and AWAITED in str(row.get("flags") or "").split(", "):
         gate = f"a bar that it lacks may still come, which is awaited for {OLDEST_SESSIONS} sessions"
     if row["gate"] == DOUBTFUL_BAR:
-        return "waits: its newest bar looks like a split (`gatecast actions list`). What is held stays."
+        return f"waits: its newest bar looks like a split (`gatecast actions list`).{stays}"
+    if row["gate"] == "late":
+        return (
+            f"no decision: {gate.partition(';')[0]}. It closes at {row['time']:%H:%M} UTC: an update soon after that "
+            f"decides on it.{stays}"
+        )
     if row["gate"] in WAITS:
-        return f"no decision: {gate}. What is held stays: it cannot be traded on."
+        return f"no decision: {gate}.{stays}"
     if row["gate"] in WITHOUT_FORECAST:
         was = "" if before is None or abs(_weight(before)) < SHOWN else f", {_weight(before):+.3f} before"
         aged = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if row["gate"] == OLD_MODEL)

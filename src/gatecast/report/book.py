@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatecast.evaluation.findings import REACHED, cut_by, limited_by
+from gatecast.evaluation.findings import REACHED
 from gatecast.evaluation.risk import sentences_of
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import Data
 from gatecast.report.words import counted, is_number, percent
 from gatecast.trading.book import BOUGHT
+from gatecast.trading.cuts import cut_by, limited_by
 
 Scores = Mapping[str, Any]
 OF_CONTROL = ("spread", "worst")

@@ -391,10 +391,13 @@ def _changes(told: Told) -> Section:
     more = f" The newest {MOST} of them." if len(rows) > MOST else ""
     serving = told.store.state.serving
     first = f"Model {serving} is in force." if serving else NO_MODEL
-    refused = sum(len(one.body.get("refused") or {}) for one in told.of_kind("refit"))
+    refused = len(told.scores.get("refused") or [])
     return Section(
         "Changes",
-        [f"{first} Refits: {len(models)}; fits refused by the guard: {refused}; changes: {len(rows)}.{more}"],
+        [
+            f"{first} Refits of the store: {len(models)}; fits that the guard refused in all refits since the history "
+            f"began: {refused}; changes: {len(rows)}.{more}"
+        ],
         ("record", "when (UTC)", "what", "of"), rows[-MOST:],
     )  # fmt: skip
 

@@ -15,6 +15,8 @@ from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
 from gatecast.files import sha256_of
+from gatecast.live.book import left_out_in_words
+from gatecast.live.today import WHY_UNDECIDED
 from gatecast.report import drawing
 from gatecast.report.book import to_trade
 from gatecast.report.described import described
@@ -53,7 +55,9 @@ def morning(view: View) -> Answer:
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
-        "undecided": told["undecided"], "behind": told["behind"], "findings": view.findings()["findings"],
+        "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED,
+        "left_out": left_out_in_words((book or {}).get("left_out") or {}),
+        "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting),

@@ -138,11 +138,15 @@ class View:
         return {"book": {**found, "holdings": rows}, "behind": self.today()["behind"]}
 
     def findings(self) -> Answer:
-        """What somebody should look at: of the book, of the inputs (drift), of bars that wait, of a dead feed."""
+        """What somebody should look at: of the book, of the inputs (drift), of bars that wait, of a dead feed.
+
+        Of symbols that the book leaves out nothing is said of the inputs.
+        """
         told = self.today()
         rows = [
             {"kind": "drift", "symbol": one.get("symbol"), "time": one["time"], "sentence": one["sentence"]}
             for one in told["alarms"]
+            if one.get("symbol") not in ((told["book"] or {}).get("left_out") or {})
         ]
         rows += told.get("findings") or []
         rows += [

@@ -95,8 +95,8 @@ class Difference:
         what = UNITS.get(self.of, "of the first run's loss")
         gain = in_percent(self.effect, self.low, self.high)
         return (
-            f"{name}: {self.outcome}; the second against the first {gain} {what}, "
-            f"(uncorrected), p {self.pvalue:.3f} alone and {self.pvalue_holm:.3f} after Holm's "
+            f"{name}: {self.outcome}; the second against the first {gain} {what}; "
+            f"p {self.pvalue:.3f} uncorrected, as the interval, and {self.pvalue_holm:.3f} after Holm's "
             f"correction, which decides; {self.n:,} days show a difference of {self.detectable:.2%}."
         )
 

@@ -266,6 +266,11 @@ class _Terms:
         return kept, left_out
 
 
+def not_countable(settings: Book, classes: Mapping[str, str]) -> dict[str, str]:
+    """Symbol -> why its money cannot be counted, so that a book leaves it out. `classes`: symbol -> asset class."""
+    return _Terms.of(settings, {}).countable(classes)[1]
+
+
 def converters_of(settings: Book, classes: Mapping[str, str]) -> dict[str, str | None]:
     """Currency of prices that is not the book's -> the symbol whose price converts it; None of a hundredth of it.
 

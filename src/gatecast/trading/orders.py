@@ -19,6 +19,7 @@ from pydantic import Field
 from gatecast.errors import SettingsError
 from gatecast.settings import Settings
 from gatecast.trading.costs import BASIS_POINT, Fraction
+from gatecast.trading.cuts import gate_of_trade, sentences_of
 from gatecast.trading.desk import Desk
 from gatecast.trading.sizing import SLACK, Cap, Sized, total
 
@@ -33,16 +34,6 @@ MONEY_DIGITS = 4
 """Digits of money after the point."""
 PRICE_DIGITS = 6
 """Digits that count of a limit price without a tick."""
-GATES = {
-    "name": "the cap on one symbol cut the target", "class": "the cap on the class cut the target",
-    "gross": "the cap on the gross value cut the target", "margin": "the cap on margin cut the target",
-    "net": "the cap on the net value cut the target", "spike": "the spike of correlations cut the target",
-    "halt": "no bar of this close that it trades at was known by the next open", "close": "it is to be closed",
-    "stop": "the drawdown stop closes it", "borrow": "no more can be borrowed to be sold short",
-    "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
-    "ticket": "the trade is below the smallest ticket", "cash": "cash cut the trade",
-}  # fmt: skip
-"""Gate of a trade, see `sizing.Sized` -> what it says of an order."""
 
 
 class OrderSettings(Settings):
@@ -191,7 +182,8 @@ def orders_of(
                 send_before=send_before, last_close=close, held=own, open_units=still_open, target_units=target,
                 value=round(value, MONEY_DIGITS), commission=paid[0], spread=paid[1], impact=paid[2],
                 cost=round(cost, MONEY_DIGITS),
-                cost_bps=round(cost / value / BASIS_POINT, MONEY_DIGITS) if value > 0 else 0.0, gate=sized.gate[place],
+                cost_bps=round(cost / value / BASIS_POINT, MONEY_DIGITS) if value > 0 else 0.0,
+                gate=gate_of_trade(sized, place),
                 reason=_reason(sized, place, target)
                 + (f"; in units after a split of {ratio:g} that comes before the fill" if ratio != 1 else ""),
             )
@@ -235,14 +227,13 @@ def limit_price(close: float, buys: bool, collar: float, tick: float = 0.0) -> f
 def _reason(sized: Sized, place: int, target: float) -> str:
     """Why an order is placed, in words."""
     aimed, after = float(sized.target[place]), float(sized.weights[place])
-    gate = GATES.get(sized.gate[place], "")
     if target == 0:
         said = "closes the position"
     else:
         core, tilt = float(sized.core[place]), float(sized.tilt[place])
         parts = f" (core {core:+.1%}, strategies {tilt:+.1%})" if abs(tilt) >= SLACK else ""
         said = f"target {aimed:+.1%} of the capital{parts}, {after:+.1%} once it is filled"
-    return f"{said}; {gate}" if gate else said
+    return "; ".join([said, *sentences_of(sized, place)])
 
 
 # ── limits ────────────────────────────────────────────────────────────────────────────────────────

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gatecast.trading.orders import GATES
-from gatecast.trading.sizing import SLACK, STAGES, BookView, Sized
+from gatecast.trading.cuts import BAND, GATES, gate_of_trade
+from gatecast.trading.sizing import STAGES, BookView, Sized
 
 SENTENCES = {
     "vote": "one vote a model, for the side of its own forecast",
-    "ensemble": "the side of the ensemble's expected return, at full size",
+    "ensemble": "the side of the ensemble's expected simple return, at full size",
     "strategy": "what the strategy in force holds of it",
     "tilt": "what the book takes of that: alarms make it smaller, and the market held long is left to the core",
     "evidence": "times the evidence factor",
@@ -31,13 +31,10 @@ SENTENCES = {
 """Step -> what it does."""
 STAGE_OF_GATE = {
     "spike": "volatility", "borrow": "volatility", "halt": "volatility", "close": "volatility", "stop": "volatility",
-    "name": "caps", "class": "caps", "gross": "caps", "margin": "caps", "net": "caps",
+    "name": "caps", "class": "caps", "gross": "caps", "margin": "caps", "net": "caps", BAND: BAND,
     "participation": "volume", "lot": "lots", "ticket": "ticket", "cash": "cash",
 }  # fmt: skip
-"""Gate of `sizing` -> the step at which it cuts."""
-AFTER_BAND = ("volume", "lots", "ticket", "cash")
-"""Steps that cut a trade: where none did, the band keeps a name from its target."""
-WITHIN_BAND = "within the band: the distance to the target is not worth its cost"
+"""Gate of `cuts` -> the step at which it cuts."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +120,8 @@ def waterfall_of(proposed: Proposed, view: BookView | None, sized: Sized | None,
     reached |= {name: float(sized.stages[name][place]) for name in STAGES}
     held, units = reached[STAGES[-1]], float(sized.trades[place])
     before = _share(view, place)
-    gates = {STAGE_OF_GATE[gate]: gate for gate in sized.gates[place]}
-    if not gates.keys() & AFTER_BAND and units == 0 and abs(held - reached["caps"]) > SLACK:
-        gates["band"] = "band"
+    closed = [gate for gate in (*sized.gates[place], gate_of_trade(sized, place)) if gate]
+    gates = {STAGE_OF_GATE[gate]: gate for gate in closed}
     return Waterfall(_with(steps, now, reached, proposed, gates), held, before, held - before, units)
 
 
@@ -150,7 +146,7 @@ def _with(
     closed = "evidence" if proposed.gate in ("evidence", "too good", "doubtful", "late claim") else "strategy"
     for name, after in reached.items():
         gate = gates.get(name, "")
-        sentence = WITHIN_BAND if gate == "band" else GATES.get(gate, "")
+        sentence = GATES.get(gate, "")
         if name == closed and proposed.gate:
             gate, sentence = proposed.gate, proposed.sentence
         of = proposed.strategy if name == "strategy" else ""

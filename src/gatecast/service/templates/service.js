@@ -53,7 +53,7 @@
     clicked.classList.add("said");
     if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
     const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
-    const range = own.low_80 == null ? "" : `, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
+    const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)

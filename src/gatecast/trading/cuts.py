@@ -1,0 +1,81 @@
+"""What cuts a target and keeps a trade from it, in words: of a sizing, and of what a book has stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatecast.trading.sizing import SLACK, TARGET_CAPS, Sized
+
+BAND = "band"
+"""The gate of a trade that ends at the edge of the band about its target, or is not made within it."""
+AFTER_BAND = ("participation", "lot", "ticket", "cash")
+"""Gates of `sizing.Sized` that cut a trade after the band."""
+GATES = {
+    "name": "the cap on one symbol cut the target", "class": "the cap on the class cut the target",
+    "gross": "the cap on the gross value cut the target", "margin": "the cap on margin cut the target",
+    "net": "the cap on the net value cut the target", "spike": "the spike of correlations cut the target",
+    "halt": "no bar of this close that it trades at was known by the next open", "close": "it is to be closed",
+    "stop": "the drawdown stop closes it", "borrow": "no more can be borrowed to be sold short",
+    "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
+    BAND: "what is near enough to the target is not traded (the band)",
+    "ticket": "the trade is below the smallest ticket", "cash": "cash cut the trade",
+}  # fmt: skip
+"""Gate of `sizing.Sized`, or the band -> what it says of an order."""
+KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
+"""Gates by which something else than the band keeps a symbol from a trade, or makes it smaller."""
+CUT_BY = {
+    "spike": "spike_sizes", "borrow": "what can be borrowed",
+    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
+    "cash": "cash", "stop": "drawdown_stop", "halt": "closed or halted market",
+}  # fmt: skip
+"""Gate of a book -> what a reader calls it; of a cap the setting, see `cut_by`."""
+LEAST_OFF = 5e-4
+"""Distance of what is held from its target that is worth a word, as a share of equity."""
+
+
+def gate_of_trade(sized: Sized, place: int) -> str:
+    """What cut the trade of a name last: what came after the band, else the band, else what cut its target; or ""."""
+    last = sized.gate[place]
+    off = abs(float(sized.stages["band"][place] - sized.stages["caps"][place])) > SLACK
+    return BAND if off and last not in AFTER_BAND else last
+
+
+def sentences_of(sized: Sized, place: int) -> list[str]:
+    """What cut the target of a name, and what cut its trade, a sentence each."""
+    of_target = [gate for gate in sized.gates[place] if gate not in AFTER_BAND][-1:]
+    said = dict.fromkeys([*of_target, gate_of_trade(sized, place)])
+    return [GATES[gate] for gate in said if gate]
+
+
+def cut_by(gate: str) -> str:
+    """A gate of a book in words.
+
+    >>> cut_by("gross"), cut_by("lot")
+    ('gross_cap', 'lots')
+    """
+    return CUT_BY.get(gate, f"{gate}_cap" if gate in TARGET_CAPS else gate)
+
+
+def limited_by(row: Mapping[str, Any]) -> str:
+    """What cut the target of a holding, and what keeps it from a trade toward the target; "" where nothing does.
+
+    `row`: of `trading.book.holdings_of`, `held` once its trade is filled. Where nothing is traded off the target and no
+    other gate stops the trade, the band does: the distance is not worth its cost. A trade that ends off the target
+    ends at the edge of the band, or at a whole lot.
+
+    >>> limited_by({"gate": "gross", "held": 0.30, "target": 0.28, "trade": 0.0})
+    'target: gross_cap; trade: band'
+    >>> limited_by({"gate": "gross", "held": 0.28, "target": 0.28, "trade": -2.0})
+    'target: gross_cap'
+    >>> limited_by({"gate": "gross", "held": 0.27, "target": 0.30, "trade": 5.0})
+    'target: gross_cap; trade: band or lots'
+    >>> limited_by({"gate": "lot", "held": 0.0, "target": 0.01, "trade": 0.0}), limited_by({"gate": ""})
+    ('trade: lots', '')
+    """
+    gate = str(row.get("gate") or "")
+    off = abs(float(row.get("held") or 0.0) - float(row.get("target") or 0.0)) >= LEAST_OFF
+    if gate in KEEP_FROM_TRADE:
+        return f"trade: {cut_by(gate)}"
+    said = [f"target: {cut_by(gate)}"] if gate else []
+    return "; ".join([*said, *(["trade: band or lots" if row.get("trade") else "trade: band"] if off else [])])
