@@ -28,6 +28,7 @@ SMALL = 5e-5
 """A step that changes a weight by less is left out, unless a gate closed there."""
 ALWAYS = ("ensemble", "cash")
 """Steps that are always shown."""
+NO_REFIT = "there was no refit of it: it is the fit before"
 
 
 def explain(
@@ -212,6 +213,8 @@ def _change(titles: Mapping[str, str], one: Change) -> tuple[object, ...]:
         for each in one.moved[:2]
     )
     seeds = "" if one.between_seeds is None else f"{one.between_seeds:.2f}"
+    if not one.refitted:
+        return (one.head, titles.get(one.model, one.model), one.part, "not refitted", "", NO_REFIT)
     return (one.head, titles.get(one.model, one.model), one.part, f"{one.stability:.2f}", seeds, moved)
 
 

@@ -171,6 +171,8 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    307: {"description": "The path has a slash too many: where to ask."},
+    400: {"description": "The request is no HTTP."},
     401: {"model": Refused, "description": "No token, or a wrong one."},
     403: {"model": Refused, "description": "A page of another site asked."},
     404: {"model": Refused, "description": "There is no such symbol or path."},

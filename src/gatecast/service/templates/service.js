@@ -116,9 +116,11 @@
       changes.hidden = rows.length === 0;
       const share = (value) => `${(100 * value).toFixed(1)} %`;
       fill(by("changes-table"), rows.map((one) => [
-        one.asset_class, one.head, titles[one.model] || one.model, one.part, one.stability.toFixed(2),
+        one.asset_class, one.head, titles[one.model] || one.model, one.part,
+        ...(one.refitted ? [one.stability.toFixed(2),
         one.between_seeds == null ? "–" : one.between_seeds.toFixed(2),
         one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}`).join("; "),
+        ] : ["not refitted", "–", "there was no refit of it: it is the fit before"]),
       ]));
     });
 })();
