@@ -398,8 +398,8 @@ def test_the_work_and_the_time_left_are_told(finished: Path) -> None:
     assert "a guess until fits are timed" in lines[0]
     fits = f"{refits} fit{'s' * (refits != 1)}"
     assert [line.split(";")[0] for line in lines[1:]] == [
-        f"equity: lstm: {fits} done", f"equity: forest: {fits} done",
-        f"equity: logistic: {fits} done", "equity: ensemble: combined",
+        f"equity: forest: {fits} done", f"equity: logistic: {fits} done",
+        f"equity: lstm: {fits} done", "equity: ensemble: combined",
     ]  # fmt: skip
     assert all(line.endswith(" left") for line in lines[1:])
 

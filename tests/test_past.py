@@ -27,8 +27,9 @@ from gatecast.forecasting.models.naive import Naive
 from gatecast.forecasting.schedule import Schedule
 from gatecast.forecasting.walkforward import at_rows, walk_forward
 from gatecast.market import synthetic
-from gatecast.market.actions import read_actions, with_ends, with_known_at
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import PRICES, make_bars
+from gatecast.market.given import with_ends
 from gatecast.runs import run
 from gatecast.samples.windows import Samples, make_samples
 from gatecast.store import past_of, save_run

@@ -191,6 +191,20 @@ def text_fault(text: str, longest: int) -> str:
     return f"it has {len(text):,} characters, at most {longest:,} are kept" if len(text) > longest else ""
 
 
+MOST_SYMBOL = 100
+"""Characters of a symbol."""
+
+
+def symbol_fault(symbol: str) -> str:
+    """Why a text is no symbol, in words; "" where it is one: the one rule of bars, actions, positions and all tables.
+
+    >>> symbol_fault("BRK.B"), symbol_fault("A\\nB"), symbol_fault("x" * 101) == symbol_fault(" ")
+    ('', 'a symbol is 1 to 100 printable characters', True)
+    """
+    fits = symbol.strip() and len(symbol) <= MOST_SYMBOL and symbol.isprintable()
+    return "" if fits else f"a symbol is 1 to {MOST_SYMBOL} printable characters"
+
+
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 """Signs that a terminal obeys, or that hide or turn round the text beside them; halves of surrogate pairs."""
 _SHORT = reprlib.Repr()

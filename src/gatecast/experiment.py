@@ -35,6 +35,7 @@ from gatecast.forecasting.panel import (
 from gatecast.forecasting.schedule import EXPANDING, Schedule
 from gatecast.forecasting.tuning.tuned import DEFAULT, GivenLSTM, TunedLSTM, Tuning
 from gatecast.market import synthetic
+from gatecast.market.given import Currencies
 from gatecast.market.reading import BarsSettings, as_day
 from gatecast.market.sources import Reading, read_with_findings
 from gatecast.market.vendors import VENDORS, vendor_of
@@ -330,7 +331,7 @@ class Experiment(Settings):
 
     def read(self) -> Reading:
         """The bars and what was found in them, see `read_before`."""
-        return read_before(self.holdout, self.bars)
+        return read_before(self.holdout, self.bars, self.book.money.prices)
 
     @property
     def context(self) -> int:
@@ -492,15 +493,15 @@ def load_models(names: tuple[str, ...], tables: dict[str, Any]) -> dict[str, For
     return {name: entry(name, tables.get(name, {})) for name in (*names, *tables)}
 
 
-def read_before(holdout: str | None, bars: BarsSettings) -> Reading:
+def read_before(holdout: str | None, bars: BarsSettings, prices: Currencies) -> Reading:
     """The bars and what was found in them; no session of the hold-out, nor what became known in it.
 
-    `holdout`: first session of it, YYYY-MM-DD; None: there is none. Raises `BarsError` where no price moves at all:
-    there is nothing to forecast.
+    `holdout`: first session of it, YYYY-MM-DD; None: there is none. `prices`: their currencies. Raises `BarsError`
+    where no price moves at all: there is nothing to forecast.
     """
     if holdout is not None:
         bars = bars.replace(end=last_session(holdout, bars.end))
-    reading: Reading = read_with_findings(bars, sealed=holdout)
+    reading: Reading = read_with_findings(bars, sealed=holdout, currencies=prices)
     if reading.bars.group_by("symbol").agg(pl.col("close").n_unique() == 1)["close"].all():
         names = ", ".join(reading.bars["symbol"].unique().sort().head(10))
         raise BarsError(f"no price moves ({names}): there is nothing to forecast. Give another file or other symbols.")

@@ -200,9 +200,11 @@ def refuse_infinite(arrays: Mapping[str, NDArray[Any]], *, nan: bool = False, in
 
 def table_of(
     content: bytes, columns: Mapping[str, PolarsDataType], *, further: Further = None,
-    most_rows: int | None = None,
+    most_rows: int | None = None, longest: int = LONGEST_CELL,
 ) -> pl.DataFrame:  # fmt: skip
     """Parquet -> a table with these columns, and further ones where their type is given.
+
+    `longest`: bytes that a text may have.
 
     Raises `ValueError` where it has other columns, types or more rows, or where it would be far larger in memory than
     any real table of its size: that is read from its footer, before a row is.
@@ -219,9 +221,9 @@ def table_of(
         raise ValueError(f"it is no table: {_short(str(error))}") from None
     _refuse_columns(dict(table.schema), columns, further)
     for name in (name for name, kind in table.schema.items() if kind == pl.String):
-        longest = table[name].str.len_bytes().max()
-        if isinstance(longest, int) and longest > LONGEST_CELL:
-            raise ValueError(f"its column {name!r} has a text of {longest:,} bytes, expected at most {LONGEST_CELL:,}")
+        found = table[name].str.len_bytes().max()
+        if isinstance(found, int) and found > longest:
+            raise ValueError(f"its column {name!r} has a text of {found:,} bytes, expected at most {longest:,}")
     total, limit = text_bytes(table), max(SMALL_TABLE, PACKED * len(content))
     if total > limit:
         raise ValueError(f"it has {total:,} bytes of text in a file of {len(content):,}, expected at most {limit:,}")

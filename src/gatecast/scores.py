@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -199,7 +199,7 @@ def book_scores(
     }  # fmt: skip
 
 
-def line_held(chain: Chain, lines: Mapping[str, Line]) -> str:
+def line_held(chain: Chain, lines: Collection[str]) -> str:
     """The line that is gatecast's: with the tilt where one is held, which is not so where a run is in doubt."""
     return TILTED if TILTED in lines and (chain.weights["weight"] != 0).any() else ENSEMBLE
 

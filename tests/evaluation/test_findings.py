@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -41,6 +42,7 @@ from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.runs import run
+from gatecast.scores import caps_of
 from gatecast.store import load_run, save_run
 from gatecast.trading.book import Book, Line, Sessions, core_path, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
@@ -251,6 +253,39 @@ def test_what_sizing_found() -> None:
     (one,) = of_sizing(counts, 3)
     assert (one.kind, one.sample, one.weight) == ("volatility", 3, pytest.approx(1 / 3))
     assert {each.kind for each in of_sizing({"ruined": (1, "x"), "cap": (2, "y")}, 4)} == {"ruined", "cap"}
+
+
+def test_all_that_was_booked_late_in_the_newest_such_session_is_said() -> None:
+    paid = [Sizing("late", name) for name in ("of A", "of B", "of C")]
+    counts = counted([paid[:1], (), (*paid[1:], Sizing("not_booked", "of D"))])
+    late, lost = of_sizing(counts, 4)
+    assert (late.kind, late.weight, lost.kind, lost.weight) == ("late", 0.5, "not_booked", 0.25)
+    assert late.sentence.startswith("At 2 of 4 closes ")
+    assert late.sentence.endswith("the newest: of B; of C.")
+    assert lost.sentence.endswith("too late to be booked, the newest: of D.")
+
+
+def test_a_weekend_is_no_halt() -> None:
+    """Shares beside a coin that trades each day: where a target was missed on a weekend, nothing was halted."""
+    shares = market(1)
+    days = shares["time"].dt.date()
+    nights = pl.datetime_range(days.min() + timedelta(days=1), days.max(), "1d", time_zone="UTC", eager=True)  # type: ignore[operator]
+    random = np.random.default_rng(5)
+    close = 100 * np.exp(np.cumsum(0.03 * random.standard_normal(len(nights))))
+    coin = pl.DataFrame({"time": nights, "close": close}).with_columns(
+        symbol=pl.lit("COIN"), asset_class=pl.lit("crypto"), open=pl.col("close").shift(1, fill_value=100.0),
+        high=pl.col("close") * 1.2, low=pl.col("close") * 0.8, volume=pl.lit(1e9), known_at="time",
+        segment=pl.lit(0, pl.Int32),
+    )  # fmt: skip
+    both = pl.concat([shares, coin.select(shares.columns).cast(dict(shares.schema))]).sort("symbol", "time")
+    line, sessions, deviations, settings = booked(both, Book(size=BookSettings(target_volatility=0.5)))
+    today = risk_today(Today.of(sessions, line, deviations))
+    told = findings_of_line(line, sessions, deviations, settings, {}, today, caps_of(line))
+    (target,) = [one for one in told if one.kind == "target"]
+    weekends = int(np.sum([not np.is_busday(np.datetime64(day)) for day in line.days]))
+    (said,) = re.findall(r"closed or halted market at (\d+)", target.sentence)
+    assert 0 < int(said) <= weekends
+    assert "halts" not in target.sentence
 
 
 def smooth(count: int, seed: int) -> tuple[list[dict[str, Any]], np.ndarray]:

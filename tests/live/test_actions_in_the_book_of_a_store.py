@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from gatecast.experiment import Experiment
-from gatecast.live import add_action, parity, replay_store, retrain, update
+from gatecast.live import add_action, parity, replay_store, retrain, today, update
 from gatecast.live.book import book_now
 from gatecast.store import Store
 from tests.trading.test_actions_of_a_book import ACTIONS, BOUGHT, CLOSES, FREE, NAMES, PROFIT, write_bars
@@ -28,6 +28,7 @@ class Kept(NamedTuple):
     store: Path
     bars: pl.DataFrame
     found: dict[date, tuple[float, list[str]]]
+    late: dict[date, list[str]]
 
 
 def evening(day: date) -> datetime:
@@ -46,7 +47,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
             "size": {"target_volatility": 2.0, "minimum_ticket": 140_000},  # so that all is held as it was bought
         },
     )  # fmt: skip
-    store, found = folder / "store", dict[date, tuple[float, list[str]]]()
+    store, found, late = folder / "store", dict[date, tuple[float, list[str]]](), dict[date, list[str]]()
     for day in CLOSES:
         bars, told = folder / f"{day}.csv", folder / f"actions {day}.csv"
         whole.filter(pl.col("date") <= day if day == BOUGHT else pl.col("date") == day).write_csv(bars)
@@ -64,7 +65,8 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
         assert now is not None
         assert now.session == str(day)
         found[day] = (now.figures["equity"], now.figures["findings"])
-    return Kept(store, whole, found)
+        late[day] = now.booked_late
+    return Kept(store, whole, found, late)
 
 
 def test_the_profit_of_every_session_of_a_store_is_right_to_the_cent(kept: Kept) -> None:
@@ -76,6 +78,16 @@ def test_the_profit_of_every_session_of_a_store_is_right_to_the_cent(kept: Kept)
         by_hand = sum(PROFIT[day]) + others.get(day, 0.0) - (PROFIT[day][NAMES.index("OLD")] if day >= SOLD else 0.0)
         assert round(profit, 2) == round(by_hand, 2), day
     assert any("on the 2857 units held before its date" in one for one in kept.found[date(2022, 6, 16)][1])
+
+
+def test_an_action_that_was_told_late_is_a_finding_of_today_and_of_its_update_alone(kept: Kept) -> None:
+    told = today(kept.store, now=evening(list(CLOSES)[-1]) + timedelta(hours=1))
+    assert told.morning is not None
+    (one,) = [each for each in told.morning.findings if each["kind"] == "late"]
+    assert "an action of PAYS on 2022-06-10 became known by 2022-06-16: it is booked on the 2857" in one["sentence"]
+    assert one["weight"] == pytest.approx(1 / told.morning.closes)
+    assert one["advice"] in " ".join(told.morning.sentences)
+    assert {day: len(said) for day, said in kept.late.items() if said} == {date(2022, 6, 16): 1}
 
 
 def test_what_the_store_issued_is_what_a_chain_over_all_its_bars_says(kept: Kept) -> None:

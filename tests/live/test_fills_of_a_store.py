@@ -7,6 +7,7 @@ from typing import Any
 
 from gatecast.live import add_action
 from gatecast.live.blotter import Blotter
+from gatecast.report import card
 from gatecast.store import Store
 from gatecast.store.journal import canonical
 from tests.live.conftest import HOUR
@@ -23,6 +24,32 @@ def test_partial_fills_are_added_and_the_same_again_is_seen(desk: Desk) -> None:
     rest = desk.do("fills", "--file", desk.fills(rows, at, share=0.5, name="g"), "--json", after=NEXT_OPEN).json
     assert [one["left"] for one in rest["orders"]] == [0.0, 0.0]
     assert [one["kind"] for one in Store.open(desk.store).state.orders][-2:] == ["fills", "fills"]
+
+
+def test_an_order_whose_rest_is_below_the_digits_of_its_file_is_done(desk: Desk) -> None:
+    row = desk.export()[0]
+    digits = f"{float(row['units']) * (1 - 3e-13):.17g}"
+    line = f"1,{row['order_id']},{row['symbol']},{row['side']},{digits},{row['limit_price']}"
+    head = "fill_id,order_id,symbol,side,units,price,time"
+    file = desk.write("f.csv", [head, f"{line},{text_of(desk.close + NEXT_OPEN)}"])
+    (order,) = desk.do("fills", "--file", file, "--json", after=NEXT_OPEN).json["orders"]
+    assert order["filled"] < order["units"]
+    assert order["left"] == 0.0
+
+
+def test_the_card_says_what_became_of_orders(desk: Desk) -> None:
+    def said() -> str:
+        limits = next(one for one in card(desk.store).sections if one.title == "Limits")
+        return limits.said[-1].partition("as above. ")[2]
+
+    assert said() == "Of orders no file was exported."
+    rows, export = desk.export(), Store.open(desk.store).state.orders[-1]["id"]
+    assert said().startswith("Of orders 1 file was exported, and no fill was told")
+    assert desk.do("withdraw", export, "--by", "bob").status == 0
+    assert said() == "Of orders 1 file was exported, and withdrawn since."
+    desk.export(name="again.csv")
+    desk.do("fills", "--file", desk.fills(rows, desk.close + NEXT_OPEN), after=NEXT_OPEN)
+    assert said().startswith("Of orders 1 file was exported, and 2 fills were told: how fills compare")
 
 
 def test_a_stale_fill_is_told(desk: Desk) -> None:

@@ -192,6 +192,30 @@ def test_what_is_held_and_has_no_bars_or_has_ended_is_a_finding(
     assert not [one for one in found if one["kind"] == "silent"]
 
 
+def test_update_says_what_was_booked_late(
+    store: Path, gatecast: Command, bars: pl.DataFrame, closes: list[datetime], month: int, tmp_path: Path
+) -> None:
+    def comes(number: int) -> tuple[str, list[str]]:
+        path = tmp_path / f"{number}.parquet"
+        bars.filter(pl.col("time") == closes[number]).write_parquet(path)
+        answer = gatecast("update", store, "--bars", path, "--now", (closes[number] + HOUR).isoformat())
+        assert answer.status == 0, answer.err
+        found = today(store, now=closes[number] + HOUR).to_dict()["findings"]
+        return " ".join(answer.out.split()), [one["kind"] for one in found]
+
+    for number in (month - 3, month - 2):
+        said, kinds = comes(number)
+        assert "finding:" not in said
+        assert "late" not in kinds
+    held = book_now(Store.open(store))
+    assert held is not None
+    name, day = next(symbol for symbol, row in held.rows.items() if row["units"]), closes[month - 2].date()
+    add_action(store, symbol=name, day=day, kind="dividend", cash=0.5, now=closes[month - 2] + 2 * HOUR)
+    said, kinds = comes(month - 1)
+    assert f"finding: an action of {name} on {day} became known by {closes[month - 1].date()}: it is booked" in said
+    assert kinds.count("late") == 1
+
+
 HALT = {"kind": "halted", "by": "kim", "reason": "holiday", "now": "2024-01-05T22:00:00+00:00"}
 
 

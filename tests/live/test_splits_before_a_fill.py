@@ -80,6 +80,22 @@ def test_positions_of_the_day_of_the_split_may_have_it_or_not(desk: Desk) -> Non
     assert f"whether the units of {day} have it is not known" in made["notes"][0]
 
 
+@pytest.mark.parametrize("until", [False, True])
+def test_an_evening_in_new_york_is_before_the_split_of_the_next_day(desk: Desk, until: bool) -> None:
+    """Though its date in UTC is that of the split: it is ordered after it, and shares that are lost are seen."""
+    day = comes(desk)
+    more = {"splits_until": desk.day} if until else {}
+    rows = desk.export(desk.held({"B1_0": 400}, as_of=f"{day}T00:10", **more), after=timedelta(hours=4))
+    units = {row["symbol"]: float(row["target_units"]) for row in rows}
+    assert {row["symbol"]: float(row["held"]) for row in rows}["B1_0"] == 1600
+    assert desk.do("fills", "--file", desk.fills(rows, desk.close + NEXT_OPEN), after=NEXT_OPEN).status == 0
+    lost = desk.held(units | {"B1_0": units["B1_0"] - 1200}, as_of=day, splits_until=day)
+    told = desk.do("reconcile", "--positions", lost, "--json", after=timedelta(days=2)).json
+    assert [(one["symbol"], one["found"] - one["expected"]) for one in told["breaks"]] == [("B1_0", -1200)]
+    found = desk.held(units, as_of=day, splits_until=day)
+    assert desk.do("reconcile", "--positions", found, "--json", after=timedelta(days=2)).json["clean"]
+
+
 def test_a_share_that_is_not_held_is_not_bought_before_it_changes_its_unit(desk: Desk) -> None:
     comes(desk, kind="unit", ratio=100.0)
     made = desk.orders(desk.held(), "--json").json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from gatecast.cli.app import execute
 from gatecast.errors import BarsError, StoreError
 from gatecast.live import add_action, retrain, update
 from gatecast.market import synthetic
-from gatecast.market.actions import SCHEMA
+from gatecast.market.actions import SCHEMA, with_terms
 from gatecast.market.bars import PRICES
 from gatecast.market.steps import doubtful_steps
 from gatecast.store import Store
 from gatecast.store.export import export
+from gatecast.store.history import parquet
 from gatecast.store.state import refuse_misfit
 from tests.live.conftest import HOUR, Answer, settings
 
@@ -360,7 +361,7 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
     "a merger with bars after it": (
         ("add", "--kind", "merger", "--cash", 40, "--symbol", B, "--date", "2001-06-05"), "trades on",
     ),
-    "no value": (("add", "--kind", "split", "--ratio", -2), "no ratio of a split"),
+    "no value": (("add", "--kind", "split", "--ratio", -2), "no value of a split"),
     "a ratio that nobody gives": (("add", "--kind", "split", "--ratio", 1e9), "from 1e-6 to 1e6"),
     "units that nobody gives": (("add", "--kind", "spin_off", "--into", "NEW", "--ratio", 1e9), "from 1e-6 to 1e6"),
     "a merger for units that nobody gives": (
@@ -475,13 +476,73 @@ def test_a_record_of_a_wait_that_is_none_is_refused(change: dict[str, Any]) -> N
         refuse_misfit("actions", {"parts": parts, "waits": [{**wait, **change}]})
 
 
-@pytest.mark.parametrize("value", [0.0, -2.0, 1e200])
+@pytest.mark.parametrize("value", [0.0, -2.0, 1e7])
 def test_a_table_of_actions_that_are_none_is_damage(plain: Live, day: int, value: float) -> None:
     store, now = Store.open(plain.store), plain.closes[day]
     row = pl.DataFrame([[A, "split", now.date(), value, now]], schema=SCHEMA, orient="row")
-    store.set_actions(row, now)
-    assert "no action" in str(store.check()[0]) or "no possible ratio" in str(store.check()[0])
+    before = files(plain.store)
+    with pytest.raises(StoreError, match=r"is not written: .* is no action"):
+        store.set_actions(row, now)
+    assert files(plain.store) == before
+    written_past(store, row, now)
+    assert f"its split of 'B1_0' on {now.date()}, {value}, is no action" in str(store.check()[0])
     assert plain.update(day).status == 2
+    assert plain.actions(day, "remove").status == 0
+    assert store.faults(plain.store) == []
+    assert plain.update(day).status == 0
+
+
+def written_past(store: Store, actions: pl.DataFrame, now: datetime) -> None:
+    """A record that an earlier version wrote: nobody looked whether its table can be read."""
+    part = store.put(parquet(actions), ".parquet")
+    store.journal.append("actions", {"parts": {"actions": part}}, now)
+    store.state = Store.open(store.folder).state
+
+
+@pytest.mark.parametrize("into", ["x" * 1001, "Z\n\x1b[31m"])
+def test_a_store_with_an_odd_symbol_of_an_earlier_version_goes_on_and_gets_rid_of_it(
+    plain: Live, day: int, into: str
+) -> None:
+    store, now = Store.open(plain.store), plain.closes[day - 1]
+    row = with_terms(pl.DataFrame([[A, "spin_off", now.date(), 0.1, now]], schema=SCHEMA, orient="row"))
+    row = row.with_columns(into=pl.lit(into))
+    store.append("tables", {"parts": {"actions": store.put(parquet(row), ".parquet")}}, now)
+    written_past(store, row, now)
+    record = Store.open(plain.store).state.number
+    assert plain.update(day).status == 0
+    notes = Store.open(plain.store).check()
+    assert all(note.is_harmless for note in notes)
+    assert notes[0].what.startswith(f"record {record - 1} has a spin_off of 'B1_0'")
+    assert "actions remove" in notes[0].what
+    assert plain.actions(day, "remove", "--kind", "spin_off", of=day - 1).status == 0
+    assert Store.open(plain.store).check() == []
+    assert plain.update(day + 1).status == 0
+    assert Store.open(plain.store).actions.is_empty()
+
+
+@pytest.mark.parametrize(("days", "status", "said"), [
+    (-20_000, 0, "a split on {} changes nothing"), (3_000, 0, "more than a year ahead"),
+    (3_700, 2, "more than ten years ahead"), (30, 0, "decides with it."),
+])  # fmt: skip
+def test_a_split_far_from_now_is_told(plain: Live, day: int, days: int, status: int, said: str) -> None:
+    on = plain.closes[day].date() + timedelta(days=days)
+    words = ("--symbol", A, "--date", on, "--kind", "split", "--ratio", 2)
+    answer = plain.command(day, "actions", "add", *words)
+    assert answer.status == status
+    text = answer.json["error" if status else "message"]
+    assert said.format(on) in text
+    assert ("look for a typo" in text) == (days == 3_000)
+
+
+@pytest.mark.parametrize(("years", "status"), [(2, 0), (12, 2)])
+def test_a_table_of_actions_far_ahead_is_told(plain: Live, day: int, years: int, status: int) -> None:
+    on = plain.closes[day].date() + timedelta(days=366 * years)
+    table = plain.store.with_name("actions.csv")
+    table.write_text(f"symbol,kind,date,value\n{A},split,{on},2\n")
+    answer = plain.update(day, None, "--actions", table)
+    assert answer.status == status
+    said = f"The split of 'B1_0' on {on} is more than {'ten years' if status else 'a year'} ahead"
+    assert said in (answer.json["error"] if status else " ".join(answer.json["warnings"]))
 
 
 # ── the rule ──────────────────────────────────────────────────────────────────────────────────────

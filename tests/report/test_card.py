@@ -16,8 +16,9 @@ from gatecast.cli.app import execute
 from gatecast.errors import StoreError
 from gatecast.live import add_action, update
 from gatecast.report import card
-from gatecast.report.card import Card, Section, _better, _orders, _overridden
+from gatecast.report.card import Card, Section, _better, _currencies, _orders, _overridden
 from gatecast.store import Store
+from gatecast.trading.book import Book
 
 TITLES = (
     "Purpose", "Data and licences", "Assumptions", "Rivals, and where it loses", "Known failures", "Limits", "Changes",
@@ -91,6 +92,25 @@ def test_what_changes_the_journal_changes_the_card(live: Path, tmp_path: Path) -
     assert found["Changes"]["rows"][-1]["what"] == "actions"
     assert "B1_0 2001-12-28" in found["Changes"]["rows"][-1]["of"]
     assert "dividend 1" in found["Data and licences"]["said"][1]
+
+
+def test_currencies_are_named_with_the_rates_that_convert_them() -> None:
+    symbols = {"VOD": "equity", "GBPUSD": "fx", "BTC-USDT": "crypto", "USDT-USD": "crypto", "SIE": "equity"}
+    book = Book().priced_in(
+        {"VOD": "GBX", "BTC-USDT": "USDT", "SIE": "EUR"}
+    )  # of EUR there is no rate: not in the book
+
+    def said(book: Book) -> list[str]:
+        told: Any = SimpleNamespace(
+            store=SimpleNamespace(experiment=SimpleNamespace(book=book), state=SimpleNamespace(symbols=symbols))
+        )
+        return _currencies(told)
+
+    rates = "GBX by GBPUSD, USDT by USDT-USD"
+    assert said(book) == [f"Prices that are not in USD are converted by the newest close of a rate: {rates}."]
+    home = book.replace(money=book.money.replace(currency="GBP", currencies={"VOD": "GBX", "SIE": "GBP"}))
+    assert "GBX as a hundredth of GBP" in said(home)[0]
+    assert said(Book().priced_in({"SIE": "USD"})) == []
 
 
 def test_a_store_without_a_model_has_a_card(live: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from gatecast.market.bars import make_bars
 from gatecast.provenance import hash_of_bars
 from gatecast.store import Store
 from gatecast.store.export import export
+from gatecast.store.history import parquet
 from gatecast.store.state import State
 from gatecast.store.store import upgrade
 
@@ -62,12 +63,6 @@ def fill(made: Store) -> None:
     made.append("alarm", {"name": "stale", "symbols": ["B1_0"]}, LATER)
 
 
-@pytest.fixture
-def copy(full: Path, tmp_path: Path) -> Path:
-    """A copy of it to damage: a backup is a copy of the folder."""
-    return Path(shutil.copytree(full, tmp_path / "copy"))
-
-
 def decided(time: datetime) -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -77,6 +72,49 @@ def decided(time: datetime) -> pl.DataFrame:
         },
         schema_overrides={"time": pl.Datetime("us", "UTC")},
     )  # fmt: skip
+
+
+ODD = pl.DataFrame({"symbol": ["x" * 1001]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("settings", {"settings": (b"name = 3", ".toml")}),
+        ("tables", {"universe": (parquet(ODD.with_columns(**{"from": None, "to": None})), ".parquet")}),
+        ("tables", {"symbols_file": (parquet(ODD.with_columns(asset_class=None)), ".parquet")}),
+        ("actions", {"actions": (parquet(ODD), ".parquet")}),
+        ("bars", {"2000": (parquet(ODD), ".parquet")}),
+        ("issued", {"decisions": (parquet(ODD), ".parquet")}),
+        ("issued", {"decisions": (parquet(decided(LAST)), ".parquet"), "carried": (b"none", ".safetensors")}),
+        ("issued", {"decisions": (parquet(decided(LAST)), ".parquet"), "desk": (b"none", ".safetensors")}),
+        ("refit", {"scores.json": (b"[]", ".json")}),
+        ("proposed", {"orders": (b"{}", ".json")}),
+        ("fills", {"fills": (b"{}", ".json")}),
+        ("reconciled", {"positions": (b"{}", ".json")}),
+        ("snapshot", {"state": (b"[]", ".json")}),
+    ],
+)
+def test_a_record_whose_files_could_not_be_read_again_is_not_written(
+    full: Path, tmp_path: Path, kind: str, body: dict[str, tuple[bytes, str]]
+) -> None:
+    store = Store.open(shutil.copytree(full, tmp_path / "own"))
+    before = files(store.folder)
+    parts = {role: store.put(*content) for role, content in body.items()}
+    more = {
+        "bars": {"rows": {"2000": 1}, "counts": {}, "columns": []}, "snapshot": {"bars": []},
+        "proposed": {"session": "2000-01-03"}, "fills": {"new": 1, "seen": 0},
+    }.get(kind, {})  # fmt: skip
+    with pytest.raises(StoreError, match=f"a record '{kind}' is not written: .* cannot be used"):
+        store.append(kind, {"id": "a", "account": "A", "by": "ann", **more, "parts": parts}, LATER)
+    assert files(store.folder) == before
+    assert store.check() == []
+
+
+@pytest.fixture
+def copy(full: Path, tmp_path: Path) -> Path:
+    """A copy of it to damage: a backup is a copy of the folder."""
+    return Path(shutil.copytree(full, tmp_path / "copy"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -159,7 +197,7 @@ def test_segments_stay_where_the_source_put_them(store: Store) -> None:
     [
         (BARS.drop("x"), "have the columns x"),
         (BARS.with_columns(asset_class=pl.lit("crypto")), "of the class crypto in the new bars and index in the store"),
-        (BARS.with_columns(symbol=pl.lit("s" * 1001)), "longer than the 1,000 bytes"),
+        (BARS.with_columns(symbol=pl.lit("s" * 1001)), "a symbol is 1 to 100 printable characters"),
         (BARS.drop("close"), "lacks close"),
     ],
 )

@@ -8,13 +8,18 @@ from datetime import date
 import numpy as np
 import pytest
 
+from gatecast.evaluation.ledger import unrecorded
+from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
-from gatecast.studies.capacity import Capacity, Point, at_costs, without_volume
+from gatecast.runs import run
+from gatecast.store import chain_of
+from gatecast.studies.capacity import Capacity, Point, at_costs, capacity, without_volume
 from gatecast.trading.book import Book, Sessions, core_path, first_session, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.sizing import BookSettings
+from tests.made_up import FEW
 
 BOOK = Book(
     size=BookSettings(lots={"G1_0": 0.0, "G1_1": 0.0}), money=MoneySettings(benchmark_rate=0.02, commission_minimum=0.0)
@@ -62,6 +67,19 @@ def test_impact_grows_with_the_root_of_the_capital_where_volumes_are_known(sessi
     assert without_volume(unknown, np.ones(known.shape) * [1.0, 0.0]) == ()
 
 
+def test_it_is_of_the_line_that_the_run_holds() -> None:
+    """To the bit: the same figures as the run's own, at its own costs and capital; of a core alone: test_cli.py."""
+    with unrecorded():
+        made = run(Experiment(bars=synthetic.b1(700, seed=1), features=("x",), selection={"evidence": 1.0}, **FEW))
+    found = capacity(made.experiment, chain_of(made), costs=[1.0], capitals=[1e6])
+    own = next(one for one in made.scores["book"]["lines"] if one["line"] == "tilted")
+    assert found.line == made.scores["book"]["risk"]["today"]["line"] == "tilted"
+    for name, other in (("result", "return"), ("volatility", "volatility"), ("sharpe", "sharpe"), ("cost", "cost"),
+                        ("impact", "impact"), ("turnover", "turnover"), ("gross", "gross")):  # fmt: skip
+        assert getattr(found.costs[0], name) == own[other], name
+    assert "The line is that which is held: gatecast, with what strategies add." in found.sentences
+
+
 def point(costs: float, capital: float, excess: float) -> Point:
     return Point(costs, capital, excess + 0.02, excess, 0.1, 0.5, 0.01, 0.001, 2.0, 0.9)
 
@@ -69,7 +87,8 @@ def point(costs: float, capital: float, excess: float) -> Point:
 def test_where_nothing_is_left_is_said_and_where_most_is_earned() -> None:
     costs = tuple(point(times, 1e6, 0.03 - 0.01 * times) for times in (0, 1, 3, 5))
     capital = tuple(point(1, size, gain) for size, gain in ((1e6, 0.02), (1e8, 0.01), (1e9, -0.01)))
-    found = Capacity(date(2020, 1, 2), "USD", costs, capital, ("A", "B", "C", "D", "E"))
+    unknown = ("A", "B", "C", "D", "E")
+    found = Capacity(date(2020, 1, 2), "USD", costs, capital, without_volume=unknown)
     assert found.best == 1e8
     assert found.sentences == [
         "At 3 times the costs the book earns no more than cash.",

@@ -12,10 +12,12 @@ import pytest
 
 from gatecast.chain import make_chain
 from gatecast.cli.app import execute
+from gatecast.evaluation.findings import of_sizing
 from gatecast.experiment import Experiment
-from gatecast.market.actions import read_actions, with_ends, with_known_at
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars
 from gatecast.market.facts import facts_of
+from gatecast.market.given import with_ends
 from gatecast.market.steps import on_one_level
 from gatecast.runs import Run, run
 from gatecast.store import chain_of, load_run, save_run
@@ -257,6 +259,21 @@ def test_a_dividend_that_is_known_late_is_booked_when_it_is_known() -> None:
         np.testing.assert_array_equal(line.frame["late"], late)
         moved = (line.frame["equity"] - late - line.frame["interest"]) / line.frame["before"] - 1
         np.testing.assert_allclose(line.earned[1:], moved[1:], atol=1e-12)  # money of before is no surprise
+
+
+@pytest.mark.parametrize(("days", "kind"), [(0, ""), (4, "late"), (399, "late"), (401, "not_booked")])
+def test_what_is_known_late_is_a_finding_of_its_session(days: int, kind: str) -> None:
+    """Booked up to 400 days after its date, and said either way; on its date nothing is said."""
+    known, held = SESSIONS[125], SESSIONS[125] - timedelta(days=days)
+    paid = {"symbol": ["A"], "kind": ["dividend"], "date": [held], "value": [1.0]}
+    _, line = book_of(paid | {"known_at": [datetime.combine(known, time(12), UTC)]}, walks())
+    said = [one for one in of_sizing(line.findings, len(line.frame)) if one.kind in ("late", "not_booked")]
+    if days == 399:  # nothing was held then
+        assert said == []
+        return
+    assert [(one.kind, one.weight) for one in said] == ([(kind, 1 / len(line.frame))] if kind else [])
+    assert bool(line.frame["dividend"].sum()) == (kind != "not_booked")
+    assert all(f"an action of A on {held} became known by {known}" in one.sentence for one in said)
 
 
 def test_splits_of_a_file_and_of_a_store_give_the_same_account() -> None:

@@ -122,6 +122,17 @@ def test_currencies_and_single_commodities_are_held_where_they_are_named() -> No
     assert core_weights(ewma, kinds, ~listed, Core()).tolist() == [0.0] * 4
 
 
+def test_a_symbol_that_is_the_rate_of_anothers_currency_is_held_where_it_is_named() -> None:
+    returns = np.random.default_rng(6).standard_normal((80, 3)) * np.array([0.02, 0.02, 0.0001])
+    ewma, kinds = made(returns)[-1].ewma, ("equity", "crypto", "crypto")
+    listed, rate = np.ones(3, bool), np.array([False, False, True])
+    assert core_weights(ewma, kinds, listed, Core())[2] > 0.4  # what hardly moves takes over
+    assert np.flatnonzero(core_weights(ewma, kinds, listed, Core(), rate)).tolist() == [0, 1]
+    for also in ("C", "crypto"):
+        assert np.flatnonzero(core_weights(ewma, kinds, listed, Core(also=(also,)), rate)).tolist() == [0, 1, 2]
+    assert core_weights(ewma, kinds, listed, Core(kind="weights", weights={"C": 0.5}), rate).tolist() == [0, 0, 0.5]
+
+
 def test_a_price_that_never_moves_is_not_held() -> None:
     returns = np.random.default_rng(7).standard_normal((80, 2)) * [0.01, 0.0]
     assert made(returns)[-1].weights.tolist() == [1.0, 0.0]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gatecast.errors import BarsError
 from gatecast.market.actions import no_actions, read_actions
+from gatecast.market.given import conversion_rates
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.money import (
     Account,
@@ -25,7 +26,6 @@ from gatecast.trading.money import (
     Roll,
     Session,
     book_session,
-    conversion_rates,
     events_of,
     to_frame,
     trading_costs,

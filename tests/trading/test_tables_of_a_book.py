@@ -162,6 +162,25 @@ def test_what_is_priced_in_a_coin_needs_its_rate_unless_it_is_the_books() -> Non
     np.testing.assert_allclose(sessions.rate[:, sessions.place["KO"]], 1 / sessions.grid.close[:, usdt])
 
 
+def test_the_core_leaves_out_a_coin_while_a_listed_symbol_needs_its_rate() -> None:
+    """And not before: what begins later changes no weight of earlier sessions."""
+    bars = market({"BTC/USDT": "crypto", "USDT-USD": "crypto", "ETH-USD": "crypto", "KO": "equity"})
+    since = bars["time"].unique().sort()[BEGIN]
+    bars = make_bars(bars.filter((pl.col("symbol") != "BTC/USDT") | (pl.col("time") >= since)).drop("segment"))
+    book = Book().priced_in({"BTC/USDT": "USDT"})
+    sessions = sessions_by(facts_of(bars), book)
+    usdt, coin = sessions.place["USDT-USD"], sessions.place["BTC/USDT"]
+    assert not sessions.converts[:, [place for place in range(4) if place != usdt]].any()
+    np.testing.assert_array_equal(sessions.converts[:, usdt], np.arange(DAYS) >= BEGIN)
+    core = core_path(sessions, book.core)
+    assert core[BEGIN - 1, usdt] > 0
+    assert core[-1, usdt] == 0 < core[-1, sessions.place["ETH-USD"]]
+    alone = sessions_by(facts_of(make_bars(bars.filter(pl.col("symbol") != "BTC/USDT").drop("segment"))), book)
+    np.testing.assert_array_equal(np.delete(core, coin, axis=1)[:BEGIN], core_path(alone, book.core)[:BEGIN])
+    named = sessions_by(facts_of(bars), book.replace(core=Core(also=("USDT-USD",))))
+    assert core_path(named, Core(also=("USDT-USD",)))[-1, usdt] > 0
+
+
 def test_a_share_whose_rate_begins_later_is_not_held_before() -> None:
     bars = market({"SIE": "equity", "KO": "equity", "EURUSD": "fx"})
     since = bars["time"].unique().sort()[BEGIN + 20]

@@ -148,7 +148,7 @@ def audit(
             if told:
                 told(f"audit: {'features' if last == 'features' else 'refits'}", done + 1, len(plan))
     for moment in fits or _thin(near, cuts.fits):
-        keep(_as_known(experiment.holdout, experiment.bars, whole, moment), moment)
+        keep(_as_known(experiment, whole, moment), moment)
 
     named, consequences = first_guilty([leak for leak, _ in found.values()], broken, natures)
     findings: list[Leak] = []
@@ -346,10 +346,11 @@ def _failure(stage: str, column: str, moment: np.datetime64, kind: Kind, error: 
     return Leak(stage, column, kind, None, None, None, None, type(error).__name__, text)
 
 
-def _as_known(holdout: str | None, source: BarsSettings, whole: Rerun, moment: np.datetime64) -> list[Leak]:
+def _as_known(experiment: Experiment, whole: Rerun, moment: np.datetime64) -> list[Leak]:
     """The source read as of the moment: a bar must not be read differently once later ones are there."""
     try:
-        then = read_before(holdout, source.replace(as_of=f"{moment}+00:00")).bars
+        source = experiment.bars.replace(as_of=f"{moment}+00:00")
+        then = read_before(experiment.holdout, source, experiment.book.money.prices).bars
     except BarsError:
         return []  # too little to be read at all
     theirs = bars_table(then)

@@ -174,6 +174,8 @@ def _show(found: Actions, as_json: bool) -> None:
     ]  # fmt: skip
     if rows:
         console.print(make_table(("symbol", "kind", "date", "value", "into", "known at"), sorted(rows)))
+    for text in found.warnings:
+        console.print(printable(f"warning: {text}"), markup=False, soft_wrap=True)
     for one in found.waiting if not found.message else ():
         console.print(printable(one["sentence"]), markup=False, soft_wrap=True)
     if not found.message and not rows and not found.waiting:

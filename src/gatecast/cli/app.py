@@ -20,7 +20,7 @@ from gatecast.cli.explain import explain
 from gatecast.cli.judge import compare, judge
 from gatecast.cli.kept import fetch, health, live, parity, replay, retrain, rollback, today, update
 from gatecast.cli.live import forecast
-from gatecast.cli.options import with_options
+from gatecast.cli.options import OnceCommand, with_options
 from gatecast.cli.orders import approve, fills, halt, orders, reconcile, withdraw
 from gatecast.cli.run import init, report, run
 from gatecast.cli.serve import serve
@@ -63,7 +63,7 @@ for command in (
     approve, withdraw, fills, reconcile, halt, serve,
 ):  # fmt: skip
     said = cleandoc(command.__doc__ or "").split("\n\n")  # a terminal breaks the lines of a paragraph by itself
-    app.command(help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
+    app.command(cls=OnceCommand, help="\n\n".join(" ".join(paragraph.split()) for paragraph in said))(command)
 app.add_typer(store)
 app.add_typer(actions)
 

@@ -63,7 +63,8 @@ def update(
             show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
             say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
             if done.book:
-                console.print(done.book.sentence, markup=False, soft_wrap=True)
+                for text in (done.book.sentence, *(f"finding: {one}" for one in done.book.booked_late)):
+                    console.print(text, markup=False, soft_wrap=True)
         console.print(done.message, markup=False, soft_wrap=True)
     if kinds & {NOT_FINITE, OTHER_VERSIONS} or (strict and kinds & set(FAILS)):
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
 from gatecast.errors import SettingsError
 from gatecast.market.reading import BarsSettings, close_named
@@ -232,3 +233,16 @@ def core_count() -> int:
 
 def as_folder(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+
+
+class OnceCommand(TyperCommand):
+    """A command whose options of two values are given once: of several the last alone would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the words of a command line. Raises `SettingsError` for such an option that is there again."""
+        for name in (name for param in self.params if param.nargs == 2 for name in param.opts):
+            if sum(word.partition("=")[0] == name for word in args) > 1:
+                raise SettingsError(
+                    f"{name} is given twice: give it once, and then the same command with the next one."
+                )
+        return super().parse_args(ctx, args)

@@ -249,7 +249,7 @@ def reconcile(
     new_account: NewAccount = False,
     explain: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="SYMBOL REASON", help="Why a holding differs.", show_default="none"),
+        typer.Option(metavar="SYMBOL REASON", help="Why a holding differs; one at a time.", show_default="none"),
     ] = None,
     by: By = None,
     now: Now = None,

@@ -59,7 +59,7 @@ KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
 CUT_BY = {
     "spike": "spike_sizes", "borrow": "what can be borrowed",
     "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
-    "cash": "cash", "stop": "drawdown_stop", "halt": "halts",
+    "cash": "cash", "stop": "drawdown_stop", "halt": "closed or halted market",
 }  # fmt: skip
 """Gate of a book -> what a reader calls it; of a cap the setting, see `cut_by`."""
 
@@ -116,6 +116,9 @@ ADVICE = {
     "stale": "Give a later fill or bars with real prices, or leave the symbol out: nobody can trade at this price.",
     "lot": "Set lots or more capital, take a smaller contract, or leave the symbol out of the core.",
     "band": "Make symbol_band and book_band smaller: this band keeps forecasts from acting.",
+    "late": "Tell a store of actions before their date (`gatecast actions add STORE`): the book decides without what "
+    "it is told later, and only books it.",
+    "not_booked": "Add what it gave to the result by hand, and tell a store of actions within 400 days.",
     "cliff": "Take a setting in the middle of a range of good ones, or search with more trials around this one.",
 }
 """Kind of finding -> what to do."""
@@ -408,22 +411,31 @@ def of_sizing(counts: Mapping[str, tuple[int, str]], closes: int) -> list[Findin
     return [
         Finding(
             OF_SIZING[kind], BOOK, count / closes, "closes", closes, "closes",
-            f"At {count:,} of {closes:,} closes {sentence}.",
+            f"At {count:,} of {closes:,} closes {NEWEST_OF.get(kind, '')}{sentence}.",
         )
         for kind, (count, sentence) in sorted(counts.items()) if kind in OF_SIZING and closes
     ]  # fmt: skip
 
 
-OF_SIZING = {"ruined": "ruined", "stuck": "volatility", "cap": "cap"}
+OF_SIZING = {"ruined": "ruined", "stuck": "volatility", "cap": "cap", "late": "late", "not_booked": "not_booked"}
 """Kind of `sizing.Finding` -> kind of finding."""
+NEWEST_OF = {
+    "late": "what actions gave was booked later than on their date, the newest: ",
+    "not_booked": "what actions gave became known too late to be booked, the newest: ",
+}
+"""Kind of `sizing.Finding` whose sentence is of one event -> what is said before the newest."""
 
 
 def counted(found: Iterable[Sequence[Sizing]]) -> dict[str, tuple[int, str]]:
-    """What sizing found at each of several closes -> kind to number of closes, and the newest sentence."""
+    """What sizing found at each of several closes -> kind to number of closes, and what was said at the newest.
+
+    Of events (`NEWEST_OF`) all of that close are said, of other kinds the last.
+    """
     counts = dict[str, tuple[int, str]]()
     for close in found:
         for kind, sentence in dict(close).items():
-            counts[kind] = (counts.get(kind, (0, ""))[0] + 1, sentence)
+            said = "; ".join(one.sentence for one in close if one.kind == kind) if kind in NEWEST_OF else sentence
+            counts[kind] = (counts.get(kind, (0, ""))[0] + 1, said)
     return counts
 
 

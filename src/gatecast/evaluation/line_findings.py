@@ -91,8 +91,7 @@ def _unforecast(
     if settings.core.kind != "equal_risk":
         holds = np.array([bool((settings.core.weights or {}).get(name)) for name in sessions.names])
     else:
-        pairs = zip(sessions.names, sessions.classes, strict=True)
-        holds = np.array([settings.core.holds(name, kind) for name, kind in pairs])
+        holds = settings.core.may_hold(sessions.names, sessions.classes, sessions.converts)
     wanted = sessions.known & sessions.listed & sessions.inside & holds
     core = np.zeros(wanted.shape)
     rows = line.holdings.filter(pl.col("share") != 0)

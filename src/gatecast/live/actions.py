@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
+from gatecast.errors import SettingsError, StoreError, cut, did_you_mean, shown, symbol_fault
 from gatecast.live.gates import DOUBTFUL_BAR, NOT_FORECAST
 from gatecast.live.tables import forget, kept_actions
 from gatecast.machine import ONE_CORE, Machine
@@ -29,14 +29,13 @@ from gatecast.market.actions import (
     PAYS,
     TERMS,
     WHOLE,
-    is_ratio,
     problem_of_terms,
-    refuse_above_price,
     refuse_contradicted,
-    with_ends,
+    told_twice,
     with_terms,
 )
 from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.given import refuse_above_price, with_ends
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
 from gatecast.market.steps import PENCE, Step, doubtful_steps, factors, on_one_level
@@ -55,6 +54,10 @@ VALUES = {
 """Kind of an action -> what its value is given by, one of them; mergers and changes of symbols have more."""
 LONGEST_BREAK = 10
 """Days from a symbol's last bar to its merger or new name, within which its end is that of the action."""
+PROBABLE, POSSIBLE = timedelta(days=366), timedelta(days=3653)
+"""How far ahead the date of an action may be without a note, and at all: a year and ten."""
+WARNED = timedelta(days=10)
+"""Time after an action is dated or told in which each update warns of it."""
 MISFIT = 0.5
 """Share of a step, in logs, that may be left when its split is given: more is the split of another step."""
 
@@ -143,7 +146,8 @@ def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: dateti
 class Actions(Shown):
     """The actions of a store after a command, the bars that wait, those that are errors, and what was done.
 
-    `changed`: whether a record was written. `message`: in a sentence.
+    `changed`: whether a record was written. `message`: in a sentence. `warnings`: of dividends that may have been told
+    twice.
     """
 
     store: Path
@@ -153,12 +157,14 @@ class Actions(Shown):
     left_out: Sequence[Mapping[str, Any]] = ()
     changed: bool = False
     message: str = ""
+    warnings: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "store": str(self.store), "now": self.now, "changed": self.changed, "message": self.message,
             "actions": self.actions.to_dicts(), "waiting": list(self.waiting), "left_out": list(self.left_out),
+            "warnings": list(self.warnings),
         }  # fmt: skip
 
 
@@ -184,7 +190,17 @@ def _told(
          "known_at": None if one.until is None else moment_of(one.until)}
         for one in errors
     ]  # fmt: skip
-    return Actions(store.folder, now, actions, waiting, left_out, changed, message)
+    twice = [f"{one.symbol!r}: {one.advice}" for one in told_twice(actions)]
+    return Actions(store.folder, now, actions, waiting, left_out, changed, message, twice)
+
+
+def say_told_twice(known: pl.DataFrame, actions: pl.DataFrame, now: datetime) -> list[DataProblem]:
+    """A problem for each dividend of a symbol of the `known` bars that may have been told twice, within `WARNED` of its
+    date or of when it became known."""
+    own = actions.filter(pl.col("symbol").is_in(known["symbol"].unique().implode()))
+    return [
+        DataProblem("odd", (str(one.symbol),), f"{one.symbol!r}: {one.advice}") for one in told_twice(own, now - WARNED)
+    ]
 
 
 def _coming(store: Store) -> pl.DataFrame:
@@ -255,6 +271,7 @@ def add_action(
         known = moment if known_at is None else as_utc(known_at, "known_at")
         row = _row(symbol, day, kind, value, known, pay_day, into, own_ratio)
         row = known_since_told(opened, row, moment, said=row)
+        note = _before_bars(opened, row, moment) or ("" if kind in GOES else far_ahead(row, moment))
         there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
         if len(there):
             further = row.select(list(TERMS)).equals(there.select(list(TERMS)))
@@ -266,14 +283,14 @@ def add_action(
             )
         if kind == "delisting":
             refuse_contradicted(row, opened.bars.as_of(moment))
-            return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+            return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row, note=note)
         if kind not in LEVELS:
-            return _changed(opened, _with_money(opened, row, moment), moment, "add", row)
+            return _changed(opened, _with_money(opened, row, moment), moment, "add", row, note=note)
         wait = opened.state.waiting.get(symbol)
         if wait is not None and step_of(wait).day == day:
             return _resolved(opened, wait, row, moment, "add")
         _refuse_unfit(opened, row, wait, moment)
-        return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row)
+        return _changed(opened, pl.concat([opened.actions, row]), moment, "add", row, note=note)
 
 
 @checked
@@ -332,7 +349,8 @@ def remove_action(
 ) -> Actions:  # fmt: skip
     """Takes an action back, or what was said of a bar, which waits again; where there is none nothing changes.
 
-    It leaves the tables that the store keeps as well, and may be one of them that is still to come.
+    It leaves the tables that the store keeps as well, and may be one of them that is still to come. It may be one that
+    an earlier version took and that cannot be used.
 
     What was issued meanwhile stays. Raises `StoreError` for a symbol that the store does not have.
     """
@@ -342,12 +360,13 @@ def remove_action(
         _refuse_unknown(opened, symbol)
         _refuse_earlier(opened, moment)
         _refuse_kind(kind)
-        there = _those(opened, symbol, day, *(LEVELS if kind in LEVELS else (kind,)))
+        own = pl.col("symbol") == symbol, pl.col("kind").is_in(LEVELS if kind in LEVELS else [kind])
+        every = opened.bars.told
+        there = every.filter(*own, pl.col("date") == day)
         waited = [
             one for one in opened.state.waits
             if kind in LEVELS and one.symbol == symbol and step_of(one).day == day and one.until is not None
         ]  # fmt: skip
-        own = pl.col("symbol") == symbol, pl.col("kind").is_in(LEVELS if kind in LEVELS else [kind])
         kept = [table.filter(*own, pl.col("date") == day) for table in kept_actions(opened).values()]
         told = pl.concat([there.clear(), *kept]).unique(["symbol", "kind", "date"])
         if there.is_empty() and not waited and told.is_empty():
@@ -356,8 +375,8 @@ def remove_action(
             forget(opened, told, moment)  # else the next update would take it from its table again
         if there.is_empty() and not waited:
             return _told(opened, moment, "taken back from the table that the store keeps.", changed=True)
-        gone = pl.concat([there, _end_of(opened, there)])
-        left = opened.actions.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
+        gone = pl.concat([there, _end_of(every, there)])
+        left = every.join(gone, on=["symbol", "kind", "date"], how="anti", maintain_order="left")
         return _changed(opened, left, moment, "remove", there, [_again(one) for one in waited])
 
 
@@ -414,16 +433,40 @@ def _refuse_within_session(store: Store, wait: Wait, row: pl.DataFrame | None, n
 
 def _changed(
     store: Store, actions: pl.DataFrame, now: datetime, verb: str, row: pl.DataFrame,
-    waits: Sequence[Mapping[str, Any]] = (),
+    waits: Sequence[Mapping[str, Any]] = (), note: str = "",
 ) -> Actions:  # fmt: skip
-    """Writes the record of a change, and says so."""
+    """Writes the record of a change, and says so, with a `note`."""
     told = [{name: str(value) for name, value in one.items()} for one in row.to_dicts()]
     more = {"waits": [dict(one) for one in waits], "verb": verb, "rows": told}
     store.set_actions(actions.sort("symbol", "kind", "date"), now, more)
     words = {"add": "added", "remove": "taken back", "resolve": "resolved"}[verb]
     own = [waiting_sentence(store, one) for symbol, one in store.state.waiting.items() if symbol in row["symbol"]]
     message = f"{words}; what was issued stays. The next `gatecast update {store.folder}` decides with it."
-    return _told(store, now, " ".join([message, *own]), changed=True)
+    return _told(store, now, " ".join(filter(None, [message, note, *own])), changed=True)
+
+
+def far_ahead(actions: pl.DataFrame, now: datetime) -> str:
+    """A sentence where an action is dated more than a year ahead, which is mostly a typo; "" where none is.
+
+    Raises `SettingsError` for one that is dated more than ten years ahead.
+    """
+    today = as_utc(now, "now").date()
+    late = actions.filter(pl.col("date") > today + PROBABLE).sort("date", descending=True)
+    for symbol, kind, day in late.select("symbol", "kind", "date").iter_rows():
+        what = f"The {kind} of {symbol!r} on {day} is more than"
+        if day > today + POSSIBLE:
+            raise SettingsError(f"{what} ten years ahead: correct its date.")
+        return f"{what} a year ahead: look for a typo in its date."
+    return ""
+
+
+def _before_bars(store: Store, row: pl.DataFrame, now: datetime) -> str:
+    """A sentence where an action is dated before its symbol's first bar, or has nothing to change on its day."""
+    symbol, kind, day = row.row(0)[:3]
+    first = store.bars.as_of(now).filter(pl.col("symbol") == symbol).select(session_date(pl.col("time")).min()).item()
+    if first is None or day > first or (day == first and kind in ("delisting", *GOES)):
+        return ""
+    return f"The first bar of {symbol!r} is of {first}: a {kind} on {day} changes nothing."
 
 
 def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: pl.DataFrame) -> pl.DataFrame:
@@ -482,21 +525,20 @@ def _with_money(store: Store, row: pl.DataFrame, now: datetime) -> pl.DataFrame:
     and for money a share above the price.
     """
     symbol, kind, day = row.row(0)[:3]
-    every, bars = pl.concat([store.actions, row]), store.bars.as_of(now)
+    every, bars, prices = pl.concat([store.actions, row]), store.bars.as_of(now), store.experiment.book.money.prices
     if kind in GOES and day > as_utc(now, "now").date():
         raise SettingsError(f"the {kind} of {symbol!r} on {day} has not come yet: say it on that day, or later.")
     if kind not in GOES:
-        refuse_above_price(row, bars)
+        refuse_above_price(row, bars, prices)
         return every
-    ended = with_ends(every, bars)
+    ended = with_ends(every, bars, prices)
     refuse_contradicted(ended.filter(pl.col("symbol") == symbol), bars)
-    refuse_above_price(row, bars)
+    refuse_above_price(row, bars, prices)
     return ended
 
 
-def _end_of(store: Store, taken_back: pl.DataFrame) -> pl.DataFrame:
+def _end_of(told: pl.DataFrame, taken_back: pl.DataFrame) -> pl.DataFrame:
     """The delistings that mergers and changes of symbols were, which are taken back with them."""
-    told = store.actions
     days = [
         pl.col("date").is_between(day - timedelta(days=LONGEST_BREAK), day) & (pl.col("symbol") == symbol)
         for symbol, kind, day in taken_back.select("symbol", "kind", "date").iter_rows() if kind in GOES
@@ -511,10 +553,10 @@ def _row(
     """An action as a table of one row. Raises `SettingsError` for a kind or value that is none."""
     _refuse_kind(kind)
     fits, words = KINDS[kind]
-    if kind in LEVELS and not is_ratio(value):
-        raise SettingsError(f"no ratio of a {kind}: {value:g}. Expected: one from 1e-6 to 1e6; 2 is two for one.")
     if not math.isfinite(value) or not fits(value):
         raise SettingsError(f"no value of a {kind}: {value:g}. Expected: {words}.")
+    if into is not None and (fault := symbol_fault(into)):
+        raise SettingsError(f"into = {shown(into)}: {fault}. Give the symbol that is given.")
     for name, given, kinds in (("pay date", pay_day, PAYS), ("into", into, GIVES)):
         if given is not None and kind not in kinds:
             raise SettingsError(f"a {kind} has no {name}: leave it out, or give another kind ({', '.join(kinds)}).")

@@ -6,16 +6,18 @@ Nothing here writes. All follows from the records, see `store.state.ORDERS`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
-from gatecast.live.positions import Fill, Positions
+from gatecast.live.positions import Clock, Fill, Positions, split_day
 from gatecast.market.actions import GOES
+from gatecast.market.classes import asset_class
+from gatecast.market.sessions import day_of
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
 from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
@@ -43,10 +45,35 @@ class Break:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What an account held at a moment, from which on fills are counted."""
+    """What an account held at a moment, from which on fills and actions are counted.
+
+    `splits_until`: see `live.positions.Positions`. `agreed`: when these units were given and agreed with earlier ones,
+    None of an account's first.
+    """
 
     units: Mapping[str, float]
     as_of: datetime
+    splits_until: date | None = None
+    agreed: datetime | None = None
+
+    @classmethod
+    def of(cls, units: Mapping[str, float], told: Mapping[str, Any], agreed: datetime | None) -> Baseline:
+        """Of the documents of orders and of positions, which tell the same of their moment."""
+        until = told.get("splits_until")
+        return cls(units, datetime.fromisoformat(told["as_of"]), date.fromisoformat(until) if until else None, agreed)
+
+    def has(self, action: Mapping[str, Any], clock: Clock) -> bool:
+        """Whether the units are those after an action.
+
+        One of the very day, of which the file says nothing, is in units that agreed with earlier ones when it was
+        known. In others it counts as not yet there: the account is then expected to hold what it makes of them, so that
+        a holding that is lost is seen.
+        """
+        day = split_day(action["symbol"], self.as_of, self.splits_until, clock)
+        if action["date"] != day or self.splits_until is not None:
+            return bool(action["date"] <= day)
+        known = action["known_at"]
+        return self.agreed is not None and (known is None or known <= self.agreed)
 
 
 @dataclass(frozen=True)
@@ -81,6 +108,12 @@ class Blotter:
             if any(row["order_id"] == order_id for row in self.content(self.proposed(one["id"]))["orders"])
         ]  # fmt: skip
         return found[-1] if found and order_id not in self.exported() else None
+
+    def clock(self, symbol: str, moment: datetime) -> date:
+        """The day of a moment on the clock of a symbol's exchange; in UTC of one that the store does not have."""
+        state = self.store.state
+        kind = state.symbols.get(symbol)
+        return moment.date() if kind is None else day_of(moment, asset_class(kind), state.calendars.get(symbol))
 
     @property
     def accounts(self) -> list[str]:
@@ -208,17 +241,26 @@ class Blotter:
     def baseline(self, account: str) -> Baseline | None:
         """What an account last held for certain: at its newest export, or where it was reconciled without a break that
         nobody explained. None before the first."""
+        found = self._certain(account)
+        event = next(found, None)
+        if event is None:
+            return None
+        agreed = datetime.fromisoformat(event["now"]) if next(found, None) is not None else None
+        if event["kind"] == "exported":
+            content = self.content(self.proposed(event["id"]))
+            return Baseline.of(content["positions"], content, agreed)
+        kept = self.store.document(event["parts"]["positions"], PositionsFile)
+        return Baseline.of(kept["units"], kept, agreed)
+
+    def _certain(self, account: str) -> Iterator[Mapping[str, Any]]:
+        """The records that can be a baseline of an account, the newest first."""
         standing = {one["record"] for one in self.exports(account=account)}
         for event in reversed(self.events):
             if event.get("account") != account:
                 continue
-            if event["record"] in standing:
-                content = self.content(self.proposed(event["id"]))
-                return Baseline(content["positions"], datetime.fromisoformat(content["as_of"]))
-            if event["kind"] == "reconciled" and all(one.get("reason") for one in event["breaks"]):
-                kept = self.store.document(event["parts"]["positions"], PositionsFile)
-                return Baseline(kept["units"], datetime.fromisoformat(kept["as_of"]))
-        return None
+            clean = event["kind"] == "reconciled" and all(one.get("reason") for one in event["breaks"])
+            if clean or event["record"] in standing:
+                yield event
 
     def breaks(self, account: str, positions: Positions) -> list[Break]:
         """Holdings that are not what the last ones, fills and actions since add up to; none before the first.
@@ -226,19 +268,16 @@ class Blotter:
         Those that were explained have the reason. It holds for the positions that it was given for, until others come.
         """
         baseline = self.baseline(account)
-        if baseline is None or baseline.as_of >= positions.as_of:
-            return self._same(account, baseline, positions) if baseline is not None else []
-        wanted, rounded = expected(baseline, self.fills(account, baseline.as_of), self.store.actions, positions)
-        return self._differing(account, wanted, positions, rounded)
-
-    def _same(self, account: str, baseline: Baseline, positions: Positions) -> list[Break]:
-        """Breaks of positions of the moment from which fills are counted. Raises `StoreError` for older ones."""
+        if baseline is None:
+            return []
         if baseline.as_of > positions.as_of:
             raise StoreError(
                 f"these positions are of {positions.as_of:%Y-%m-%d %H:%M} UTC, older than those of "
                 f"{baseline.as_of:%Y-%m-%d %H:%M} UTC that {account!r} gave before: give the newest ones."
             )
-        return self._differing(account, baseline.units, positions, frozenset())
+        fills = self.fills(account, baseline.as_of)
+        wanted, rounded = expected(baseline, fills, self.store.actions, positions, self.clock)
+        return self._differing(account, wanted, positions, rounded)
 
     def _differing(
         self, account: str, wanted: Mapping[str, float], positions: Positions, rounded: frozenset[str]
@@ -259,31 +298,52 @@ class Blotter:
 
 
 def expected(
-    baseline: Baseline, fills: Sequence[Fill], actions: pl.DataFrame, positions: Positions
+    baseline: Baseline, fills: Sequence[Fill], actions: pl.DataFrame, positions: Positions, clock: Clock
 ) -> tuple[dict[str, float], frozenset[str]]:  # fmt: skip
     """Symbol -> units that an account should hold at the moment of new positions; and symbols that a ratio has rounded.
 
-    Fills after the baseline's moment count, and actions after its day up to `splits_until`, else the day of the new
-    positions: each at the beginning of its day.
+    Fills after the baseline's moment count, and actions that its units do not have (`Baseline.has`) up to the day of
+    the new positions (`live.positions.split_day`): each at the beginning of its day on the clock of the exchange.
+    Positions of one moment are the same units, unless both files say until when they have splits.
 
+    >>> from datetime import UTC
     >>> from gatecast.market.actions import no_actions
     >>> evening, later = datetime(2024, 6, 28, 22, tzinfo=UTC), datetime(2024, 7, 1, 22, tzinfo=UTC)
     >>> fill = Fill("f1", "a1", "SPY", "buy", 40.0, 545.2, datetime(2024, 7, 1, 13, 30, tzinfo=UTC))
-    >>> expected(Baseline({"SPY": 100.0}, evening), [fill], no_actions(), Positions({}, later, later.date()))[0]
+    >>> found = Positions({}, later, later.date())
+    >>> expected(Baseline({"SPY": 100.0}, evening), [fill], no_actions(), found, lambda _, moment: moment.date())[0]
     {'SPY': 140.0}
     """
-    until = positions.splits_until or positions.day
-    since = baseline.as_of.astimezone(UTC).date()
-    rows = without_merged(actions).filter(pl.col("date") > since, pl.col("date") <= until).to_dicts()
-    happened: list[tuple[datetime, int, Any]] = [(_begin(row["date"]), 0, row) for row in rows]
-    happened += [(one.time, 1, one) for one in fills if baseline.as_of < one.time <= positions.as_of]
+    same = baseline.as_of == positions.as_of and None in (baseline.splits_until, positions.splits_until)
+    rows = [] if same else without_merged(actions).to_dicts()
+    happened: list[tuple[date, int, datetime, Any]] = [
+        (row["date"], 0, baseline.as_of, row) for row in rows
+        if not baseline.has(row, clock) and row["date"] <= positions.split_day(row["symbol"], clock)
+    ]  # fmt: skip
+    happened += [
+        (clock(one.symbol, one.time), 1, one.time, one)
+        for one in fills if baseline.as_of < one.time <= positions.as_of
+    ]  # fmt: skip
     units, rounded = dict(baseline.units), set[str]()
-    for _, _, one in sorted(happened, key=lambda event: event[:2]):
+    for *_, one in sorted(happened, key=lambda event: event[:3]):
         if isinstance(one, Fill):
             units[one.symbol] = units.get(one.symbol, 0.0) + one.signed
         else:
             rounded |= _act(units, one)
     return {symbol: held for symbol, held in units.items() if held != 0}, frozenset(rounded)
+
+
+def rest_of(order: Mapping[str, Any], filled: Mapping[str, float]) -> float:
+    """Units of an order that are not filled; 0 where what is left is less than files of fills round to.
+
+    `filled`: id of each order -> its units that were filled.
+
+    >>> order = {"order_id": "a1", "units": 0.3}
+    >>> rest_of(order, {"a1": 0.1}), rest_of(order, {"a1": 0.1 + 0.2}), rest_of(order, {"a1": 0.29999999999996})
+    (0.19999999999999998, 0.0, 0.0)
+    """
+    rest = float(order["units"] - filled.get(order["order_id"], 0.0))
+    return rest if rest > ROUNDING * order["units"] else 0.0
 
 
 def without_merged(actions: pl.DataFrame) -> pl.DataFrame:
@@ -319,7 +379,3 @@ def _act(units: dict[str, float], action: Mapping[str, Any]) -> set[str]:
             units[into] = units.get(into, 0.0) + held * ratio
         return {symbol, into or symbol}
     return set()
-
-
-def _begin(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

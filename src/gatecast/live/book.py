@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import BarsError, GatecastError
-from gatecast.evaluation.findings import limited_by
+from gatecast.evaluation.findings import NEWEST_OF, limited_by
 from gatecast.files import jsonable
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.sessions import feed_age, orders_until
@@ -142,6 +142,12 @@ class HeldNow:
             f"The book after the close of {self.session}: {long:.1%} long and {short:.1%} short of "
             f"{told.get('equity') or 0.0:,.0f} {told.get('currency')}, {risk}, {aimed:.1%} aimed at{reached}."
         )
+
+    @property
+    def booked_late(self) -> list[str]:
+        """What actions of earlier sessions gave, that became known for the newest one, a sentence each."""
+        told = zip(self.figures.get("kinds") or (), self.figures.get("findings") or (), strict=False)
+        return [f"{sentence}." for kind, sentence in told if kind in NEWEST_OF]
 
     @property
     def session(self) -> str:

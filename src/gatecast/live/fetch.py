@@ -171,7 +171,10 @@ def _refused(
     found = dict[str, str]()
     for name, table in tables.items():
         try:
-            read_with_findings(table, now=now, **{**({"splits": False} if made else {}), **kept, **options})
+            read_with_findings(
+                table, now=now, currencies=settings.book.money.prices,
+                **{**({"splits": False} if made else {}), **kept, **options},
+            )  # fmt: skip
         except BarsError as error:
             found[name] = str(error)
     return found

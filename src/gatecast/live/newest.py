@@ -130,7 +130,8 @@ def read_newest(run: Run, source: Source, *, splits: Any = None, actions: Any = 
         run.experiment.bars.refuse_tables([name for name, one in given.items() if one is not None])
     asked |= options
     asked |= {name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}
-    reading = read_with_findings(source, **asked)
+    prices = run.experiment.book.money.prices
+    reading = read_with_findings(source, currencies=prices, **asked)
     newest, listed = reading.bars, reading.actions.filter(pl.col("kind") == "split")  # of both tables
     table: pl.DataFrame | Literal[False] | None = listed if len(listed) else None
     if asked.get("splits") is False:

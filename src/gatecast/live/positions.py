@@ -18,14 +18,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from gatecast.arguments import MOST_NAME
-from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown, text_fault
+from gatecast.errors import BarsFileError, SettingsError, cut, did_you_mean, shown, symbol_fault, text_fault
 from gatecast.market.columns import MISSING
 from gatecast.market.reading import as_day
 from gatecast.market.spellings import snake
@@ -37,9 +37,17 @@ MOST_UNITS = 1e15
 MOST_ROWS = 100_000
 MOST_LINES = 64
 """Lines of a file in which those above the table may stand."""
+NUMBERS = ("units", "remaining", "price", "value")
+"""Columns of numbers."""
+GROUPED, POINTED = r"[+-]?[1-9]\d{0,2}\.\d{3}", r"[+-]?\d*\.\d*"
+"""A number whose point may be that of thousands, and any with a point."""
 ALIKE = {"quantity": "units", "qty": "units", "position": "units", "ticker": "symbol", "id": "order_id"}
 """Other names of columns."""
 DAY_ENDS = time(23, 59, 59, 999999)
+INSTANT = timedelta(microseconds=1)
+"""What the end of a date falls short of midnight, when a session of all hours closes."""
+Clock = Callable[[str, datetime], date]
+"""Symbol and moment -> the day of the moment on the clock of the symbol's exchange, see `market.sessions.day_of`."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,25 @@ class Positions:
     values: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: `units` by symbol, without zeros, and `as_of`."""
+        """As JSON holds it: `units` by symbol, without zeros, `as_of`, and `splits_until` where the file says it."""
         units = {symbol: units for symbol, units in sorted(self.units.items()) if units != 0}
-        return {"units": units, "as_of": self.as_of.isoformat()}
+        until = {} if self.splits_until is None else {"splits_until": self.splits_until.isoformat()}
+        return {"units": units, "as_of": self.as_of.isoformat(), **until}
+
+    def split_day(self, symbol: str, clock: Clock) -> date:
+        """See `split_day`."""
+        return split_day(symbol, self.as_of, self.splits_until, clock)
+
+
+def split_day(symbol: str, as_of: datetime, splits_until: date | None, clock: Clock) -> date:
+    """The last day whose splits can be in the units of a symbol at a moment; those of days before it are.
+
+    `splits_until`: what the file says: then those of the day are in the units, too. Where it says nothing it is the
+    file's date; of a moment the day on the clock of the symbol's exchange.
+    """
+    if splits_until is not None:
+        return splits_until
+    return as_of.date() if as_of.timetz() == DAY_ENDS.replace(tzinfo=UTC) else clock(symbol, as_of - INSTANT)
 
 
 @dataclass(frozen=True)
@@ -107,7 +131,7 @@ def read_positions(path: str | Path) -> Positions:
     about = rows.about()
     units, prices, values = dict[str, float](), dict[str, float](), dict[str, float]()
     for row in rows:
-        symbol = rows.text(row, "symbol")
+        symbol = rows.symbol(row)
         if symbol in units:
             rows.refuse(row, "symbol", "the symbol has a row before", "Give one row a symbol, with all of its units.")
         units[symbol] = rows.number(row, "units", lambda one: abs(one) <= MOST_UNITS, "a number of units")
@@ -148,7 +172,7 @@ def read_open_orders(path: str | Path, account: str | None = None) -> dict[str, 
         if name in found:
             rows.refuse(row, "order_id", "the order has a row before", "Give one row an order.")
         left = rows.number(row, "remaining", lambda one: 0 <= one <= MOST_UNITS, "what is left, 0 or more units")
-        found[name] = rows.text(row, "symbol"), left if rows.side(row) == "buy" else -left
+        found[name] = rows.symbol(row), left if rows.side(row) == "buy" else -left
     refuse_other_account(path, rows.about().get("account"), account)
     if not found and rows.about().get("positions") != "0":
         advice = "Where no order is open leave the file out, or write `# positions: 0` above the table."
@@ -172,7 +196,7 @@ def read_fills(path: str | Path) -> tuple[list[Fill], str | None]:
                 row, "time", "a date is no moment", "Give the time of the fill as well, such as 2024-07-01T13:30."
             )
         fill = Fill(
-            rows.text(row, "fill_id"), rows.text(row, "order_id"), rows.text(row, "symbol"), rows.side(row),
+            rows.text(row, "fill_id"), rows.text(row, "order_id"), rows.symbol(row), rows.side(row),
             rows.number(row, "units", lambda one: 0 < one <= MOST_UNITS, "units above 0"),
             rows.number(row, "price", lambda one: 0 < one <= MOST_UNITS, "a price above 0"),
             _moment(moment, path, "time", row["_line"])[0],
@@ -193,13 +217,15 @@ def refuse_other_account(path: str | Path, said: str | None, account: str | None
         )  # fmt: skip
 
 
-def read_restricted(path: str | Path) -> frozenset[str]:
+def read_restricted(path: str | Path, account: str | None = None) -> frozenset[str]:
     """The symbols of a restricted list: a CSV file with a column symbol.
 
-    A file without a row is refused unless it has a line `# positions: 0`: then no symbol is restricted.
+    A file without a row is refused unless it has a line `# positions: 0`: then no symbol is restricted. Where it says
+    whose list it is, above the table or in a column, it must be of `account`.
     """
-    rows = _Rows.of(path, ("symbol",), (), "a restricted list")
-    found = frozenset(rows.text(row, "symbol") for row in rows)
+    rows = _Rows.of(path, ("symbol",), ("account", "positions"), "a restricted list")
+    found = frozenset(rows.symbol(row) for row in rows)
+    refuse_other_account(path, rows.about().get("account"), account)
     if not found and rows.about().get("positions") != "0":
         advice = "Where no symbol is restricted leave the file out, or write `# positions: 0` above the table."
         raise BarsFileError("there is no symbol in it.", file=path, advice=advice)
@@ -208,11 +234,16 @@ def read_restricted(path: str | Path) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a file as texts, by column, each with its `_line`; and what is said above them."""
+    """The rows of a file as texts, by column, each with its `_line`; and what is said above them.
+
+    `may_group`: whether a point may be that of thousands, since no comma separates the columns and no number of the
+    file shows that its points are those of decimals.
+    """
 
     path: Path
     rows: list[dict[str, Any]]
     above: Mapping[str, str]
+    may_group: bool
 
     @classmethod
     def of(cls, path: str | Path, needed: tuple[str, ...], further: tuple[str, ...], holds: str) -> _Rows:
@@ -240,7 +271,10 @@ class _Rows:
             pl.col(given).cast(pl.String).str.strip_chars().alias(name) for name, given in own.items()
         )
         rows = [{**row, "_line": line} for line, row in enumerate(texts.iter_rows(named=True), table.first_line)]
-        return cls(place, [row for row in rows if any(row[name] for name in own)], above)
+        numbers = [row[name] or "" for row in rows for name in NUMBERS if name in own]
+        shows = any(re.fullmatch(POINTED, one) and not re.fullmatch(GROUPED, one) for one in numbers)
+        filled = [row for row in rows if any(row[name] for name in own)]
+        return cls(place, filled, above, table.decimal_comma and not shows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
@@ -260,14 +294,28 @@ class _Rows:
             f"{problem}.", file=self.path, line=row["_line"], column=column, value=row.get(column), advice=advice
         )
 
-    def text(self, row: Mapping[str, Any], column: str) -> str:
+    def _filled(self, row: Mapping[str, Any], column: str) -> str:
         """A cell that must not be empty."""
-        text = row[column] or ""
-        if text.lower() in MISSING:
+        text = str(row[column] or "")
+        if not text:
             self.refuse(row, column, "the cell is empty", "Fill it, or leave the row out.")
+        return text
+
+    def text(self, row: Mapping[str, Any], column: str) -> str:
+        """A cell that is a plain text, and none that stands for a missing one."""
+        text = self._filled(row, column)
+        if text.lower() in MISSING:
+            self.refuse(row, column, "this stands for a missing value", "Fill it, or leave the row out.")
         if fault := text_fault(text, MOST_NAME):
             self.refuse(row, column, fault, "Give a plain text of one line.")
-        return str(text)
+        return text
+
+    def symbol(self, row: Mapping[str, Any]) -> str:
+        """The cell of the symbol; `NA` is one, as in bars."""
+        text = self._filled(row, "symbol")
+        if fault := symbol_fault(text):
+            self.refuse(row, "symbol", fault, "Correct it.")
+        return text
 
     def side(self, row: Mapping[str, Any]) -> str:
         """buy or sell."""
@@ -277,8 +325,12 @@ class _Rows:
         return text
 
     def number(self, row: Mapping[str, Any], column: str, fits: Callable[[float], bool], words: str) -> float:
-        """A cell that is a finite number which fits."""
+        """A cell that is a finite number which fits. In a file of another separator than the comma `1.000` is refused
+        where it may be a thousand."""
         text = self.text(row, column)
+        if self.may_group and re.fullmatch(GROUPED, text):
+            plain = text.replace(".", "")
+            self.refuse(row, column, "the point may be that of thousands or of decimals", f"Write {plain}, or {text}0.")
         try:
             number = float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) else math.nan
         except ValueError:

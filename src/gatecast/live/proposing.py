@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +21,8 @@ import polars as pl
 from gatecast.arguments import checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
-from gatecast.live.blotter import ROUNDING, Blotter, Break
-from gatecast.live.positions import Positions, read_open_orders, read_positions, read_restricted
+from gatecast.live.blotter import Blotter, Break, rest_of
+from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders, read_positions, read_restricted
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
@@ -43,8 +43,6 @@ MAIN = "main"
 """Account of a store whose positions name none."""
 UNNAMED = "unnamed"
 """Who did something and did not say who it was."""
-INSTANT = timedelta(microseconds=1)
-"""What the end of a date falls short of midnight, when a session of all hours closes."""
 MOST_GROSS = 2.0
 """Value of positions over what may be held, beyond which the capital is no capital of an account that is not known."""
 MOST_CAPITAL = 2.0
@@ -144,22 +142,22 @@ def propose(
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     if not 1 <= capital <= 1e15:
-        raise SettingsError(f"capital = {capital:g}: expected the money of the account, 1 or more.")
+        raise SettingsError(f"capital = {capital:g}: expected the money of the account, from 1 to 1e15.")
     refuse_odd_text("by", by)
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
         issued, part, is_past = _session(opened, as_of)
         desk, settings = opened.desk_of(part)
-        named = read_restricted(restricted) if restricted is not None else frozenset()
         owner = account_of(held, account)
+        named = read_restricted(restricted, owner) if restricted is not None else frozenset()
         open_now = read_open_orders(open_orders, owner) if open_orders is not None else None
         blotter = Blotter(opened)
         halt = None if is_past else blotter.halt
         known = opened.bars.actions_as_of(desk.last_cut_off or moment_of(issued.now)) if is_past else opened.actions
         inputs = _Inputs(
             held, open_now, owner, float(capital), named, tuple(sorted({*without})), halt, known,
-            blotter.last_capital(owner, desk.day), blotter.baseline(owner) is not None,
+            blotter.last_capital(owner, desk.day), blotter.baseline(owner) is not None, blotter.clock,
         )  # fmt: skip
         content = _content(opened, desk, settings, inputs)
         made = Orders(opened.folder, _id_of(content), content, "computed")
@@ -182,6 +180,7 @@ def propose(
 def _id_of(content: Mapping[str, Any]) -> str:
     """The id of orders: what they were made of, what is to be done, and the limits that they exceed."""
     parts = [content[name] for name in ("account", "session", "capital", "as_of", "positions", "open", "halt")]
+    parts += [content["splits_until"]] if "splits_until" in content else []
     rows = [[one["order_id"], one["side"], one["units"], one["limit_price"]] for one in content["orders"]]
     exceeded = [[one["name"], one["symbol"]] for one in content["breaches"]]
     return sha256_of(canonical([*parts, rows, exceeded]))[:ID_LENGTH]
@@ -191,7 +190,8 @@ def _id_of(content: Mapping[str, Any]) -> str:
 class _Inputs:
     """What orders are made of beside the desk. `actions`: those that are known, of an earlier session by its open.
 
-    `last_capital`: of the account's last export; `is_known`: whether its holdings were seen before.
+    `last_capital`: of the account's last export; `is_known`: whether its holdings were seen before; `clock`: see
+    `Blotter.clock`.
     """
 
     positions: Positions
@@ -204,6 +204,7 @@ class _Inputs:
     actions: pl.DataFrame
     last_capital: float | None
     is_known: bool
+    clock: Clock
 
 
 def _session(store: Store, as_of: date | None) -> tuple[Issued, str, bool]:
@@ -268,6 +269,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     left_as_is = banned | ahead
     without = {*inputs.without, *left_as_is}
     sized = desk.sized(units + open_units, inputs.capital, flatten=flatten, without=without)
+    told = positions.to_dict()
     number = int(inputs.halt["record"]) if flatten and inputs.halt else None
     orders = orders_of(desk, sized, units, open_units, inputs.account, settings, splits)
     found = breaches(desk, orders, units + open_units, inputs.capital, settings, inputs.restricted, splits)
@@ -288,7 +290,7 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
             why_not[symbol] = f"not traded: {WITHIN_BAND if gate in TARGET_CAPS else GATES[gate]}."
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
-        "capital": inputs.capital, "as_of": positions.as_of.isoformat(), "positions": positions.to_dict()["units"],
+        "capital": inputs.capital, "positions": told.pop("units"), **told,
         "open": {name: list(one) for name, one in sorted((inputs.open_orders or {}).items())},
         "restricted": sorted(inputs.restricted), "without": sorted(without), "halt": number,
         "volatility": float(sized.volatility), "value": sum(one.value for one in orders),
@@ -349,7 +351,7 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> tuple[dict[str, str], d
     """
     positions, day = inputs.positions, desk.day
     close, until = desk.close, desk.last_cut_off
-    said, ahead, splits = positions.splits_until or positions.day, dict[str, str](), dict[str, float]()
+    ahead, splits = dict[str, str](), dict[str, float]()
     are_open = {symbol for symbol, _ in (inputs.open_orders or {}).values()}
     named = {*positions.units, *are_open}
     rows = inputs.actions.filter(pl.col("kind").is_in([*LEVELS, *GOES])).sort("date", "symbol")
@@ -357,8 +359,9 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> tuple[dict[str, str], d
         symbol, kind, then = row["symbol"], row["kind"].replace("_", " "), row["date"]
         if symbol not in desk.names or (row["value"] == 1 and row["kind"] in LEVELS):
             continue
+        said = positions.split_day(symbol, inputs.clock)
         opens = desk.cut_off(desk.names.index(symbol)) or until
-        if opens is not None and day < then <= opens.date():
+        if opens is not None and day < then <= inputs.clock(symbol, opens):
             when = f"a {kind} comes on {then}, before the order could be filled"
             if row["kind"] != "split":
                 ahead[symbol] = f"{when}, and what its units and prices are after it is not known: not traded today."
@@ -371,7 +374,7 @@ def _refuse_other_moment(desk: Desk, inputs: _Inputs) -> tuple[dict[str, str], d
         if symbol not in named:
             continue
         what = f"{symbol!r} had a {kind} ({row['value']:g}) on {then}"
-        if said < then <= day or (then == positions.day == day and positions.splits_until is None):
+        if said < then <= day or (then == said == day and positions.splits_until is None):
             raise SettingsError(
                 f"{what}, between the positions ({said}) and the prices ({day}): it is not known whether the units "
                 f"have it. Give positions that do, and say so above them: `# splits_until: {then}`."
@@ -477,9 +480,8 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
     that say more than is left of them."""
     exported, filled = blotter.exported(inputs.account), blotter.filled(inputs.account)
     unsaid = [
-        (order, rest) for name, (_, order, _) in exported.items()
-        if datetime.fromisoformat(order["send_before"]) >= now
-        and (rest := order["units"] - filled.get(name, 0.0)) > ROUNDING * order["units"]
+        (order, rest) for _, order, _ in exported.values()
+        if datetime.fromisoformat(order["send_before"]) >= now and (rest := rest_of(order, filled))
     ]  # fmt: skip
     if unsaid and inputs.open_orders is None:
         order, rest = unsaid[0]
@@ -494,7 +496,7 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
         if name not in exported:
             continue
         order = exported[name][1]
-        rest = order["units"] - filled.get(name, 0.0)
+        rest = rest_of(order, filled)
         same = order["symbol"] == symbol and (order["side"] == "buy") == (left >= 0)
         if not same or abs(left) > rest + 1e-9 * max(1.0, rest):
             raise SettingsError(

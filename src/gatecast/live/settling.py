@@ -10,7 +10,7 @@ from typing import Any
 
 from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
-from gatecast.live.blotter import Blotter, Break
+from gatecast.live.blotter import ROUNDING, Blotter, Break, rest_of
 from gatecast.live.positions import Fill, read_fills, read_positions, refuse_other_account
 from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
 from gatecast.machine import ONE_CORE, Machine
@@ -90,7 +90,7 @@ def fills(
         for row in new:
             filled[row.order_id] = filled.get(row.order_id, 0.0) + row.units
             whole = known[row.order_id][1]["units"]
-            if filled[row.order_id] > whole * (1 + 1e-9):
+            if filled[row.order_id] > whole * (1 + ROUNDING):
                 raise SettingsError(
                     f"the fill {row.fill_id} makes {filled[row.order_id]:g} units of the order {row.order_id}, "
                     f"which is of {whole:g}: look for a fill that is there twice under two ids."
@@ -102,7 +102,7 @@ def fills(
     orders = [
         {
             **{name: known[one][1][name] for name in ("order_id", "symbol", "side", "units")},
-            "filled": filled[one], "left": max(known[one][1]["units"] - filled[one], 0.0),
+            "filled": filled[one], "left": rest_of(known[one][1], filled),
         }
         for one in dict.fromkeys(row.order_id for row in rows)
     ]  # fmt: skip

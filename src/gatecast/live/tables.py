@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from gatecast.errors import SettingsError
-from gatecast.market.actions import join_actions, read_actions
+from gatecast.market.actions import join_actions, misnamed, read_actions
 from gatecast.market.reading import TABLES
 from gatecast.market.sources import read_symbols
 from gatecast.market.universe import read_universe
@@ -59,7 +59,7 @@ def beside(store: Store | None, named: Mapping[str, Any]) -> Beside:
         if name in FILES:
             options[name] = store.artefacts.path(part)
         else:
-            every[name] = table
+            every[name] = table.join(misnamed(table), on=["symbol", "kind", "date"], how="anti", maintain_order="left")
     actions = join_actions(*every.values())
     options |= {"actions": actions} if every else {}
     return Beside(given, options, actions, frozenset([*every, *options]))

@@ -21,7 +21,14 @@ from gatecast.experiment import Experiment
 from gatecast.files import full_path, is_regular
 from gatecast.files import opened as opened_file
 from gatecast.forecasting.drift import Drift, alarms_on
-from gatecast.live.actions import changed_waits, known_since_told, say_waiting, without_waiting
+from gatecast.live.actions import (
+    changed_waits,
+    far_ahead,
+    known_since_told,
+    say_told_twice,
+    say_waiting,
+    without_waiting,
+)
 from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, of_symbol
 from gatecast.live.gates import (
     late_symbols,
@@ -47,7 +54,7 @@ from gatecast.live.newest import (
     without_untraded,
 )
 from gatecast.live.parity import newest_difference
-from gatecast.live.tables import Beside, beside, keep, named_in
+from gatecast.live.tables import KINDS, Beside, beside, keep, named_in
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import (
@@ -57,9 +64,7 @@ from gatecast.market.actions import (
     PAYS,
     join_actions,
     no_actions,
-    refuse_above_price,
     refuse_contradicted,
-    with_ends,
     with_known_at,
     with_terms,
 )
@@ -67,10 +72,11 @@ from gatecast.market.awaited import with_awaited
 from gatecast.market.bars import COLUMNS, UTC_TIME, session_date, session_of
 from gatecast.market.cleaning import refuse_splits
 from gatecast.market.facts import facts_of
+from gatecast.market.given import Currencies, refuse_above_price, unpriced, with_ends
 from gatecast.market.merging import DataProblem, merge_bars, names_of
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sessions import open_days, versions
-from gatecast.market.sources import IN_MEMORY, Reading, Source, read_with_findings
+from gatecast.market.sources import IN_MEMORY, PRICED, Reading, Source, read_with_findings
 from gatecast.market.steps import Step, brought_to_level, on_one_level
 from gatecast.market.tables import Notes, most_bytes
 from gatecast.market.times import usual_steps
@@ -195,9 +201,11 @@ def update(
         kept = {name: one for name, one in options.items() if name not in NOT_OF_NEWEST}
         settings = settings.replace(bars={**kept, "source": IN_A_STORE})
         tables = beside(None, named)
-        reading = _read(settings.bars, bars, tables, moment, options)  # bad bars make no store
-        _refuse_above_price(None, reading, tables.actions, moment)
+        _far_ahead(tables, moment)
+        prices = settings.book.money.prices
+        reading = _read(settings.bars, bars, tables, moment, options, prices)  # bad bars make no store
         settings = settings.replace(book=settings.book.priced_in(reading.currencies))
+        _refuse_above_price(None, reading, tables.actions, moment, settings.book.money.prices)
         opened = Store.create(place, settings, now=moment, machine=machine)
     else:
         opened, reading = Store.open(place, machine=machine), None
@@ -216,11 +224,14 @@ def update(
             named = named_in(given)
             tables = beside(opened, named)
             options = {name: one for name, one in given.items() if name not in named}
-            reading = _read(opened.experiment.bars, bars, tables, moment, options, known)
+            prices = opened.experiment.book.money.prices
+            reading = _read(opened.experiment.bars, bars, tables, moment, options, prices, opened, known)
             reading = _with_actions_of_others(opened, reading, tables.actions, moment)
-            _refuse_above_price(opened, reading, tables.actions, moment)
+            _refuse_above_price(opened, reading, tables.actions, moment, prices)
             if other := _other_currencies(opened, reading.currencies):
                 warnings.warn(other, stacklevel=2)
+        for one in _far_ahead(tables, moment):
+            warnings.warn(one, stacklevel=2)
         if cut_off := _may_be_cut(bars):
             warnings.warn(cut_off, stacklevel=2)
         calendars, was_read = {**opened.state.calendars, **reading.calendars}, is_bars(bars)
@@ -230,6 +241,7 @@ def update(
             with contextlib.suppress(BarsError):  # other bars than those that came before
                 problems = _to_store(opened, decided, reading, splits, moment, calendars, was_read=was_read)[1]
         known_actions, made = _actions_with(opened, reading.actions, tables.actions, moment), list[Made | None]()
+        problems = (*problems, *say_told_twice(known, known_actions, moment))
         if len(splits_now := _splits_told(opened, known, reading, moment)) and len(fresh):
             known_actions = pl.concat([known_actions, splits_now]).sort("symbol", "kind", "date")
             opened.set_actions(known_actions, moment)  # before the bars, which are stored as they were traded
@@ -280,6 +292,12 @@ def _said_as_stored(store: Store, *, took_bars: bool) -> Iterator[None]:
         what = "The bars and decisions are stored" if decided else "The bars are stored, decisions are not issued yet"
         does = "finishes it" if decided else "makes them"
         raise StoreError(f"{why} {what}: make room, then the same update again {does}.") from None
+
+
+def _far_ahead(tables: Beside, now: datetime) -> list[str]:
+    """Sentences on actions of the tables that were given, see `actions.far_ahead`."""
+    told = [far_ahead(tables.given[name], now) for name in KINDS if name in tables.given]
+    return [one for one in told if one]
 
 
 def _may_be_cut(source: Source) -> str:
@@ -334,22 +352,27 @@ def is_bars(source: Source) -> bool:
 
 def _read(
     settings: BarsSettings, source: Source, tables: Beside, now: datetime, options: Mapping[str, Any],
-    known: pl.DataFrame | None = None,
+    prices: Currencies, store: Store | None = None, known: pl.DataFrame | None = None,
 ) -> Reading:  # fmt: skip
     """The bars of a source as the store's settings say, with the tables beside them. A Bars frame is taken as it is.
 
-    `known`: the bars before, by which a few rows show how long they are, and beside which steps that look like a split
-    are judged.
+    `prices`: currencies of them. `known`: the bars before, by which a few rows show how long they are, and beside which
+    steps that look like a split are judged; what actions give is priced by all that the `store` has.
     """
+    gives = store is not None and tables.actions["kind"].is_in(GIVES).any()
+    before = store.bars.as_of(now).select(PRICED) if store is not None and gives else None
     if is_bars(source):
-        return Reading(source, (), with_ends(with_known_at(tables.actions, source), source))
+        priced = source.select(PRICED)
+        if before is not None:
+            priced = pl.concat([priced, before]).unique(["symbol", "time"], keep="first")
+        return Reading(source, (), with_ends(with_known_at(tables.actions, source), priced, prices))
     settings.refuse_tables(tables.names)
     asked = {name: one for name, one in settings.options.items() if name not in (*NOT_OF_NEWEST, *tables.names)}
     if known is None or known.is_empty():
-        return read_with_findings(source, now=now, **{**asked, **options, **tables.options})
+        return read_with_findings(source, now=now, currencies=prices, **{**asked, **options, **tables.options})
     lengths = dict(usual_steps(known).select("symbol", "_step").iter_rows())
     given = {"splits": False, **asked, **options, **tables.options}
-    return read_with_findings(source, now=now, lengths=lengths, **given)
+    return read_with_findings(source, now=now, lengths=lengths, before=before, currencies=prices, **given)
 
 
 def _other_currencies(store: Store, told: Mapping[str, str]) -> str:
@@ -379,39 +402,40 @@ def _with_actions_of_others(store: Store, reading: Reading, told: pl.DataFrame, 
     if others.is_empty():
         return reading
     bars = store.bars.as_of(now)
-    others = with_ends(with_known_at(others, bars), bars)
+    others = with_ends(with_known_at(others, bars), bars, store.experiment.book.money.prices)
     refuse_contradicted(others, bars)
     return replace(reading, actions=pl.concat([reading.actions, others]))
 
 
-def _refuse_above_price(store: Store | None, reading: Reading, told: pl.DataFrame, now: datetime) -> None:
+def _refuse_above_price(
+    store: Store | None, reading: Reading, told: pl.DataFrame, now: datetime, prices: Currencies
+) -> None:
     """Raises `BarsError` for money a share of tables that is more than the close before it, by the store's bars too.
 
     Bars of a file were looked at as they were read: of these the newest counts alone, for what is still to come. What
-    the store was told is judged as well where the symbol that it gives has its first bars now.
+    the store was told is judged as well where the symbol that it gives, or the rate of its currency, has its first bars
+    now.
     """
     names = {*reading.bars["symbol"].unique(), *(store.state.symbols if store is not None else ())}
     new = pl.concat([with_terms(told), with_terms(reading.actions)]).unique(["symbol", "kind", "date"])
     new = new.filter(pl.col("symbol").is_in(sorted(names)), pl.col("kind").is_in([*PAYS, *GIVES]))
     newest = reading.bars.group_by("symbol").agg(pl.col("time").max())
-    came = reading.bars.select("symbol", "time", "close").join(newest, on=["symbol", "time"])
+    came = reading.bars.select(PRICED).join(newest, on=["symbol", "time"])
     if store is None:
         last = newest.select("symbol", _last=session_date(pl.col("time")))
         new = new.join(last, on="symbol").filter(pl.col("date") > pl.col("_last")).drop("_last")
     else:
         new = new.join(store.actions, on=["symbol", "kind", "date"], how="anti")
-        first_priced = names - set(store.state.symbols)
-        unpriced = store.actions.filter(pl.col("into").is_in(sorted(first_priced)))
-        if len(new) or len(unpriced):
-            came = pl.concat([store.bars.as_of(now).select("symbol", "time", "close"), came]).unique(
-                ["symbol", "time"], keep="first"
-            )
+        priced_now = bool(names - set(store.state.symbols)) and store.actions["into"].is_not_null().any()
+        before = store.bars.as_of(now).select(PRICED) if len(new) or priced_now else came.clear()
+        came = pl.concat([before, came]).unique(["symbol", "time"], keep="first")
         try:
-            refuse_above_price(unpriced, came)
+            if priced_now:
+                refuse_above_price(unpriced(store.actions, before, prices), came, prices)
         except BarsError as error:
             taken_back = f"`gatecast actions remove {store.folder}` takes back what the store was told."
             raise BarsError(f"{error} {taken_back}") from None
-    refuse_above_price(new, came)
+    refuse_above_price(new, came, prices)
 
 
 def _to_store(
@@ -505,7 +529,9 @@ def _actions_with(store: Store, found: pl.DataFrame, tables: pl.DataFrame, now: 
     )
     said = tables.filter(pl.col("known_at").is_not_null())
     every = join_actions(known, known_since_told(store, new, now, said)) if len(new) else known
-    return with_ends(every, store.bars.as_of(now)) if new["kind"].is_in(GOES).any() else every
+    if not new["kind"].is_in(GOES).any():
+        return every
+    return with_ends(every, store.bars.as_of(now), store.experiment.book.money.prices)
 
 
 def _keep_actions(store: Store, actions: pl.DataFrame, now: datetime) -> None:

@@ -7,15 +7,16 @@ other kinds are money of who holds it, and change no forecast. See `read_actions
 
 from __future__ import annotations
 
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
-from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean, symbol_fault
+from gatecast.market.bars import UTC_TIME, Finding, session_date
 from gatecast.market.calendar import LONGEST_HALT, usual_spacing
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.columns import PER_CENT, with_points
@@ -42,8 +43,8 @@ def is_ratio(value: float) -> bool:
 
 WITHIN = "from 1e-6 to 1e6"
 KINDS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "split": (lambda value: value > 0, "a positive ratio: 2 is two for one, 0.125 one for eight, 1 a true move"),
-    "unit": (lambda value: value > 0, "a positive ratio: 0.01 where pence stand for pounds from then on"),
+    "split": (is_ratio, f"a positive ratio {WITHIN}: 2 is two for one, 0.125 one for eight, 1 a true move"),
+    "unit": (is_ratio, f"a positive ratio {WITHIN}: 0.01 where pence stand for pounds from then on"),
     "delisting": (lambda value: -1 <= value <= 1, "a last return is a fraction, such as -0.3, from -1 to 1"),
     "dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
     "special_dividend": (lambda value: value > 0, "money a share, in the currency of its prices"),
@@ -261,6 +262,9 @@ def _values(rows: pl.DataFrame, decimal_comma: bool) -> pl.Series:
 def _refuse_unsound(row: dict[str, Any], notes: Notes) -> None:
     if row["symbol"] is None:
         notes.refuse(row, "the symbol is missing.", "Fill the cell.", "symbol")
+    for name in ("symbol", "into"):
+        if (text := row.get(name)) is not None and (fault := symbol_fault(text)):
+            notes.refuse(row, f"{fault}.", "Correct the cell.", name, text)
     if row["kind"] not in KINDS:
         notes.refuse(row, "the kind of action is unknown.", did_you_mean(str(row["kind"]), KINDS), "kind", row["kind"])
     fits, words = KINDS[row["kind"]]
@@ -283,6 +287,20 @@ def _first_known(rows: pl.DataFrame, notes: Notes) -> pl.DataFrame:
         notes.refuse(row, problem, "Keep one, or say with known_at which came later.", "value", row["value"])
     first = once.sort("known_at", nulls_last=False, maintain_order=True).unique(key, keep="first", maintain_order=True)
     return first.sort(key)
+
+
+def misnamed(actions: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a table of actions whose symbol is none, or which give one that is none, see `symbol_fault`.
+
+    `read_actions` refuses them; stores of earlier versions may have some.
+
+    >>> given = {"symbol": ["A", "A"], "kind": "symbol_change", "date": ["2024-01-02", "2024-01-03"], "value": 1.0}
+    >>> misnamed(read_actions(pl.DataFrame({**given, "into": ["B", "C"]}))).height
+    0
+    """
+    names = pl.concat([actions["symbol"], actions["into"]]).drop_nulls().unique()
+    odd = [name for name in names if symbol_fault(name)]
+    return actions.filter(pl.any_horizontal(pl.col("symbol", "into").is_in(odd)).fill_null(False))
 
 
 def recorded_delistings(rows: Sequence[Mapping[str, Any]] | None) -> pl.DataFrame:
@@ -341,106 +359,6 @@ def with_known_at(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
     return with_terms(rows.with_columns(pl.coalesce("known_at", default).alias("known_at")))
 
 
-RENAMED = 0.3
-"""Return of a change of symbol, between the last closes of both, above which it is none."""
-
-
-def with_ends(actions: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
-    """Actions (`known_at` filled) and, of each merger and change of symbol, the delisting that it is.
-
-    `bars`: raw, with symbol, time (the close, UTC) and close. The last return is what is given over the last close
-    before the date, 0 where the symbol that is given has no bar; dated at that close's session and known with the
-    action. A symbol without a bar before, and one whose delisting is there, has no other.
-
-    >>> from datetime import UTC, datetime
-    >>> bars = pl.DataFrame({"symbol": "A", "time": [datetime(2024, 1, 5, 21, tzinfo=UTC)], "close": [40.0]})
-    >>> merger = pl.DataFrame({"symbol": ["A"], "kind": ["merger"], "date": ["2024-01-08"], "value": [42.0]})
-    >>> with_ends(read_actions(merger), bars).select("kind", "date", pl.col("value").round(6)).row(0)
-    ('delisting', datetime.date(2024, 1, 5), 0.05)
-    """
-    gone = actions.filter(pl.col("kind").is_in(GOES))
-    if gone.is_empty():
-        return actions
-    priced = bars.filter(pl.col("close") > 0).sort("time")
-    sessions = priced.select("symbol", "close", date=session_date(pl.col("time")))
-    found = []
-    for row in with_terms(gone).iter_rows(named=True):
-        before = sessions.filter(pl.col("date") < row["date"])
-        own = before.filter(pl.col("symbol") == row["symbol"])
-        there = actions.filter(pl.col("kind") == "delisting", pl.col("symbol") == row["symbol"])
-        if own.is_empty() or (there["date"] >= own["date"][-1]).any():
-            continue
-        other = before.filter(pl.col("symbol") == (row["into"] or ""))["close"].to_list()
-        cash, ratio = (row["value"], row["ratio"]) if row["kind"] == "merger" else (0.0, row["value"])
-        given = cash + (ratio * other[-1] if other else 0.0)
-        value = given / own["close"][-1] - 1 if other or row["into"] is None else 0.0
-        if row["kind"] == "symbol_change" and abs(value) > RENAMED:
-            raise BarsError(
-                f"the change of {row['symbol']!r} into {row['into']!r} on {row['date']} gives {given:g} for a last "
-                f"close of {own['close'][-1]:g}, a return of {value:+.0%}: a share keeps its price under another name. "
-                "Give its ratio (units of the new one for each share) or the right symbol; if so much was lost in "
-                "truth, a delisting with that return."
-            )
-        if not KINDS["delisting"][0](value):
-            raise BarsError(
-                f"the {row['kind']} of {row['symbol']!r} on {row['date']} gives {given:g} for a last close of "
-                f"{own['close'][-1]:g}, a return of {value:+.0%}: from -100% to +100% is expected. Correct its value, "
-                "such as pence for pounds, or leave the row out."
-            )
-        found.append((row["symbol"], "delisting", own["date"][-1], value, row["known_at"]))
-    ends = pl.DataFrame(found, schema=SCHEMA, orient="row")
-    return pl.concat([with_terms(actions), with_terms(ends)]).sort("symbol", "kind", "date")
-
-
-def refuse_above_price(actions: pl.DataFrame, bars: pl.DataFrame) -> None:
-    """Raises BarsError for what is given a share and is worth more than the close before its date.
-
-    Money mostly is pence for pounds. Units of another symbol are worth its last close before the date, else its first
-    within ten days. What a merger or a change of symbol gives may be worth twice the close: its return is +100% at
-    most. `bars`: raw, with symbol, time (the close, UTC) and close. A symbol without a bar before, and units without a
-    price, are not judged.
-    """
-    money = actions.filter(pl.col("kind").is_in(PAYS), pl.col("kind") != "merger")
-    units = with_terms(actions).filter(pl.col("kind").is_in(GIVES), pl.col("into").is_not_null()).sort("date")
-    if money.is_empty() and units.is_empty():
-        return
-    closes = bars.filter(pl.col("close") > 0).select(
-        "symbol", "close", day=session_date(pl.col("time")).dt.offset_by("1d")
-    )
-    found = money.sort("date").join_asof(
-        closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
-    )  # fmt: skip
-    for row in found.filter(pl.col("value") > pl.col("close")).sort("symbol", "date").iter_rows(named=True):
-        raise BarsError(
-            f"the {row['kind']} of {row['symbol']!r} on {row['date']} is {row['value']:g} a share, more than the close "
-            f"before, {row['close']:g}. Give it in the unit of the prices, such as pounds, or leave the row out."
-        )
-    given = closes.rename({"symbol": "into", "close": "price", "day": "after"}).sort("after")
-    units = units.join_asof(
-        closes.sort("day"), left_on="date", right_on="day", by="symbol", strategy="backward", check_sortedness=False
-    )  # fmt: skip
-    units = units.join_asof(
-        given, left_on="date", right_on="after", by="into", strategy="backward", check_sortedness=False
-    )  # fmt: skip
-    units = units.join_asof(
-        given, left_on="date", right_on="after", by="into", strategy="forward", tolerance="11d", suffix="_first",
-        check_sortedness=False,
-    )  # fmt: skip
-    units = units.with_columns(
-        price=pl.coalesce("price", "price_first"),
-        units=pl.when(pl.col("kind") == "merger").then("ratio").otherwise("value"),
-        money=pl.when(pl.col("kind") == "merger").then("value").otherwise(0.0),
-        times=pl.when(pl.col("kind").is_in(GOES)).then(2).otherwise(1),
-    )
-    above = pl.col("money") + pl.col("units") * pl.col("price") > pl.col("times") * pl.col("close")
-    for row in units.filter(above).sort("symbol", "date").iter_rows(named=True):
-        raise BarsError(
-            f"the {row['kind']} of {row['symbol']!r} on {row['date']} gives {row['units']:g} of {row['into']!r} at "
-            f"{row['price']:g}, more than {'twice ' if row['times'] > 1 else ''}the close before, {row['close']:g}. "
-            f"Give the units of {row['into']!r} for each share, or leave the row out."
-        )
-
-
 def refuse_paid_twice(actions: pl.DataFrame, adjusted: Collection[str] | None) -> None:
     """Raises BarsError for money a share of symbols whose prices are `adjusted` for it; None: those of all are.
 
@@ -459,6 +377,40 @@ def refuse_paid_twice(actions: pl.DataFrame, adjusted: Collection[str] | None) -
             f"of {row['value']:g} on {row['date']}: it would be earned twice. Give prices that are not adjusted, or "
             "leave the row out."
         )
+
+
+REPEATED = 3
+"""Weekdays between two ordinary dividends of the same amount within which they may be one that two sources date
+otherwise. Who pays each week does so five weekdays later, four where a holiday moves the date."""
+
+
+def told_twice(actions: pl.DataFrame, since: datetime | None = None) -> list[Finding]:
+    """A warning for each ordinary dividend that may have been told twice: the same amount a few sessions before.
+
+    Amounts are the same that differ by less than a thousandth, as of rounding. Both are booked. `since`: of dividends
+    alone of which one is dated, or became known, since then.
+
+    >>> paid = {"symbol": "A", "kind": "dividend", "date": ["2017-12-20", "2017-12-21"], "value": [1.2, 1.2]}
+    >>> [(one.rule, one.symbol, one.value) for one in told_twice(read_actions(pl.DataFrame(paid)))]
+    [('dividend_twice', 'A', 1.2)]
+    """
+    found = []
+    ordinary = actions.filter(pl.col("kind") == "dividend").sort("symbol", "date")
+    newest = pl.max_horizontal(pl.col("date").cast(UTC_TIME), "known_at")
+    ordinary = ordinary.with_columns(_new=True if since is None else newest >= since)
+    for (symbol,), own in ordinary.group_by("symbol", maintain_order=True):
+        rows = own.select("date", "value", "_new").rows()
+        for place, (day, value, new) in enumerate(rows):
+            for before, other, was_new in reversed(rows[max(0, place - REPEATED - 2) : place]):
+                near = (new or was_new) and sessions_between(before, day, every_day=False) <= REPEATED
+                if near and isclose(value, other, rel_tol=1e-3):
+                    said = (
+                        f"Dividends of {other:g} on {before} and of {value:g} on {day}: both are booked. If they are "
+                        "one that two sources date otherwise, take one row out (of a store: gatecast actions remove)."
+                    )
+                    found.append(Finding("warning", str(symbol), None, "dividend_twice", value, said))
+                    break
+    return found
 
 
 def take_delistings(rows: pl.DataFrame, notes: Notes) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from gatecast.errors import BarsFileError, cut
+from gatecast.errors import BarsFileError, cut, symbol_fault
 from gatecast.market.bars import PRICES
 from gatecast.market.spellings import SPELLINGS, snake
 from gatecast.market.tables import Notes, Table, Wish
@@ -320,10 +320,10 @@ def fill_symbols(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     if empty.height and len(names) != 1:
         row = empty.row(0, named=True)
         notes.refuse(row, "the symbol is empty, and the file has several.", "Fill the column.", "symbol")
-    odd = [name for name in names if len(name) > 100 or not name.isprintable()]
-    if odd:
-        row = frame.filter(pl.col("symbol") == odd[0]).row(0, named=True)
-        notes.refuse(row, "a symbol is at most 100 printable characters.", "Correct it.", "symbol", odd[0][:40])
+    for name in names:
+        if fault := symbol_fault(name):
+            row = frame.filter(pl.col("symbol") == name).row(0, named=True)
+            notes.refuse(row, f"{fault}.", "Correct it.", "symbol", name)
     if empty.height:
         frame = frame.with_columns(pl.col("symbol").fill_null(names[0]))
         filled = empty.with_columns(pl.lit(names[0]).alias("symbol"))

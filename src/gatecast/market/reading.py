@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gatecast.errors import BarsError, SettingsError, shown
+from gatecast.errors import BarsError, SettingsError, shown, symbol_fault
 from gatecast.settings import Settings
 
 FIRST_DAY: Final = "1700-01-01"
@@ -92,7 +92,11 @@ bar an intraday, weekly or monthly time is).
     @field_validator("symbols")
     @classmethod
     def _one_or_more(cls, symbols: str | tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return (symbols,) if isinstance(symbols, str) else symbols
+        names = (symbols,) if isinstance(symbols, str) else symbols
+        for name in names or ():
+            if fault := symbol_fault(name):
+                raise ValueError(f"{shown(name)}: {fault}")
+        return names
 
     @field_validator("symbols_file", "universe")
     @classmethod

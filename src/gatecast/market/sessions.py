@@ -21,6 +21,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -215,6 +216,31 @@ def _zones_version() -> str:
     with suppress(ImportError):
         return str(__import__("tzdata").IANA_VERSION)
     return "unknown"
+
+
+def day_of(moment: datetime, known: AssetClass, calendar: str | None = None) -> date:
+    """The day of a moment on the clock of a symbol's exchange: from which splits of a day count.
+
+    It begins at midnight there; where a market pauses for an hour at most, when the session of the day before closes.
+    `calendar`: the exchange's; None: that of the class. Raises `BarsError` for a calendar that is not known.
+
+    >>> evening = datetime(2017, 12, 22, 1, tzinfo=UTC)  # 20:00 in New York
+    >>> print(day_of(evening, ASSET_CLASSES["equity"]), day_of(evening, ASSET_CLASSES["crypto"]))
+    2017-12-21 2017-12-22
+    >>> print(day_of(evening, ASSET_CLASSES["fx"]), day_of(evening, ASSET_CLASSES["equity"], "XTKS"))
+    2017-12-22 2017-12-22
+    """
+    local = moment.astimezone(ZoneInfo(known.timezone if calendar in (None, known.calendar) else _zone_of(calendar)))
+    ends_early = known.pause <= ROUND_THE_CLOCK and known.close_time.hour > 0
+    return (local + timedelta(hours=24 - known.close_time.hour) if ends_early else local).date()
+
+
+@lru_cache(maxsize=64)
+def _zone_of(calendar: str) -> str:
+    """The time zone of an exchange, as exchange_calendars names it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return str(_library().get_calendar(calendar_named(calendar), "2020-01-01", "2020-12-31").tz.key)
 
 
 def named_calendars(bars: pl.DataFrame, calendars: Mapping[str, str] | None) -> dict[str, str]:

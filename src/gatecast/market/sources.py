@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from gatecast.arguments import checked, takes
-from gatecast.errors import BarsError, BarsFileError, SettingsError, cut, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, SettingsError, cut, did_you_mean, symbol_fault
 from gatecast.libraries import without_matplotlib
 from gatecast.market import feeds as feeds  # whose vendors are found by name
 from gatecast.market.actions import (
@@ -27,11 +27,10 @@ from gatecast.market.actions import (
     no_actions,
     read_actions,
     read_splits,
-    refuse_above_price,
     refuse_contradicted,
     refuse_paid_twice,
     take_delistings,
-    with_ends,
+    told_twice,
     with_known_at,
 )
 from gatecast.market.bars import (
@@ -63,6 +62,7 @@ from gatecast.market.cleaning import (
 )
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, wish_of, without_nested
 from gatecast.market.frames import read_frame
+from gatecast.market.given import Currencies, refuse_above_price, with_ends
 from gatecast.market.known import OWN, SUFFIX, check_known, join_known, parse_known, take_known
 from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.sessions import calendar_of
@@ -86,6 +86,8 @@ LEFT_OUT = (
 """Rules of findings about rows that were left out."""
 OF_SYMBOLS = ("symbol", "asset_class", "close", "calendar", "currency")
 """Columns of a symbols file; it needs the first two."""
+PRICED = ("symbol", "asset_class", "time", "close")
+"""Columns of bars by which what actions give is priced."""
 MOST_NAMED = 20  # symbols whose actions do not apply, named one by one
 
 
@@ -178,6 +180,8 @@ def read_with_findings(
     reference: pl.DataFrame | None = None,
     sealed: str | date | None = None,
     lengths: Mapping[str, timedelta] | None = None,
+    before: pl.DataFrame | None = None,
+    currencies: Currencies | None = None,
     **options: Any,
 ) -> Reading:
     """As `read_bars`, with the list of what was left out, filled, adjusted or widened on the way, and the actions.
@@ -185,7 +189,9 @@ def read_with_findings(
     `sealed` is the first session of a hold-out: nothing is read that became known in it or later, be it a row, a
     version of a row, a column's value or an action. `reference` is a second Bars frame whose closes are compared
     (`gatecast.market.bars.compare_levels`). `lengths`: symbol -> usual spacing of the bars that these go on from, where
-    there are some: a few rows do not say how long they are. What is odd in the bars that were kept is told by
+    there are some: a few rows do not say how long they are. `before`: raw bars (symbol, asset_class, time, close) that
+    price, beside these, what actions give. `currencies`: of prices, over those of the symbols file. What is odd in the
+    bars that were kept is told by
     `gatecast.market.bars.findings`.
     """
     settings = _settings_of(source, options)
@@ -202,7 +208,7 @@ def read_with_findings(
     class_named(settings.asset_class or "equity")
     if wanted is not None and not wanted:
         raise BarsError("symbols is an empty list: name at least one symbol, or leave symbols out to read all.")
-    classes, currencies = _read_classes(settings.symbols_file)
+    classes, told_currencies = _read_classes(settings.symbols_file)
     delays = check_known(settings.known_at)
     moment = None if settings.as_of is None else _as_moment(settings.as_of)
     seal = None if sealed is None else _as_date(sealed, "sealed")
@@ -254,9 +260,13 @@ def read_with_findings(
         rows = rows.drop({name for name in rows.columns if name[0] != "_"} - {*columns, *SPELLINGS})
     rows, ends = take_delistings(rows, notes)
     listed = with_known_at(join_actions(listed, ends), rows)
-    listed = with_ends(_actions_within(listed, last, moment, seal, now, notes), rows)
+    priced_in, priced = (currencies or Currencies()).after(told_currencies), rows.select(PRICED)
+    if before is not None:
+        priced = pl.concat([priced, before.select(PRICED)]).unique(["symbol", "time"], keep="first")
+    listed = with_ends(_actions_within(listed, last, moment, seal, now, notes), priced, priced_in)
+    notes.findings.extend(told_twice(listed))
     refuse_contradicted(listed, rows, first)
-    refuse_above_price(listed, rows)
+    refuse_above_price(listed, priced, priced_in)
     refuse_mixed_spacing(rows, notes)
     rows = quarantine(rows, notes)
     applied = listed.filter(pl.col("kind").is_in(LEVELS))
@@ -278,7 +288,7 @@ def read_with_findings(
     bars = bars if settings.universe is None else with_universe(bars, read_universe(settings.universe))
     compared = compare_levels(bars, reference) if reference is not None else []
     told = told.filter(pl.col("symbol").is_in(bars["symbol"].unique().implode()))
-    own_currency = pl.col("symbol").replace_strict(currencies, default=None, return_dtype=pl.String)
+    own_currency = pl.col("symbol").replace_strict(told_currencies, default=None, return_dtype=pl.String)
     told = told.with_columns(currency=own_currency)
     return Reading(bars, (*notes.findings, *_late(bars), *_guesses(told), *compared), listed, told)
 
@@ -616,6 +626,8 @@ def _read_classes(symbols_file: str | Path | None) -> tuple[dict[str, AssetClass
     for line, (symbol, name, own_close, calendar, currency) in enumerate(rows.iter_rows(), first_line):
         if symbol is None:
             continue
+        if fault := symbol_fault(str(symbol)):
+            raise BarsFileError(f"{fault}.", file=path, line=line, column="symbol", value=symbol, advice="Correct it.")
         if name not in ASSET_CLASSES:
             raise BarsFileError(
                 "the asset class is unknown.", file=path, line=line, column=kind, value=name,

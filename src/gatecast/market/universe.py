@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean
+from gatecast.errors import BarsError, BarsFileError, cut, did_you_mean, symbol_fault
 from gatecast.market.bars import session_date
 from gatecast.market.classes import ASSET_CLASSES
 from gatecast.market.sessions import calendar_of
@@ -67,6 +67,11 @@ def _refuse_unsound(texts: pl.DataFrame, dates: pl.DataFrame, table: Table, own:
             raise BarsFileError(
                 "the symbol is missing.", file=table.file, line=line, column=own["symbol"], advice="Fill it."
             )
+        if fault := symbol_fault(row["symbol"]):
+            raise BarsFileError(
+                f"{fault}.", file=table.file, line=line, column=own["symbol"], value=row["symbol"],
+                advice="Correct it.",
+            )  # fmt: skip
         for name in ("from", "to"):
             if (row[name] is None) != (text[name] is None) or (row[name] and not 1700 <= row[name].year <= 2200):
                 raise BarsFileError(

@@ -22,6 +22,7 @@ from gatecast.evaluation.risk import sentences_of
 from gatecast.evaluation.verdict import in_percent
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.live.blotter import Blotter
 from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.market.reading import as_utc
@@ -30,6 +31,7 @@ from gatecast.store.journal import moment_of
 from gatecast.store.parts import Parts
 from gatecast.store.schema import Scores
 from gatecast.store.store import Store
+from gatecast.trading.by_session import converters_of
 
 if TYPE_CHECKING:
     from gatecast.store.journal import Record
@@ -259,6 +261,7 @@ def _assumptions(told: Told) -> Section:
             "volume in a session.",
             f"Cash earns {rate}, less {money.credit_spread:.2%}; debt pays {money.debit_spread:.2%} more. Impact is "
             f"{money.impact:g} times the volatility times the root of the share of volume.",
+            *_currencies(told),
             "A symbol that ends on unknown terms costs its holder the share below. Results are before taxes on income; "
             f"{money.withholding:.0%} of dividends is withheld.",
         ],
@@ -266,6 +269,16 @@ def _assumptions(told: Told) -> Section:
          "return at an unknown end"),
         [_costs_of(name, settings) for name in told.classes],
     )  # fmt: skip
+
+
+def _currencies(told: Told) -> list[str]:
+    """In which currencies symbols are priced beside the book's, and by which prices they are converted."""
+    book, home = told.store.experiment.book, told.store.experiment.book.money.currency
+    rows = converters_of(book, told.store.state.symbols).items()
+    each = [f"{one} by {symbol}" if symbol else f"{one} as a hundredth of {home}" for one, symbol in rows]
+    return [f"Prices that are not in {home} are converted by the newest close of a rate: {', '.join(each)}."] * any(
+        each
+    )
 
 
 def _costs_of(name: str, settings: Any) -> tuple[str, ...]:
@@ -348,9 +361,25 @@ def _limits(told: Told) -> Section:
             "Alarms of drift say that inputs or losses have changed, after they have.",
             "Sizes follow forecasts of volatility and past correlations: where symbols fall together as they never did "
             "the loss is larger than the forecast says (`stress` on the page of a run).",
-            "Fills, costs and ends of symbols are assumptions as above, and no order of this size was ever placed.",
+            f"Fills, costs and ends of symbols are assumptions as above. {_exported(told.store)}",
         ],
     )  # fmt: skip
+
+
+def _exported(store: Store) -> str:
+    """What the journal knows of orders that left the store."""
+    blotter = Blotter(store)
+    standing, every = ({one["id"] for one in events} for events in (blotter.exports(), blotter.of("exported")))
+    back = f"{len(every - standing)} of them withdrawn since, "
+    files = f"{len(every):,} file{'s were' if len(every) != 1 else ' was'} exported"
+    if not standing:
+        return f"Of orders {f'{files}, and withdrawn since' if every else 'no file was exported'}."
+    told = sum(one["new"] for one in blotter.of("fills"))
+    known = f"{told:,} fill{'s were' if told != 1 else ' was'} told" if told else "no fill was told"
+    return (
+        f"Of orders {files}, {back if every - standing else ''}and {known}: how fills compare with the assumptions is "
+        "not judged here."
+    )
 
 
 def _changes(told: Told) -> Section:

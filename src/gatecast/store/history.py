@@ -22,14 +22,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gatecast.errors import BarsError, SettingsError, StoreError, cut
-from gatecast.formats import LONGEST_CELL
+from gatecast.errors import BarsError, SettingsError, StoreError, cut, shown, symbol_fault
 from gatecast.market.actions import (
     GIVES,
     KINDS,
     LEVELS,
     PAYS,
-    RATIO_LIMITS,
     SCHEMA,
     TERMS,
     no_actions,
@@ -60,11 +58,13 @@ RECORD: dict[str, PolarsDataType] = {"record": pl.Int64}
 """The number of the record that a row came with, where an artefact has rows of several."""
 ORDER = ("symbol", "time", "known_at", "record")
 PART_ROWS = 50_000_000
+LONGEST_NAME = 2**20
+"""Bytes of a text in a table of actions. Earlier versions took symbols as long as a line: see `actions.misnamed`."""
 
 
 def actions_of(artefacts: Artefacts, name: str) -> pl.DataFrame:
     """An artefact that is a table of actions; one of an earlier version lacks further columns, which are empty then."""
-    return with_terms(artefacts.table(name, SCHEMA, further=tuple(TERMS.values())))
+    return with_terms(artefacts.table(name, SCHEMA, further=tuple(TERMS.values()), longest=LONGEST_NAME))
 
 
 @dataclass(frozen=True)
@@ -187,22 +187,27 @@ class History:
         return rows
 
     @property
-    def actions(self) -> pl.DataFrame:
-        """All actions that were told, as `market.actions.read_actions` gives them."""
+    def told(self) -> pl.DataFrame:
+        """All actions that were told, as they were written, whether they can be used or not."""
         name = self._state().actions
-        if name is None:
-            return no_actions()
-        table = actions_of(self._artefacts, name)
-        for kind, value in table.select("kind", "value").iter_rows():
-            if kind not in KINDS or value is None or not KINDS[kind][0](value):
-                raise self._artefacts.fault(name, "it has a row that is no action")
-        given = table.filter(pl.col("kind").is_in([*GIVES, *PAYS]))
-        if any(map(problem_of_terms, given.iter_rows(named=True))):
-            raise self._artefacts.fault(name, "it has a row that is no action")
-        level = table.filter(pl.col("kind").is_in(LEVELS))
-        keys = level.select(pl.any_horizontal(pl.col("symbol", "date", "known_at").is_null()).any()).item()
-        if keys or not level["value"].is_between(*RATIO_LIMITS).all():
-            raise self._artefacts.fault(name, "it has a split without a date, or with no possible ratio")
+        return no_actions() if name is None else actions_of(self._artefacts, name)
+
+    @property
+    def actions(self) -> pl.DataFrame:
+        """All actions that were told, as `market.actions.read_actions` gives them.
+
+        Raises `StoreError` that names a row which is no action; `gatecast actions remove` takes it back.
+        """
+        table = self.told
+        for row in table.iter_rows(named=True):
+            kind, value = row["kind"], row["value"]
+            fits = kind in KINDS and value is not None and KINDS[kind][0](value)
+            terms = fits and not (kind in (*GIVES, *PAYS) and problem_of_terms(row))
+            keys = kind not in LEVELS or None not in (row["symbol"], row["date"], row["known_at"])
+            if not (terms and keys):
+                what = f"its {cut(str(kind))} of {shown(row['symbol'])} on {row['date']}, {value}, is no action"
+                back = "`gatecast actions remove` takes it back"
+                raise self._artefacts.fault(str(self._state().actions), f"{what}: {back}")
         return table
 
     def actions_as_of(self, moment: datetime) -> pl.DataFrame:
@@ -253,13 +258,13 @@ class History:
     def _whole(self, part: BarsPart) -> list[pl.DataFrame]:
         """The rows of an artefact; where it was brought together and is damaged, those it was made of."""
         try:
-            return [self._read(part)]
+            return [self.read(part)]
         except StoreError as error:
             if part.record is not None:
                 raise
             since = {one.record for one in self._state().bars if one.year == part.year}
             made_of = [one for one in self._came() if one.year == part.year and one.record not in since]
-            frames = [self._read(one) for one in made_of]
+            frames = [self.read(one) for one in made_of]
             if sum(map(len, frames)) != part.rows:
                 raise
             warnings.warn(
@@ -267,7 +272,8 @@ class History:
             )  # fmt: skip
             return frames
 
-    def _read(self, part: BarsPart) -> pl.DataFrame:
+    def read(self, part: BarsPart) -> pl.DataFrame:
+        """The rows of an artefact of bars. Raises `StoreError` for one that is none."""
         key, frames = (part.part, part.record), self._frames
         if frames is None:
             return self._checked(part)
@@ -339,8 +345,8 @@ class History:
         if odd:
             raise BarsError(f"a further column may not be called {odd[0]!r}: the store needs this name. Rename it.")
         for symbol, name in bars.select("symbol", "asset_class").unique().sort("symbol", "asset_class").iter_rows():
-            if len(symbol.encode()) > LONGEST_CELL:
-                raise BarsError(f"the symbol {cut(symbol)!r} is longer than the {LONGEST_CELL:,} bytes that are kept.")
+            if fault := symbol_fault(symbol):
+                raise BarsError(f"symbol = {shown(symbol)}: {fault}. Correct it.")
             if state.symbols.get(symbol, name) != name:
                 raise BarsError(
                     f"{cut(symbol)!r} is of the class {name} in the new bars and {state.symbols[symbol]} in the store: "

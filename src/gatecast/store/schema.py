@@ -536,6 +536,7 @@ class OrdersFile(Schema):
     capital: Units
     as_of: Moment
     positions: dict[Name, Units]
+    splits_until: Moment | None = None
     open: dict[Name, Any]
     orders: list[OrderRow]
     breaches: list[BreachRow] = []
@@ -565,6 +566,7 @@ class PositionsFile(Schema):
 
     units: dict[Name, Units]
     as_of: Moment
+    splits_until: Moment | None = None
 
 
 class BookOfRecord(Schema):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import tomllib
 import uuid
 import warnings
@@ -33,17 +34,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import InfiniteError, SettingsError, StoreError
+from gatecast.errors import InfiniteError, SettingsError, StoreError, shown, symbol_fault
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import NotFinite, json_of
 from gatecast.machine import ONE_CORE, Machine
+from gatecast.market.actions import misnamed
 from gatecast.market.calendar import fill_times
 from gatecast.market.universe import UNIVERSE
 from gatecast.processes import is_dead, mark
 from gatecast.settings import to_toml
 from gatecast.store.artefacts import FOLDER as ARTEFACTS
-from gatecast.store.artefacts import Artefacts
+from gatecast.store.artefacts import REMEDY, Artefacts
 from gatecast.store.carried import carried_of
 from gatecast.store.desks import desk_of
 from gatecast.store.folders import acquired, discard, written_beside
@@ -386,8 +388,9 @@ class Store:
     ) -> Record:  # fmt: skip
         """Writes a record, from when on it has happened. Artefacts that it names in "parts" must be there already.
 
-        Raises `StoreError` for a body that does not fit its kind, and where it cannot be written; then nothing has
-        changed. See `state.KINDS`, `Journal.append`.
+        What they hold is read as it will be read from then on. Raises `StoreError` for a body that does not fit its
+        kind, for artefacts that could not be read again, and where it cannot be written; then nothing has changed. See
+        `state.KINDS`, `Journal.append`.
         """
         with self.locked():
             refuse_misfit(kind, body)
@@ -398,11 +401,31 @@ class Store:
                     f"a record {kind!r} names the artefact {missing[0]}, which is not there: put it first."
                 )
             number = self.journal.last.number + 1 if self.journal.last else 1
-            self.state.after(Record.make(number, now, now, kind, body, self.state.hash))  # refuses what does not fit
+            draft = Record.make(number, now, now, kind, body, self.state.hash)
+            self._refuse_unreadable(draft, self.state.after(draft))
             record = self.journal.append(kind, body, now, time)
             self.state = self.state.after(record)
             self._wrote = True
             return record
+
+    def _refuse_unreadable(self, record: Record, after: State) -> None:
+        """Raises `StoreError` where the artefacts of a record that is to be written could not be read again."""
+        try:
+            for look in self._looks(after, self.state):
+                look()
+            for part in after.bars:
+                if part not in self.state.bars:
+                    self.bars.of_state(after).read(part)
+            if record.kind == SNAPSHOT:
+                self._state_of(record)
+        except StoreError as error:
+            self._discard(record.parts)
+            why = str(error).partition(f" {REMEDY}")[0]
+            raise StoreError(f"a record {record.kind!r} is not written: {why} Correct what it is made of.") from None
+
+    def _discard(self, parts: Mapping[str, str]) -> None:
+        """Removes artefacts that were written for a record which is not."""
+        self.artefacts.discard({*parts.values()} - parts_named(self.journal.records()))
 
     @contextlib.contextmanager
     def refitting(self) -> Iterator[Path]:
@@ -453,7 +476,7 @@ class Store:
                 try:
                     accept(self.bars.of_state(draft).for_chain(now))
                 except Exception:
-                    self.artefacts.discard(set(parts.values()) - parts_named(self.journal.records()))
+                    self._discard(parts)
                     raise
             return self.append("bars", body, now)
 
@@ -474,10 +497,8 @@ class Store:
         """
         with self.locked():
             parts = {"decisions": self.put(parquet(decisions), ".parquet")}
-            self.decisions_of(parts["decisions"])
             if forecasts is not None:
                 parts["forecasts"] = self.put(parquet(forecasts), ".parquet")
-                self._forecasts_of(parts["forecasts"])
             if pieces is not None:
                 parts["pieces"] = self.put(pieces, ".safetensors")
             if holdings is not None and carried is not None:
@@ -582,7 +603,9 @@ class Store:
         """
         if name not in self.state.tables:
             raise StoreError(f"{self.folder} keeps no table {name!r}: it has {sorted(self.state.tables)}.")
-        part = self.state.tables[name]
+        return self._table_of(name, self.state.tables[name])
+
+    def _table_of(self, name: str, part: str) -> pl.DataFrame:
         if name == SYMBOLS_FILE:
             return self.artefacts.table(part, SYMBOLS, further=(pl.String,))
         if name == UNIVERSE_FILE:
@@ -644,10 +667,10 @@ class Store:
         except ValueError as error:
             raise self.artefacts.fault(name, str(error)) from None
 
-    def _check_carried(self, name: str) -> None:
+    def _check_carried(self, name: str, *, is_newest: bool) -> None:
         """Raises `StoreError` for what the book cannot go on from; numbers that are not finite are no fault once a
         later record has others."""
-        with contextlib.suppress(*([] if name == self.state.issued[-1].carried else [InfiniteError])):
+        with contextlib.suppress(*([] if is_newest else [InfiniteError])):
             self.carried_of(name)
 
     def desk_of(self, name: str) -> tuple[Desk, OrderSettings]:
@@ -738,13 +761,14 @@ class Store:
         if any(not fault.is_harmless for fault in found):
             return found
         found += self._faults_of_about(records)
-        for look in (lambda: self._check_state(records), *self._looks()):
+        for look in (lambda: self._check_state(records), *self._looks(self.state, State()), self._check_bars):
             try:
                 look()
             except StoreError as error:
                 found.append(Fault(self.folder, str(error)))
         with contextlib.suppress(StoreError):  # which was said
             found += [Fault(self.folder, leak.sentence, is_harmless=True) for leak in self.dated_back()]
+            found += self._misnamed(records)
         return found + self._faults_of_index(records)
 
     def dated_back(self, since: int = 0) -> list[Leak]:
@@ -793,6 +817,22 @@ class Store:
                 break
         return list(leaks.values())[:MOST_LEAKS]
 
+    def _misnamed(self, records: list[Record]) -> Iterator[Fault]:
+        """Actions of symbols that are none, which earlier versions took, with their record and what takes them back."""
+        others = (SYMBOLS_FILE, UNIVERSE_FILE)
+        tables = {part: self.table(name) for name, part in self.state.tables.items() if name not in others}
+        for part, table in {**tables, str(self.state.actions): self.actions}.items():
+            number = next((one.number for one in records if part in one.parts.values()), 0)
+            for symbol, kind, day, into in misnamed(table).select("symbol", "kind", "date", "into").iter_rows():
+                given = f" into {shown(into)}" if into else ""
+                why = symbol_fault(symbol) or symbol_fault(into)
+                what = f"record {number} has a {kind} of {shown(symbol)} on {day}{given}: {why}"
+                own = f"--symbol {shlex.quote(symbol)} --date {day} --kind {kind}"
+                back = f"`gatecast actions remove {self.folder} {own}` takes it back"
+                if symbol not in self.state.symbols:
+                    back = "the store has no such symbol, and nothing comes of it"
+                yield Fault(self.folder, f"{what}; {back}", is_harmless=True)
+
     def _faults_of_about(self, records: list[Record]) -> list[Fault]:
         """Whether `store.json` is what the records say that was written there."""
         about: dict[str, Any] = {"format": FORMAT, "version": 1, "id": self.id, "gatecast": None}
@@ -814,23 +854,33 @@ class Store:
         folded, named = State(), parts_named(records)
         for record in records:
             folded = folded.after(record)
-            if record.kind == SNAPSHOT and record.parts["state"] in named:
-                part = record.parts["state"]
-                try:  # one of an earlier version lacks fields, which then are empty
-                    state = State.of_json(self.artefacts.json(part), record)
-                except ValueError as error:
-                    raise self.artefacts.fault(part, str(error)) from None
+            if record.kind == SNAPSHOT and (part := record.parts["state"]) in named:
+                state = self._state_of(record)
                 if _json(state.to_json()) != _json(folded.to_json()):
                     raise self.artefacts.fault(part, "it is not what the records before it add up to")
 
-    def _looks(self) -> Iterator[Callable[[], object]]:
-        """Each thing to read: settings, actions, bars, what was issued, models. Each raises `StoreError`."""
-        yield lambda: self.experiment
-        yield lambda: self.actions
-        for name in self.state.tables:
-            yield partial(self.table, name)
-        yield lambda: self.bars.as_of(datetime.max.replace(tzinfo=UTC))
-        for one in self.state.issued:
+    def _check_bars(self) -> None:
+        self.bars.as_of(datetime.max.replace(tzinfo=UTC))
+
+    def _state_of(self, snapshot: Record) -> State:
+        """The state of a snapshot; one of an earlier version lacks fields, which then are empty."""
+        part = snapshot.parts["state"]
+        try:
+            return State.of_json(self.artefacts.json(part), snapshot)
+        except ValueError as error:
+            raise self.artefacts.fault(part, str(error)) from None
+
+    def _looks(self, state: State, before: State) -> Iterator[Callable[[], object]]:
+        """Each thing to read of a state that the one before it has not, but for bars: settings, actions and other
+        tables, what was issued, orders, models. Each raises `StoreError`."""
+        if state.settings != before.settings:
+            yield partial(self._settings_of, str(state.settings))
+        if state.actions != before.actions:
+            yield lambda: self.bars.of_state(state).actions
+        for name, part in state.tables.items():
+            if part != before.tables.get(name):
+                yield partial(self._table_of, name, part)
+        for one in state.issued[len(before.issued) :]:
             yield partial(self.decisions_of, one.decisions)
             if one.forecasts:
                 yield partial(self._forecasts_of, one.forecasts)
@@ -839,13 +889,13 @@ class Store:
             if one.book:
                 yield partial(self.holdings_of, one.book)
             if one.carried and self.artefacts.has(one.carried):  # an older one may have been pruned
-                yield partial(self._check_carried, one.carried)
+                yield partial(self._check_carried, one.carried, is_newest=one is state.issued[-1])
             for name in one.desks.values():
                 yield partial(self.desk_of, name)
-        for event in self.state.orders:
+        for event in state.orders[len(before.orders) :]:
             for role, part in (event.get("parts") or {}).items():
                 yield partial(self.document, part, DOCUMENTS[role])
-        for model in self.state.models:
+        for model in state.models[len(before.models) :]:
             if ISSUED in model.parts:
                 yield partial(self._pieces_of, model.parts[ISSUED])
             yield partial(self._check_model, model)

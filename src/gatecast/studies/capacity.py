@@ -1,4 +1,4 @@
-"""What the book earns where trading costs more or less, and with more or less money: gatecast's line, run with each."""
+"""What the book earns where trading costs more or less, and with more or less money: its held line, run with each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.notebook import Shown, draw_lines
-from gatecast.scores import line_scores
-from gatecast.trading.book import Book, Sessions, Work, core_path, deviations_of, first_session, sessions_by
+from gatecast.scores import BOOK_TITLES, line_held, line_scores
+from gatecast.trading.book import TILTED, Book, Sessions, Shared, Work, sessions_by
 from gatecast.trading.sizing import BookSettings
 
 FloatArray = NDArray[np.float64]
@@ -60,7 +60,8 @@ class Capacity(Shown):
     """Net results over multiples of the costs, and over the capital, of the same forecasts since the same session.
 
     `without_volume`: symbols of which no volume is known, so that their impact does not grow with the capital.
-    `actions_known`: whether the actions of companies that the run was made with are known.
+    `actions_known`: whether the actions of companies that the run was made with are known. `line`: that of the book
+    which is held: with what strategies add, where they add anything.
     """
 
     since: date
@@ -69,6 +70,7 @@ class Capacity(Shown):
     capital: tuple[Point, ...]
     without_volume: tuple[str, ...] = ()
     actions_known: bool = True
+    line: str = ENSEMBLE
 
     @property
     def best(self) -> float:
@@ -94,7 +96,8 @@ class Capacity(Shown):
         first = f"{told} the book {'still earns more' if gone is None else 'earns no more'} than cash."
         unknown = ", ".join(self.without_volume[:4]) + (" and others" if len(self.without_volume) > 4 else "")
         why = f"No volume is known of {unknown}: what trading them moves the price does not grow with the capital here."
-        last = [why] if unknown else []
+        last = [f"The line is that which is held: {BOOK_TITLES[self.line]}."] if self.line != ENSEMBLE else []
+        last += [why] if unknown else []
         last += [] if self.actions_known else [NO_ACTIONS]
         most = max(self.capital, key=lambda one: one.excess * one.capital)
         if self.best == 0:
@@ -114,7 +117,7 @@ class Capacity(Shown):
         return draw_lines(size, lines, "Capacity", "share of the equity a year", xaxis=axis)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: since, currency, costs and capital (rows of points), best, sentences."""
+        """JSON-able: since, currency, line, costs and capital (rows of points), best, sentences."""
         found: dict[str, Any] = jsonable(asdict(self) | {"best": self.best, "sentences": self.sentences})
         return found
 
@@ -129,14 +132,14 @@ def capacity(
     jobs: int = 1,
     actions_known: bool = True,
 ) -> Capacity:
-    """The book of a chain at multiples of its costs and at other capitals; forecasts, core and settings stay.
+    """The book of a chain at multiples of its costs and at other capitals; forecasts, core, tilt and settings stay.
 
     Caps, lots, least commissions, the share of volume that may be traded, and impact are those of each capital; nothing
     is scaled from one result to another. `since`: session of the first close; None: the first with a forecast. `jobs`:
     processes at once. Each point takes as long as one line of the run's book. `actions_known`: see `Capacity`.
 
-    Raises `SettingsError` where there is no book, as without a core or a forecast of it, and for a multiple or capital
-    out of range.
+    Raises `SettingsError` where there is no book, as without a forecast of what it would hold, and for a multiple or
+    capital out of range.
     """
     odd = [times for times in costs if not 0 <= times <= MOST_TIMES]
     if odd or not costs or not capitals:
@@ -144,22 +147,24 @@ def capacity(
         raise SettingsError(f"costs and capitals must be one number each or more, costs from 0 to {MOST_TIMES}; {got}.")
     settings = experiment.book
     sessions = sessions_by(chain.facts, settings, level="newest")
-    core, deviations = core_path(sessions, settings.core), deviations_of(chain.classes, sessions, ENSEMBLE)
-    begin = first_session([deviations], core, sessions)
+    shared = Shared.of(chain.classes, sessions, settings.core)
+    begin = shared.begin
     if begin < 0:
         raise SettingsError(
-            'this run has no book: its core is empty (book.core.kind = "none"), or nothing of it was ever forecast. '
-            "Capacity is that of the core: give a core, or more history."
+            'this run has no book: its core is empty (book.core.kind = "none") and strategies add nothing, or nothing '
+            "of it was ever forecast. Give a core, or more history."
         )
     if since is not None and since in sessions.days:
         begin = max(begin, sessions.days.index(since))
+    held = line_held(chain, [TILTED] if shared.is_tilted else [])
+    tilt = shared.tilt if held == TILTED else None
     own = settings.size.capital
     places = list(dict.fromkeys([*((times, own) for times in costs), *((1.0, capital) for capital in capitals)]))
     work = []
     for times, capital in places:
         scaled, priced = at_costs(sessions, settings, times)
         size = BookSettings(**{**priced.size.model_dump(exclude_unset=True), "capital": capital})
-        work.append(Work(scaled, core, deviations, priced.replace(size=size), begin))
+        work.append(Work(scaled, shared.core, shared.forecasts[ENSEMBLE], priced.replace(size=size), begin, tilt))
     lines = fan_out(Work.run, work, jobs=jobs, processes=jobs > 1)
     points = {}
     for place, line in zip(places, lines, strict=True):
@@ -170,14 +175,14 @@ def capacity(
         )  # fmt: skip
     return Capacity(
         sessions.days[begin], settings.money.currency, tuple(points[times, own] for times in costs),
-        tuple(points[1.0, capital] for capital in capitals), without_volume(sessions, core[begin:]),
-        actions_known,
+        tuple(points[1.0, capital] for capital in capitals),
+        without_volume(sessions, (shared.core if tilt is None else shared.wanted)[begin:]), actions_known, held,
     )  # fmt: skip
 
 
-def without_volume(sessions: Sessions, core: FloatArray) -> tuple[str, ...]:
-    """Symbols of a core (sessions, names) of which no volume is known at any session."""
-    unknown = np.isnan(sessions.grid.volume).all(axis=0) & (core != 0).any(axis=0)
+def without_volume(sessions: Sessions, wanted: FloatArray) -> tuple[str, ...]:
+    """Symbols that are `wanted` (sessions, names) and of which no volume is known at any session."""
+    unknown = np.isnan(sessions.grid.volume).all(axis=0) & (wanted != 0).any(axis=0)
     return tuple(name for name, odd in zip(sessions.names, unknown, strict=True) if odd)
 
 

@@ -143,6 +143,16 @@ class Shared:
         )
 
     @property
+    def wanted(self) -> FloatArray:
+        """(sessions, names) what the core and what strategies add want, in absolute value."""
+        return np.asarray(np.abs(self.core) + np.abs(self.tilt[0] * self.tilt[1]), np.float64)
+
+    @property
+    def is_tilted(self) -> bool:
+        """Whether strategies add anything to the core in any session of the lines."""
+        return self.begin >= 0 and bool((self.tilt[0] * self.tilt[1])[self.begin :].any())
+
+    @property
     def learned(self) -> Sequence[Past] | None:
         """See `lines.learned_of`, by gatecast's forecasts; None where it is too large to be kept."""
         if BYTES_OF_A_PAIR * len(self.sessions.days) * len(self.sessions.names) ** 2 > MOST_KEPT:
@@ -176,7 +186,7 @@ def lines_of(
         return {}
     work = {name: Work(sessions, shared.core, one, settings, shared.begin) for name, one in shared.forecasts.items()}
     tilt, own = tilt_of(classes, sessions, MARKET, late) if late else shared.tilt, work[ENSEMBLE]
-    if (tilt[0] * tilt[1])[shared.begin :].any():
+    if replace(shared, tilt=tilt).is_tilted:
         work[TILTED] = replace(own, tilt=tilt)
     work[BOUGHT] = replace(own, rebalanced=False)
     work = {name: one for name, one in work.items() if only is None or name in only}

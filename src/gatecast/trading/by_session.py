@@ -17,6 +17,7 @@ from gatecast.errors import BarsError, SettingsError, did_you_mean
 from gatecast.market.actions import PAYS, with_terms
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
+from gatecast.market.given import conversion_rates
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
 from gatecast.market.universe import INSIDE, is_inside, stays_inside
 from gatecast.trading.book_settings import Book
@@ -45,7 +46,6 @@ from gatecast.trading.money import (
     Roll,
     can_be_lent,
     cash_rates,
-    conversion_rates,
     events_of,
 )
 from gatecast.trading.terms import as_table
@@ -75,7 +75,8 @@ class Sessions:
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
     that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
     funding: what tables say, see `trading.money.Session`. events: actions and ends of symbols, by session.
-    benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency.
+    benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency. converts:
+    whether the price of a symbol is the rate of another one that is listed in the session.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
     """
 
@@ -96,6 +97,7 @@ class Sessions:
     events: Mapping[date, tuple[Event, ...]]
     benchmark: FloatArray
     rate: FloatArray
+    converts: BoolArray
     per_year: FloatArray
     left_out: Mapping[str, str]
     instruments: Instruments
@@ -139,7 +141,7 @@ class Sessions:
             loans={name: one[:count] for name, one in self.loans.items()},
             carry=None if self.carry is None else self.carry[:count],
             funding=None if self.funding is None else self.funding[:count],
-            benchmark=self.benchmark[:count], rate=self.rate[:count],
+            benchmark=self.benchmark[:count], rate=self.rate[:count], converts=self.converts[:count],
         )  # fmt: skip
 
 
@@ -191,17 +193,19 @@ def sessions_by(
         more.setdefault(grid.days[row], []).append(End(grid.symbols[column], float(instruments.end_return[column])))
     begun = np.maximum.accumulate(np.isfinite(grid.close), axis=0)
     rate = grid.rates(instruments, tuple(classes.values()), settings.money.currency)
+    listed = begun & ~gone & np.isfinite(rate)
     lent, recalled, loans = _loans(terms.table("borrow", LOANS), grid, rate, instruments, settings.money)
     rates, funding = terms.table("rates", INTEREST), terms.table("funding", FUNDING)
     return Sessions(
         grid=grid, classes=tuple(classes.values()), known=known, bars=times,
         returns=np.where(outside, np.nan, returns), total=np.where(outside, np.nan, total),
-        listed=begun & ~gone & np.isfinite(rate), split=split, inside=inside, lent=lent,
+        listed=listed, split=split, inside=inside, lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
         funding=None if funding is None else funding_of(funding, instruments, grid),
         events={day: (*events.get(day, ()), *more.get(day, ())) for day in {*events, *more}},
         benchmark=_benchmark(grid.days, settings.money), rate=rate,
+        converts=_converts(listed, instruments.converters(tuple(classes.values()), settings.money.currency)),
         per_year=np.array([facts.sessions_a_year[kind] for kind in classes.values()]),
         left_out=left_out | not_given, instruments=instruments,
     )  # fmt: skip
@@ -260,6 +264,24 @@ class _Terms:
             except BarsError as error:
                 left_out[name] = _of(name, error)
         return kept, left_out
+
+
+def converters_of(settings: Book, classes: Mapping[str, str]) -> dict[str, str | None]:
+    """Currency of prices that is not the book's -> the symbol whose price converts it; None of a hundredth of it.
+
+    `classes`: symbol -> class; of those whose money can be counted.
+
+    >>> book = Book().priced_in({"VOD": "GBX", "BTC-USDT": "USDT"})
+    >>> names = {"VOD": "equity", "GBPUSD": "fx", "BTC-USDT": "crypto", "USDT-USD": "crypto", "SPY": "etf"}
+    >>> converters_of(book, names)
+    {'GBX': 'GBPUSD', 'USDT': 'USDT-USD'}
+    """
+    terms, home = _Terms.of(settings, {}), settings.money.currency
+    kept, _ = terms.countable(classes)
+    own = terms.instruments(kept)
+    places = own.converters(tuple(kept.values()), home).tolist()
+    found = {one: own.symbols[at] if at >= 0 else None for one, at in zip(own.currency, places, strict=True)}
+    return {currency: symbol for currency, symbol in sorted(found.items()) if currency != home}
 
 
 def _of(name: str, error: BarsError) -> str:
@@ -379,6 +401,14 @@ def _benchmark(days: Sequence[date], settings: MoneySettings) -> FloatArray:
     if settings.benchmark_rate is not None:
         return np.full(len(days), settings.benchmark_rate)
     return cash_rates(days) if settings.currency == DOLLAR and days else np.full(len(days), UNKNOWN_BENCHMARK)
+
+
+def _converts(listed: BoolArray, converters: NDArray[np.int64]) -> BoolArray:
+    """(sessions, symbols) whether a symbol is the converter of a listed one, see `Instruments.converters`."""
+    found = np.zeros(listed.shape, np.bool_)
+    for place in np.flatnonzero(converters >= 0).tolist():
+        found[:, converters[place]] |= listed[:, place]
+    return found
 
 
 def _in_time(

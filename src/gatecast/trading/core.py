@@ -27,7 +27,10 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 LEFT_OUT = ("fx", "commodity", "metal")
-"""Classes whose symbols are held where they are named alone: nobody is paid for holding a currency or one commodity."""
+"""Classes whose symbols are held where they are named alone: nobody is paid for holding a currency or one commodity.
+
+So is a symbol of any class whose price is the rate of another's currency, as USDT-USD of a share priced in USDT.
+"""
 MOST_STEPS = 200
 ACCURATE = 1e-13
 """Relative change of the weights at which the solver stops."""
@@ -51,7 +54,8 @@ ones: how large the core is in money is made from forecasts of volatility.
     weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] | None = Field(default=None, examples=[{"SPY": 0.6}])
     """symbol and share of the core, with kind = "weights", instead of a file"""
     also: tuple[str, ...] = ()
-    """symbols or asset classes that equal_risk holds as well; fx, commodity and metal are left out unless named here"""
+    """symbols or asset classes that equal_risk holds as well; fx, commodity, metal, and a symbol that is the rate of
+    another's currency (a coin such as USDT-USD), are left out unless named here"""
     half_life_sessions: Annotated[float, Field(ge=5, le=MOST_BARS)] = 250
     """sessions after which a product of returns counts half in the covariance of equal_risk"""
     minimum_sessions: Annotated[int, Field(ge=2, le=MOST_BARS)] = 60
@@ -79,13 +83,22 @@ ones: how large the core is in money is made from forecasts of volatility.
             if name not in symbols and name not in classes and name not in LEFT_OUT:
                 raise SettingsError(f"core: the bars have no symbol {name!r}. {did_you_mean(name, symbols)}")
 
-    def holds(self, name: str, asset_class: str) -> bool:
-        """Whether equal_risk may hold a symbol.
+    def holds(self, name: str, asset_class: str, converts: bool = False) -> bool:
+        """Whether equal_risk may hold a symbol; `converts`: whether its price is the rate of another's currency.
 
         >>> Core().holds("EURUSD", "fx"), Core(also=("EURUSD",)).holds("EURUSD", "fx"), Core().holds("KO", "equity")
         (False, True, True)
+        >>> Core().holds("USDT-USD", "crypto"), Core().holds("USDT-USD", "crypto", converts=True)
+        (True, False)
         """
-        return asset_class not in LEFT_OUT or name in self.also or asset_class in self.also
+        usual = asset_class not in LEFT_OUT and not converts
+        return usual or name in self.also or asset_class in self.also
+
+    def may_hold(self, names: Sequence[str], classes: Sequence[str], converts: BoolArray) -> BoolArray:
+        """(..., names) `holds` of each; `converts`: of the same shape."""
+        pairs = list(zip(names, classes, strict=True))
+        usual, as_rate = (np.array([self.holds(*pair, rate) for pair in pairs], np.bool_) for rate in (False, True))
+        return np.where(converts, as_rate, usual)
 
 
 def read_weights(path: str | Path) -> dict[str, float]:
@@ -159,21 +172,26 @@ class CoreState:
             self, names=tuple(names), classes=tuple(classes), ewma=self.ewma.among(names), weights=weights
         )  # fmt: skip
 
-    def after(self, session: date, returns: FloatArray, listed: BoolArray, settings: Core) -> Self:
+    def after(
+        self, session: date, returns: FloatArray, listed: BoolArray, settings: Core,
+        converts: BoolArray | None = None,
+    ) -> Self:  # fmt: skip
         """The core at the close of the next session.
 
         `returns`: (names,) of the session, NaN where there is no bar. `listed`: (names,) whether the symbol has begun
-        and its end is not known at this close. At the first session of a month all weights are made anew; in between
-        they stay, and a symbol that has ended leaves.
+        and its end is not known at this close. `converts`: (names,) see `Core.holds`; None: of none. At the
+        first session of a month all weights are made anew; in between they stay, and a symbol that has ended leaves.
         """
         ewma, month = self.ewma.after(returns), session.year * 12 + session.month
         if month == self.month:
             return replace(self, ewma=ewma, weights=np.where(listed, self.weights, 0.0))
-        weights = core_weights(ewma, self.classes, listed, settings)
+        weights = core_weights(ewma, self.classes, listed, settings, converts)
         return replace(self, ewma=ewma, weights=weights, month=month)
 
 
-def core_weights(ewma: Ewma, classes: Sequence[str], listed: BoolArray, settings: Core) -> FloatArray:
+def core_weights(
+    ewma: Ewma, classes: Sequence[str], listed: BoolArray, settings: Core, converts: BoolArray | None = None
+) -> FloatArray:  # fmt: skip
     """(names,) weights of the core from the covariance of returns up to a close; see `CoreState`."""
     weights = np.zeros(len(classes))
     if settings.kind == "none":
@@ -184,8 +202,8 @@ def core_weights(ewma: Ewma, classes: Sequence[str], listed: BoolArray, settings
     decay = decay_of(settings.half_life_sessions)
     enough = (1 - decay**settings.minimum_sessions) / (1 - decay) * (1 - 1e-9)
     usable = listed & (ewma.sessions >= enough) & (np.diag(ewma.sums.total) > 0)
-    allowed = [settings.holds(name, kind) for name, kind in zip(ewma.names, classes, strict=True)]
-    which = np.flatnonzero(usable & np.array(allowed, bool))
+    rates = np.zeros(len(classes), np.bool_) if converts is None else converts
+    which = np.flatnonzero(usable & settings.may_hold(ewma.names, classes, rates))
     if not len(which):
         return weights
     weights[which] = equal_risk_by_class(ewma.covariance(which), [classes[place] for place in which.tolist()])

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator
 
 from gatecast.market.classes import asset_class as find_class
+from gatecast.market.given import Currencies
 from gatecast.settings import Settings
 from gatecast.trading.terms import (
     Contract,
@@ -134,6 +135,11 @@ class MoneySettings(Settings):
         if isinstance(rows, tuple):
             refuse_contradicting(rows)
         return rows
+
+    @property
+    def prices(self) -> Currencies:
+        """The currencies of prices."""
+        return Currencies(self.currencies, self.currency)
 
     def with_files_read(self) -> Self:
         """The same with the rows of the files that settings name, so that settings travel without them."""

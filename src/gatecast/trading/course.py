@@ -132,7 +132,9 @@ def carry_on(
     cores, weights = list[CoreState](), list[FloatArray]()
     for place in range(first, len(sessions.days)):
         listed = sessions.listed[place] & sessions.inside[place]
-        core = core.after(sessions.days[place], sessions.returns[place], listed, settings.core)
+        core = core.after(
+            sessions.days[place], sessions.returns[place], listed, settings.core, sessions.converts[place]
+        )
         cores, weights = [*cores[-1:], core], [*weights, core.weights]
     left, usual = len(sessions.days) - begin, mean_of_last(deviations, QUARTER)
     closes = closes_of(sessions, np.array(weights), deviations, *tilt, since=first, told=left if carried else 1)

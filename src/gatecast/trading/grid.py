@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
-from gatecast.trading.money import Event, Instruments, Session, conversion_rates, rows_of
+from gatecast.market.given import conversion_rates
+from gatecast.trading.money import Event, Instruments, Session, rows_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]

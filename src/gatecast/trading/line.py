@@ -415,7 +415,7 @@ def _paid_late(account: Account, session: Session, names: Sequence[str]) -> list
         booked = (session.day - one.ex_date).days <= LATE_DAYS
         what = f"an action of {one.symbol} on {one.ex_date} became known by {session.day}"
         if not booked:
-            found.append(Finding("late", f"{what}, more than {LATE_DAYS} days later: it is not booked"))
+            found.append(Finding("not_booked", f"{what}, more than {LATE_DAYS} days later: it is not booked"))
         elif units:
             found.append(Finding("late", f"{what}: it is booked on the {units:g} units held before its date"))
     return found

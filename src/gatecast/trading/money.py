@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from gatecast.errors import BarsError, did_you_mean
 from gatecast.market.actions import GIVES, GOES, with_terms
 from gatecast.market.bars import UTC_TIME, session_date
-from gatecast.market.classes import END_RETURN_OF_EXCHANGE, MINOR, asset_class, class_by_name, currencies_of, rate_pair
+from gatecast.market.classes import END_RETURN_OF_EXCHANGE, asset_class, class_by_name, currencies_of, rate_pair
+from gatecast.market.given import conversion_of
 from gatecast.trading.costs import BASIS_POINT, MoneySettings
 
 FloatArray = NDArray[np.float64]
@@ -168,6 +169,15 @@ without it.
             for place, (symbol, name, currency, pair, funded) in enumerate(rows) if pair or funded
         ]  # fmt: skip
         return {name: place for name, place in reversed(found) if name is not None}
+
+    def converters(self, classes: Sequence[str], book: str) -> NDArray[np.int64]:
+        """(symbols,) the place of the symbol whose price values each in money of the book, -1 where none is needed.
+
+        Raises `BarsError` for a currency without a pair with that of the book.
+        """
+        pairs = self.rate_pairs(classes)
+        names = [conversion_of(currency, book, pairs)[0] for currency in self.currency]
+        return np.array([-1 if name is None else pairs[name] for name in names], np.int64)
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -974,31 +984,3 @@ def _bills() -> tuple[NDArray[np.int64], FloatArray]:
     packed = Path(found.origin).parent / "data" / "frenchdata" / "frenchdata.csv.gz"
     table = pl.read_csv(gzip.decompress(packed.read_bytes()), columns=["Date", "RF"])
     return table["Date"].cast(pl.Int64).to_numpy(), table["RF"].cast(pl.Float64).to_numpy()
-
-
-def conversion_rates(
-    currencies: Sequence[str], book: str, pairs: Mapping[str, FloatArray], sessions: int
-) -> FloatArray:
-    """(sessions, symbols) money of the book for one unit of each currency, from closes of pairs, such as "EURUSD".
-
-    `pairs`: name -> (sessions,) closes. A pair the other way round is turned. Raises `BarsError` for a currency without
-    a pair with that of the book. Of `MINOR` currencies, such as pence, the rate is that of their share.
-
-    >>> conversion_rates(["USD", "JPY"], "USD", {"USDJPY": np.array([100.0, 125.0])}, 2).tolist()
-    [[1.0, 0.01], [1.0, 0.008]]
-    """
-    found = []
-    for given in currencies:
-        currency, share = MINOR.get(given, (given, 1.0))
-        if given == book or currency == book:
-            found.append(np.full(sessions, 1.0 if given == book else share))
-        elif currency + book in pairs:
-            found.append(share * pairs[currency + book])
-        elif book + currency in pairs:
-            found.append(share / pairs[book + currency])
-        else:
-            raise BarsError(
-                f"no rate from {currency} to {book}: a pair {currency}{book} or {book}{currency} is needed. Give its "
-                f"bars, or leave the symbols in {currency} out of the book."
-            )
-    return np.column_stack(found) if found else np.ones((sessions, 0))

@@ -205,7 +205,7 @@ class BookState:
 class Finding(NamedTuple):
     """What a reader of the trades should know: its kind, under which closes are counted, and a sentence.
 
-    `kind`: ruined, stuck, cap, lot or spike.
+    `kind`: ruined, stuck, cap, lot or spike; of what actions gave (`trading.line`) late or not_booked.
     """
 
     kind: str

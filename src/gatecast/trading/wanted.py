@@ -131,8 +131,9 @@ def core_path(sessions: Sessions, settings: Core) -> FloatArray:
     if settings.kind == "none":
         return np.zeros(sessions.grid.close.shape)
     state, weights = CoreState.start(sessions.names, sessions.classes, settings), []
-    for day, returns, listed in zip(sessions.days, sessions.returns, sessions.listed & sessions.inside, strict=True):
-        state = state.after(day, returns, listed, settings)
+    listed = sessions.listed & sessions.inside
+    for place, day in enumerate(sessions.days):
+        state = state.after(day, sessions.returns[place], listed[place], settings, sessions.converts[place])
         weights.append(state.weights)
     return np.array(weights, np.float64).reshape(sessions.grid.close.shape)
 
