@@ -128,7 +128,11 @@ class View:
         return {row["symbol"]: row for row in self.today()["decisions"]}
 
     def known(self, symbol: str) -> str:
-        """The same symbol. Raises `UnknownSymbolError` where the store has none of this name."""
+        """The same symbol. Raises `UnknownSymbolError` where the store has none of this name.
+
+        In addresses `.` and `..` end with a slash, as browsers take them for folders otherwise.
+        """
+        symbol = symbol.removesuffix("/") if symbol in ("./", "../") else symbol
         if symbol not in self.store.state.symbols:
             advice = did_you_mean(symbol[:80], self.store.state.symbols)
             raise UnknownSymbolError(f"the store has no symbol {symbol[:80]!r}. {advice}".strip())
@@ -197,7 +201,8 @@ class View:
 
         `more`: whether there are older ones in that range. Raises `UnknownSymbolError`.
         """
-        own = self.all_bars.filter(pl.col("symbol") == self.known(symbol))
+        symbol = self.known(symbol)
+        own = self.all_bars.filter(pl.col("symbol") == symbol)
         rows = _within(own, since, until)
         kept = rows.tail(limit)
         missing = "the source gives no volume of it"

@@ -87,7 +87,7 @@
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
   const explain = async (close) => {
-    const current = whying(), path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol)}/explain`;
+    const current = whying(), path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol).replace(/^\.\.?$/, "$&%2F")}/explain`;
     const answer = await fetch(close ? `${path}?${new URLSearchParams({ time: close })}` : path);
     const { explanation: one, titles = {}, reason, error } = await answer.json();
     if (!current()) return;
