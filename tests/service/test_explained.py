@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
@@ -17,6 +21,7 @@ from gatecast.experiment import Experiment
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
 from gatecast.service.app import make_app
+from gatecast.service.turns import MOST_WAITING
 from gatecast.service.view import View
 from gatecast.store import Store
 
@@ -150,3 +155,29 @@ def test_the_pages_have_a_place_for_it(client: TestClient) -> None:
     for part in ("explained-steps", "explained-models", "explained-said"):
         assert f'id="{part}"' in text
     assert 'id="changes-table"' in client.get("/models").text
+
+
+def test_explanations_that_are_asked_for_at_once_keep_nothing_else_waiting(
+    made: Path, now: datetime, closes: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    whole = View.explain
+
+    def slowly(self: View, *args: Any) -> Any:
+        free.wait(60)
+        return whole(self, *args)
+
+    monkeypatch.setattr(View, "explain", slowly)
+
+    params = {"time": closes[FIRST].isoformat()}
+    with TestClient(make_app(made, now=now), base_url="http://127.0.0.1") as client, ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(client.get, PATH, params=params) for _ in range(20)]
+        try:
+            refused = [one.result() for one in islice(as_completed(asked, timeout=60), 20 - MOST_WAITING - 1)]
+            others = [client.get(path).status_code for path in ("/health/live", "/api/book", "/", "/risk")]
+        finally:
+            free.set()
+        statuses = sorted(one.result().status_code for one in asked)
+    assert others == [200] * 4
+    assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "1")}
+    assert statuses == [200] * (MOST_WAITING + 1) + [503] * (20 - MOST_WAITING - 1)
