@@ -108,6 +108,7 @@ def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str
     page.wait_for_selector("#clicked.said")
     assert "expected over 5 bars" in page.text_content("#clicked")
     assert page.text_content("#clicked").startswith(label)
+    page.wait_for_function("(x) => document.getElementById('explained-said').textContent.includes(x)", arg=label)
     page.keyboard.press("ArrowLeft")
     page.wait_for_url("**/symbols/%3Cb%3E*")
     page.close()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import polars as pl
@@ -13,8 +17,11 @@ from served import FIRST, HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
 from gatecast.cli.app import execute
+from gatecast.experiment import Experiment
 from gatecast.live import retrain, update
+from gatecast.market import synthetic
 from gatecast.service.app import make_app
+from gatecast.service.turns import MOST_WAITING
 from gatecast.service.view import View
 from gatecast.store import Store
 
@@ -39,6 +46,70 @@ def test_an_earlier_close_by_its_day(client: TestClient, closes: list[datetime])
     assert before["came"] is None
     exact = client.get(PATH, params={"time": closes[FIRST - 1].isoformat()}).json()["explanation"]
     assert exact == before
+
+
+@pytest.fixture(scope="module", params=["1h", "1d"])
+def coin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[datetime]]:
+    """A store of a coin with bars of an hour, and of a day that closes at midnight, decided at three closes."""
+    step = timedelta(hours=1) if request.param == "1h" else timedelta(days=1)
+    made = synthetic.b1(403, seed=1, r2=0.08, symbols=1)
+    closes = [datetime(2024, 1, 15, 20, tzinfo=UTC) if request.param == "1h" else datetime(2024, 1, 1, tzinfo=UTC)]
+    closes = [closes[0] + step * place for place in range(len(made))]
+    at = pl.Series("time", closes, made["time"].dtype)
+    bars = made.with_columns(symbol=pl.lit("BTC"), asset_class=pl.lit("crypto"), time=at, known_at=at)
+    folder = tmp_path_factory.mktemp("coin") / "store"
+    experiment = Experiment(
+        features=("x", "ret_log_1"), lookback=10, models=("ridge", "logistic"),
+        signals={"model": "ridge", "confirmed_by": "ridge"},
+        schedule={"train": "200D", "minimum": "10D", "refit": "1M"}, too_good=("planted",),
+    )  # fmt: skip
+    for place in (400, 401, 402):
+        now = closes[place] + timedelta(minutes=5)
+        update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=experiment, stamp="close")
+        if place == 400:
+            retrain(folder, now=now)
+    return folder, closes[400:]
+
+
+def test_a_bar_of_a_chart_is_named_by_its_exact_close(
+    coin: tuple[Path, list[datetime]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A label of the chart, its exact close, the decision and the explanation there are of one bar."""
+    folder, closes = coin
+    now = closes[-1] + timedelta(minutes=5)
+    asked = TestClient(make_app(folder, now=now), base_url="http://127.0.0.1")
+    chart = asked.get("/api/symbols/BTC/chart").json()["chart"]
+    assert len(chart["closes"]) == len(chart["time"])
+    assert chart["closes"][-3:] == [one.isoformat() for one in closes]
+    for label, close in zip(chart["time"][-3:], chart["closes"][-3:], strict=True):
+        told = asked.get("/api/decisions", params={"symbol": "BTC", "from": close, "to": close}).json()["decisions"]
+        assert [datetime.fromisoformat(one["time"]).isoformat() for one in told] == [close]
+        one = asked.get("/api/symbols/BTC/explain", params={"time": close}).json()["explanation"]
+        assert datetime.fromisoformat(one["time"]).isoformat() == close
+        if len(label) == 10:  # a day: its date names it everywhere
+            same = asked.get("/api/symbols/BTC/explain", params={"time": label}).json()["explanation"]
+            assert same == one
+            assert (
+                execute(["explain", str(folder), "--symbol", "BTC", "--time", label, "--now", f"{now}", "--json"]) == 0
+            )
+            assert json.loads(capsys.readouterr().out.splitlines()[-1])["explanations"][0] == one
+            both = {"symbol": "BTC", "from": label, "to": label}
+            assert asked.get("/api/decisions", params=both).json()["decisions"] == told
+            bars = asked.get("/api/symbols/BTC/bars", params=both).json()["bars"]
+            assert [bar["time"] for bar in bars] == [told[0]["time"]]
+
+
+def test_before_the_first_bar_there_is_a_sentence(
+    made: Path, closes: list[datetime], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = closes[0].replace(year=1990)
+    asked = TestClient(make_app(made, now=before), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    for path in ("/api/changes", PATH):
+        answer = asked.get(path)
+        assert answer.status_code in (200, 404, 422)
+        assert answer.status_code == 200 or "known" in answer.json()["error"]
+    assert execute(["explain", str(made), "--symbol", SYMBOLS[0], "--now", before.isoformat()]) in (0, 2)
+    assert "did not foresee" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -84,3 +155,29 @@ def test_the_pages_have_a_place_for_it(client: TestClient) -> None:
     for part in ("explained-steps", "explained-models", "explained-said"):
         assert f'id="{part}"' in text
     assert 'id="changes-table"' in client.get("/models").text
+
+
+def test_explanations_that_are_asked_for_at_once_keep_nothing_else_waiting(
+    made: Path, now: datetime, closes: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = threading.Event()
+    whole = View.explain
+
+    def slowly(self: View, *args: Any) -> Any:
+        free.wait(60)
+        return whole(self, *args)
+
+    monkeypatch.setattr(View, "explain", slowly)
+
+    params = {"time": closes[FIRST].isoformat()}
+    with TestClient(make_app(made, now=now), base_url="http://127.0.0.1") as client, ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(client.get, PATH, params=params) for _ in range(20)]
+        try:
+            refused = [one.result() for one in islice(as_completed(asked, timeout=60), 20 - MOST_WAITING - 1)]
+            others = [client.get(path).status_code for path in ("/health/live", "/api/book", "/", "/risk")]
+        finally:
+            free.set()
+        statuses = sorted(one.result().status_code for one in asked)
+    assert others == [200] * 4
+    assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "1")}
+    assert statuses == [200] * (MOST_WAITING + 1) + [503] * (20 - MOST_WAITING - 1)

@@ -16,10 +16,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import polars as pl
 import pytest
-from served import SYMBOLS
+from served import HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
+from gatecast.experiment import Experiment
+from gatecast.live import update
 from gatecast.report.candles import past_data
 from gatecast.report.scripts import plotly_script
 from gatecast.report.words import percent
@@ -234,3 +237,18 @@ def test_fits_that_the_guard_refused_are_counted_over_all_refits(changed: TestCl
     text = " ".join(Elements(changed.get("/models").text).text.split())
     assert "1 fit was refused in all refits since the history began" in text
     assert "refused no refit" not in text
+
+
+def test_a_symbol_named_as_a_folder_has_a_page_and_answers(
+    bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    """A browser resolves /symbols/.. to / before it asks: the address of such a symbol ends with %2F."""
+    own = bars.filter(pl.col("symbol") == SYMBOLS[0], pl.col("time") <= closes[30]).with_columns(symbol=pl.lit(".."))
+    update(tmp_path / "store", own, now=closes[30] + HOUR, experiment=Experiment(lookback=10))
+    asked = TestClient(make_app(tmp_path / "store", now=closes[30] + HOUR), base_url="http://127.0.0.1")
+    assert asked.get("/symbols?symbol=..", follow_redirects=False).headers["location"] == "/symbols/..%2F"
+    page = asked.get("/symbols/..%2F")
+    assert page.status_code == 200
+    assert "<h1>.. " in page.text
+    found = asked.get("/api/symbols/..%2F/bars?limit=1").json()
+    assert (found["symbol"], len(found["bars"])) == ("..", 1)

@@ -89,11 +89,20 @@ def test_the_token_is_not_shown_with_the_rules() -> None:
     assert TOKEN not in repr(Rules(token=TOKEN))
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "HEAD", "TRACE", "CONNECT", "ODD"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "ODD"])
 def test_nothing_can_be_changed(method: str) -> None:
     answer = client_of().request(method, "/")
     assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, OPTIONS"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/api/book", "/api/symbols/none/bars", "/nothing"])
+def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code
+    assert head.content == b""
+    assert head.headers["content-length"] == str(len(whole.content))
+    assert head.headers["content-type"] == whole.headers["content-type"]
 
 
 def test_bodies_and_addresses_are_bounded() -> None:

@@ -42,8 +42,10 @@ def test_the_steps_of_any_book_add_up_to_what_is_held(book: Any) -> None:
         assert one.order is not None
         assert one.order == pytest.approx(found.trades[place] * view.price[place] / view.equity, abs=1e-12)
         assert (one.units == 0) == (found.trades[place] == 0)
-        gates = {step.gate for step in one.steps if step.gate}
-        assert found.gate[place] == "" or found.gate[place] in gates
+        said = {step.name: step.gate.split(", ") for step in one.steps if step.gate}
+        for stage in STAGES:  # every gate is named, in order
+            own = [gate for gate in dict.fromkeys(found.gates[place]) if STAGE_OF_GATE[gate] == stage]
+            assert own in (said.get(stage, []), []) if stage == "band" else said.get(stage, []) == own
         if one.units == 0 and abs(one.held - after(one)["caps"]) > 1e-6:  # it is off its target: something blocked it
             assert one.gate is not None
             assert one.gate.sentence
@@ -101,6 +103,14 @@ def test_the_gate_that_blocked_is_named_at_its_step(
     assert (found.gate.name, found.gate.gate) == (stage, gate)
     assert found.gate.sentence
     assert found.to_dict()["gate"] == gate
+
+
+def test_two_gates_of_one_step_are_both_named() -> None:
+    found = made(view_of([0.5, 0.5]), FREE.replace(name_cap=0.3, gross_cap=0.1))
+    step = next(one for one in found.steps if one.name == "caps")
+    assert step.gate == "name, gross"
+    assert step.sentence == f"{GATES['name']}; {GATES['gross']}"
+    assert found.to_dict()["gate"] == "name, gross"
 
 
 @pytest.mark.parametrize(

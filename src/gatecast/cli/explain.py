@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatecast.cli.options import AsJson, as_moment
+from gatecast.cli.options import AsJson, as_close, as_moment
 from gatecast.cli.show import make_console, make_table, moment_text, print_json, say, share_text, show_rows
 from gatecast.cli.store import Now
 from gatecast.compute.progress import TerminalBars, printable
@@ -34,13 +34,14 @@ SMALL = 5e-5
 """A step that changes a weight by less is left out, unless a gate closed there."""
 ALWAYS = ("ensemble", "cash")
 """Steps that are always shown."""
+NO_REFIT = "there was no refit of it: it is the fit before"
 
 
 def explain(
     folder: Annotated[Path, typer.Argument(metavar="RUN|STORE", help="Folder of a run, or of a store.")],
     symbol: Annotated[str | None, typer.Option(help="The symbol.", show_default="all, in brief")] = None,
     time: Annotated[
-        str | None, typer.Option(help="The close, or a day: its newest close.", show_default="the newest")
+        str | None, typer.Option(help="The close, or a session's date: its newest close.", show_default="the newest")
     ] = None,
     head: Annotated[list[str] | None, typer.Option(help="return, direction, volatility or regime.")] = None,
     refits: Annotated[
@@ -64,7 +65,7 @@ def explain(
     with TerminalBars() as progress:
         progress("explaining", 0, 1)
         found = explained(
-            folder, symbol, as_moment(time, "--time"), heads=head or None, refits=refits, importance=importance,
+            folder, symbol, as_close(time, "--time"), heads=head or None, refits=refits, importance=importance,
             now=as_moment(now),
         )  # fmt: skip
         progress("explaining", 1, 1)
@@ -231,6 +232,8 @@ def _change(titles: Mapping[str, str], one: Change) -> tuple[object, ...]:
         for each in one.moved[:2]
     )
     seeds = "" if one.between_seeds is None else f"{one.between_seeds:.2f}"
+    if not one.refitted:
+        return (one.head, titles.get(one.model, one.model), one.part, "not refitted", "", NO_REFIT)
     return (one.head, titles.get(one.model, one.model), one.part, f"{one.stability:.2f}", seeds, moved)
 
 

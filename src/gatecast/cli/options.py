@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from gatecast.errors import SettingsError
-from gatecast.market.reading import BarsSettings
+from gatecast.market.reading import BarsSettings, close_named
 from gatecast.settings import words
 
 if TYPE_CHECKING:
@@ -145,13 +145,20 @@ def only_given(options: dict[str, Any]) -> dict[str, Any]:
 
 def as_moment(text: str | None, option: str = "--now") -> datetime | None:
     """A date or a time, UTC where it has no zone; raises `SettingsError` for anything else."""
-    if text is None:
-        return None
+    given = as_close(text, option)
+    return given if given is None or isinstance(given, datetime) else datetime.combine(given, time(), UTC)
+
+
+def as_close(text: str | None, option: str) -> date | datetime | None:
+    """A date, which is a session, or the moment of a close, UTC where it has no zone; raises `SettingsError`.
+
+    >>> as_close("2024-01-31", "--time")
+    datetime.date(2024, 1, 31)
+    """
     try:
-        given = datetime.fromisoformat(text)
+        return None if text is None else close_named(text)
     except ValueError:
         raise SettingsError(f"{option} must be a date or a time such as 2024-01-31T21:00, got {text!r}.") from None
-    return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 def as_setting(text: str, option: str, *, several: bool = False) -> tuple[str, Any]:

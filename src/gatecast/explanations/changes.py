@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.explanations.moments import Moment, Refit
+    from gatecast.forecasting.attribution import Attribution
 
     IntArray = NDArray[np.int64]
 
@@ -44,7 +45,8 @@ class Change:
     `stability`: 1 where they are the same, 0 where no input counts in both, see `attribution.overlap`. `between_seeds`:
     the same of two networks of one fit that differ by their seed alone, None of a linear part: a stability near it says
     that the refit changed no more than another seed would have. `refit`, `before`: cutoffs; `model_now`,
-    `model_before`: numbers of the records in a store.
+    `model_before`: numbers of the records in a store. `refitted`: False where this part was not fitted at the refit, as
+    of a model that is fitted once a year: its inputs add the same, to the bit.
     """
 
     asset_class: str
@@ -59,6 +61,7 @@ class Change:
     rows: int
     model_now: int | None = None
     model_before: int | None = None
+    refitted: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -85,9 +88,15 @@ def changes_of(moment: Moment, refits: Sequence[Refit], heads: Sequence[str] = H
                         Change(
                             moment.asset_class, model, head, new.part, str(now.cutoff), str(before.cutoff),
                             overlap(one, other), new.between_seeds(), moved, len(rows), now.model, before.model,
+                            not _same(new, old),
                         )
                     )  # fmt: skip
     return found
+
+
+def _same(one: Attribution, other: Attribution) -> bool:
+    """Whether the inputs of two parts add the same to the same forecasts, to the bit, so that they are one fit."""
+    return one.inputs == other.inputs and np.array_equal(one.values, other.values)
 
 
 def compared_rows(moment: Moment) -> IntArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ class Explained(Shown):
 def explain(
     of: Run | str | Path,
     symbol: str | None = None,
-    time: datetime | None = None,
+    time: datetime | date | None = None,
     *,
     heads: Sequence[str] | None = None,
     refits: int | None = None,
@@ -137,8 +137,9 @@ def explain(
 
     Parameters
     ----------
-    of: a run, or the folder of a run or a store. symbol: None for all, each at its newest close. time: the close; at
-        midnight the newest of that day; None: the newest. heads: of the forecasts; None: all.
+    of: a run, or the folder of a run or a store. symbol: None for all, each at its newest close. time: the close; a
+        date, or a midnight that is no close: the newest of that session; None: the newest. heads: of the forecasts;
+        None: all.
     refits: so many refits, the one in force and those before it, are compared; None: two where a symbol is named, else
         one, which is compared with none. A run keeps its last fits alone: earlier ones are fitted again.
     importance: also what forecasts out of sample lose without each input, over the blocks of these refits.
@@ -156,7 +157,7 @@ def explain(
     >>> [one.head for one in found.heads], [one.name for one in found.decision.steps][-1]
     (['return', 'direction', 'volatility', 'regime'], 'cash')
     """
-    if time is not None:
+    if isinstance(time, datetime):
         time = as_utc(time, "time")
     return explained(
         origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance
@@ -164,7 +165,7 @@ def explain(
 
 
 def explained(
-    origin: Origin, symbol: str | None = None, time: datetime | None = None, heads: Sequence[str] | None = None,
+    origin: Origin, symbol: str | None = None, time: datetime | date | None = None, heads: Sequence[str] | None = None,
     refits: int | None = None, importance: bool = False,
 ) -> Explained:  # fmt: skip
     """As `explain`, of an origin, which may be asked again."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from datetime import time as clock
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -148,8 +149,10 @@ class Origin(ABC):
             raise SettingsError(f"the {self.kind} has no symbol {symbol!r}. {advice}")
         return symbol
 
-    def close(self, symbol: str, time: datetime | None = None) -> datetime:
-        """The newest close of a symbol that was decided; `time`: that close, or the newest of that day.
+    def close(self, symbol: str, time: datetime | date | None = None) -> datetime:
+        """The newest close of a symbol that was decided; `time`: that close, or the newest of that session.
+
+        A date is a session: a coin's bar of it closes at 00:00 of the next day. So is a midnight that is no close.
 
         Raises `SettingsError` where nothing was decided there, with the closes that there are.
         """
@@ -159,14 +162,14 @@ class Origin(ABC):
         if time is None:
             return newest
         closes = self.closes(symbol)
-        if time in closes:
+        if isinstance(time, datetime) and time in closes:
             return time
-        whole_day = (time.hour, time.minute, time.second) == (0, 0, 0)
-        if whole_day and (same := [one for one in closes if one.date() == time.date()]):
+        moment = time if isinstance(time, datetime) else datetime.combine(time, clock(), UTC)
+        if moment.time() == clock() and (same := [one for one in closes if session_of(one) == moment.date()]):
             return same[-1]
-        near = sorted(closes, key=lambda one: abs(one - time))[:2]
+        near = sorted(closes, key=lambda one: abs(one - moment))[:2]
         raise SettingsError(
-            f"{symbol!r}: nothing was decided at {_spelled(time)}. Decisions are of {len(closes):,} closes from "
+            f"{symbol!r}: nothing was decided at {_spelled(moment)}. Decisions are of {len(closes):,} closes from "
             f"{_spelled(closes[0])} to {_spelled(closes[-1])}; the nearest: {', '.join(map(_spelled, sorted(near)))}."
         )
 
@@ -421,6 +424,8 @@ class StoreOrigin(Origin):
             store, model = self.store, self._model(number)
             served = serve(store, model)
             bars = store.bars.for_chain(self.now)
+            if bars.is_empty():
+                raise SettingsError(f"{self.path}: no bar was known at {_spelled(self.now)}. Ask for a later moment.")
             bars, _ = with_awaited_of(served.run.experiment, bars, store.actions, store.state.calendars)
             experiment = served.run.experiment.replace(bars=bars)
             chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)

@@ -182,7 +182,7 @@ def book_now(store: Store) -> HeldNow | None:
     newest = next((one for one in reversed(store.state.issued) if one.book), None)
     if newest is None:
         return None
-    record = next(store.journal.records(since=newest.record))
+    record = store.journal.record(newest.record)
     sessions = _newest_sessions(store)
     rows, before = ({row["symbol"]: row for row in next(sessions, [])} for _ in range(2))
     traded = {symbol: row for symbol, row in before.items() if not _waits(row)}

@@ -296,7 +296,7 @@ def last_issued(store: Store) -> dict[str, Any]:
     """What the newest record of decisions says; {} where there is none. Raises `StoreError` where it does not fit."""
     if not store.state.issued:
         return {}
-    record = next(store.journal.records(since=store.state.issued[-1].record))
+    record = store.journal.record(store.state.issued[-1].record)
     refuse_misfit(record.kind, record.body)
     return dict(record.body)
 

@@ -198,3 +198,16 @@ def as_utc(moment: datetime, name: str) -> datetime:
     if not FIRST_DAY <= str(moment.date()) <= NEWEST_DAY:
         raise BarsError(f"{name} must be a time of the years 1700 to 2200, got {moment}.")
     return moment.astimezone(UTC)
+
+
+def close_named(text: str) -> datetime | date:
+    """What names a close: a date, which is a session, or a moment, UTC where it has no zone. Raises `ValueError`.
+
+    >>> close_named("2024-01-31"), close_named("2024-01-31T00:00")
+    (datetime.date(2024, 1, 31), datetime.datetime(2024, 1, 31, 0, 0, tzinfo=datetime.timezone.utc))
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gatecast.errors import SettingsError
 from gatecast.files import jsonable
-from gatecast.market.reading import as_utc
+from gatecast.market.reading import as_utc, close_named
 from gatecast.service.events import Events
+from gatecast.service.turns import Turns
 from gatecast.service.view import Answer, View
 from gatecast.service.watching import Watched
 
@@ -168,6 +171,8 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    307: {"description": "The path has a slash too many: where to ask."},
+    400: {"description": "The request is no HTTP."},
     401: {"model": Refused, "description": "No token, or a wrong one."},
     403: {"model": Refused, "description": "A page of another site asked."},
     404: {"model": Refused, "description": "There is no such symbol or path."},
@@ -176,29 +181,34 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     421: {"model": Refused, "description": "The request names a host that is not served."},
     422: {"model": Refused, "description": "A parameter is not what it must be."},
     429: {"model": Refused, "description": "Too many requests."},
-    503: {"model": Refused, "description": "The store cannot be read now."},
+    503: {"model": Refused, "description": "The store cannot be read now, or too many wait for such an answer."},
 }
 """Status -> what it means; each comes with a sentence."""
 
 Symbol = Annotated[str, Path(min_length=1, max_length=200, description="A symbol of the store.")]
 Moment = Annotated[
     str | None,
-    Query(max_length=40, description="A date or a moment, 2024-01-31 or 2024-01-31T21:00+00:00; UTC without a zone."),
+    Query(
+        max_length=40,
+        description="A session, 2024-01-31, or the moment of a close, 2024-01-31T21:00+00:00; UTC without a zone.",
+    ),
 ]
 From = Annotated[Moment, Query(alias="from")]
 
 
-def moment_of(text: str | None, name: str) -> datetime | None:
-    """The moment of a parameter; None where none is given. Raises `SettingsError` for a text that is none.
+def close_of(text: str | None, name: str) -> datetime | date | None:
+    """The session (a date) or moment that a parameter names; None where none is given.
 
-    >>> moment_of("2024-01-31", "from")
-    datetime.datetime(2024, 1, 31, 0, 0, tzinfo=datetime.timezone.utc)
+    Raises `SettingsError` for a text that is neither.
+
+    >>> close_of("2024-01-31", "from")
+    datetime.date(2024, 1, 31)
     """
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-        return as_utc(moment if moment.tzinfo else moment.replace(tzinfo=UTC), name)
+        named = close_named(text)
+        return as_utc(named, name) if isinstance(named, datetime) else named
     except (ValueError, OverflowError):
         raise SettingsError(
             f"{name}={text!r} is no moment: give a date such as 2024-01-31, or 2024-01-31T21:00:00+00:00."
@@ -212,17 +222,24 @@ def encoded(content: Mapping[str, Any]) -> bytes:
 
 def routes(watched: Watched, events: Events) -> APIRouter:
     """All routes of the API on a store that is watched."""
-    router = APIRouter(responses=REFUSALS)
+    router, turns = APIRouter(responses=REFUSALS), Turns()
 
     def told(view: View, content: Answer) -> Response:
         body = encoded({"head": view.head, **content})
         return Response(body, media_type="application/json", headers=NO_STORE)
 
-    def once(name: str, make: Callable[[View], Answer]) -> Response:
+    def once(name: str, make: Callable[[View], Answer], of: View | None = None) -> Response:
         """An answer without parameters: it is made once for each view."""
-        view = watched.view
+        view = of or watched.view
         body = view.once(f"json {name}", lambda: encoded(view.answer(make(view))))
         return Response(body, media_type="application/json", headers=NO_STORE)
+
+    async def in_turn(name: str, make: Callable[[View], Answer], request: Request) -> Response:
+        """As `once`, of an answer that takes seconds."""
+        view = await run_in_threadpool(lambda: watched.view)
+        if view.has(f"json {name}") or view.has(name):
+            return await run_in_threadpool(once, name, make, view)
+        return await turns.take(lambda: once(name, make, view), request.is_disconnected)
 
     @router.get("/api/today", response_model=OfToday, tags=["today"])
     def today() -> Response:
@@ -247,7 +264,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     ) -> Response:  # fmt: skip
         """Bars of a symbol that close from one moment to another."""
         view = watched.view
-        return told(view, view.bars(symbol, moment_of(since, "from"), moment_of(to, "to"), limit))
+        return told(view, view.bars(symbol, close_of(since, "from"), close_of(to, "to"), limit))
 
     @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
     def chart(symbol: Symbol) -> Response:
@@ -256,19 +273,19 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         return once(f"chart of {known}", lambda view: {"symbol": known, "chart": view.candles(known)})
 
     @router.get("/api/symbols/{symbol:path}/explain", response_model=OfSymbol, tags=["symbol"])
-    def explain(symbol: Symbol, time: Moment = None) -> Response:
+    async def explain(request: Request, symbol: Symbol, time: Moment = None) -> Response:
         """Why a symbol was forecast and held as it was at its newest close, or at a close or the newest of a day: what
         models and inputs add, and each step from the models' votes to the order."""
-        view = watched.view
-        known, moment = view.known(symbol), moment_of(time, "time")
+        view = await run_in_threadpool(lambda: watched.view)
+        known, moment = view.known(symbol), close_of(time, "time")
         if moment is None:
-            return once(f"explanation of {known}", lambda view: view.explain(known))
-        return told(view, view.explain(known, moment))
+            return await in_turn(f"explanation of {known}", lambda view: view.explain(known), request)
+        return await turns.take(lambda: told(view, view.explain(known, moment)), request.is_disconnected)
 
     @router.get("/api/changes", response_model=Changes, tags=["models"])
-    def changes() -> Response:
+    async def changes(request: Request) -> Response:
         """How the shares of the inputs differ from those of the refit before, model by model; takes some seconds."""
-        return once("changes", View.changes)
+        return await in_turn("changes", View.changes, request)
 
     @router.get("/api/decisions", response_model=Decisions, tags=["today"])
     def decisions(
@@ -278,7 +295,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     ) -> Response:  # fmt: skip
         """What was decided, and what came after it."""
         view = watched.view
-        return told(view, view.decisions(symbol, moment_of(since, "from"), moment_of(to, "to"), limit))
+        return told(view, view.decisions(symbol, close_of(since, "from"), close_of(to, "to"), limit))
 
     @router.get("/api/book", response_model=OfBook, tags=["book"])
     def book() -> Response:
@@ -286,9 +303,9 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         return once("book", View.book)
 
     @router.get("/api/risk", response_model=OfRisk, tags=["book"])
-    def risk() -> Response:
+    async def risk(request: Request) -> Response:
         """What the book may lose: tails, contributions, correlations, stress; the first call takes some seconds."""
-        return once("risk", View.risk)
+        return await in_turn("risk", View.risk, request)
 
     @router.get("/api/findings", response_model=Findings, tags=["today"])
     def findings() -> Response:
@@ -322,7 +339,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         return told(view, view.runs(limit))
 
     @router.get("/health/live", response_model=Live, tags=["health"])
-    def live() -> Response:
+    async def live() -> Response:
         """That the process runs; no token is asked for."""
         return JSONResponse({"status": "alive"}, headers=NO_STORE)
 

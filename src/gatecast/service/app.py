@@ -14,25 +14,28 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from gatecast.errors import GatecastError, SettingsError, StoreError
 from gatecast.service import api, pages
+from gatecast.service.connections import MOST_CONNECTIONS, Connection
 from gatecast.service.events import Events, TooManyClientsError
 from gatecast.service.security import Guard, Rules, is_loopback, read_token
+from gatecast.service.turns import BusyError, LeftError
 from gatecast.service.view import UnknownSymbolError
 from gatecast.service.watching import Watched
 
 AS_JSON = ("/api", "/health/", "/events", "/openapi.json")
 """Paths whose errors are told as JSON, others as a page."""
-MOST_CONNECTIONS = 200
+AGAIN = {"retry-after": "1"}
 ENDS_SECONDS = 2
 """Time that open streams have to end when the server does."""
 STATUS: dict[type[Exception], int] = {
-    UnknownSymbolError: 404, SettingsError: 422, TooManyClientsError: 503, StoreError: 503, GatecastError: 503,
-    OSError: 503,
+    UnknownSymbolError: 404, SettingsError: 422, TooManyClientsError: 503, BusyError: 503, LeftError: 503,
+    StoreError: 503, GatecastError: 503, OSError: 503,
 }  # fmt: skip
 """Error -> status of the answer that says it."""
 
@@ -66,16 +69,19 @@ def make_app(folder: str | Path, rules: Rules | None = None, *, now: datetime | 
         app.add_exception_handler(kind, _told(status))
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_parameters)
-    app.add_middleware(Unforeseen)
+    app.add_middleware(Unforeseen, watched=watched)
     app.add_middleware(Guard, rules=rules or Rules())
     return app
 
 
 class Unforeseen:
-    """The application; an error that nobody foresaw is one sentence for who asked, and one line on standard error."""
+    """The application; an error that nobody foresaw is one sentence for who asked, and one line on standard error.
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    Where the store changed under the request, as while it is moved or restored, it is status 503.
+    """
+
+    def __init__(self, app: Any, watched: Watched) -> None:
+        self.app, self.watched = app, watched
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
@@ -89,6 +95,10 @@ class Unforeseen:
         try:
             await self.app(scope, receive, noted)
         except Exception as error:
+            if not begun and scope["type"] == "http" and await run_in_threadpool(self.watched.is_unsettled):
+                said = f"{self.watched.folder} changes now: ask again in a second."
+                await _answer(scope["path"], 503, said, AGAIN)(scope, receive, send)
+                return
             print(f"error: {scope.get('path')}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             if begun or scope["type"] != "http":
                 raise
@@ -99,12 +109,14 @@ class Unforeseen:
 def _answer(path: str, status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
     if path.startswith(AS_JSON):
         return JSONResponse({"error": sentence}, status, headers={**api.NO_STORE, **(headers or {})})
-    return pages.error_page(status, sentence)
+    page = pages.error_page(status, sentence)
+    page.headers.update(headers or {})
+    return page
 
 
 def _told(status: int) -> Callable[[Request, Exception], Response]:
     def told(request: Request, error: Exception) -> Response:
-        return _answer(request.url.path, status, str(error))
+        return _answer(request.url.path, status, str(error), AGAIN if status == 503 else None)
 
     return told
 
@@ -155,7 +167,8 @@ def serve(
     with listening(host, port) as at:
         config = uvicorn.Config(
             app, log_level="error", access_log=False, server_header=False, date_header=False, lifespan="on", ws="none",
-            limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=ENDS_SECONDS, proxy_headers=False,
+            http=Connection, limit_concurrency=2 * MOST_CONNECTIONS, timeout_graceful_shutdown=ENDS_SECONDS,
+            proxy_headers=False,
         )  # fmt: skip
         name, number = at.getsockname()[:2]
         ready(f"http://[{name}]:{number}/" if ":" in name else f"http://{name}:{number}/")

@@ -220,7 +220,8 @@ def routes(watched: Watched) -> APIRouter:
 
     @router.get("/symbols")
     def chosen(symbol: Annotated[str, Query(max_length=200)] = "") -> Response:
-        return RedirectResponse(f"/symbols/{quote(watched.view.known(symbol), safe='')}", 303)
+        known = watched.view.known(symbol)
+        return RedirectResponse(f"/symbols/{quote(known, safe='')}{'%2F' if known in ('.', '..') else ''}", 303)
 
     @router.get("/symbols/{symbol:path}")
     def one_symbol(symbol: Annotated[str, Path(max_length=200)]) -> Response:

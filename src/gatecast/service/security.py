@@ -20,7 +20,7 @@ from gatecast.files import read
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-METHODS = ("GET", "OPTIONS")
+METHODS = ("GET", "HEAD", "OPTIONS")
 """Nothing can be changed through the service."""
 OPEN_PATH = "/health/live"
 """The one path that no token is asked for: it says that the process runs, and nothing of the store."""
@@ -209,15 +209,25 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         origin = headers.get("origin", "")
+        head_alone, ended = scope["method"] == "HEAD", list[bool]()
+        scope = {**scope, "method": "GET"} if head_alone else scope
 
         async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.body" and head_alone:
+                message = {"type": "http.response.body", "body": b""}
+                if ended:
+                    return
+                ended.append(True)
             if message["type"] == "http.response.start":
                 more = dict(HEADERS)
                 if origin and origin in self.rules.origins:
                     more |= {"access-control-allow-origin": origin, "vary": "origin"}
                     more["cross-origin-resource-policy"] = "cross-origin"
                     if scope["method"] == "OPTIONS":
-                        more |= {"access-control-allow-methods": "GET", "access-control-allow-headers": "authorization"}
+                        more |= {
+                            "access-control-allow-methods": "GET, HEAD",
+                            "access-control-allow-headers": "authorization",
+                        }
                 own = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _names(more)]
                 message = {**message, "headers": [*own, *_encoded(more)]}
             await send(message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from threading import Lock, RLock
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from gatecast.live.actions import say_waiting
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
 from gatecast.live.today import NEEDED, today_of
+from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
 from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
@@ -34,6 +35,8 @@ from gatecast.store.store import Store
 
 Answer = dict[str, Any]
 Made = TypeVar("Made")
+Close = datetime | date | None
+"""A moment, or a session: a date."""
 CHARTED = 550
 """Newest bars of each class whose forecasts are read, and of which charts are made."""
 MOST_ISSUED = 300
@@ -83,6 +86,10 @@ class View:
                 self._made[name] = make()
             return cast(Made, self._made[name])
 
+    def has(self, name: str) -> bool:
+        """Whether `once` has made it."""
+        return name in self._made
+
     def answer(self, content: Mapping[str, Any]) -> Answer:
         """A part of the answers with the head, as JSON holds it."""
         return {"head": self.head, **jsonable(content)}
@@ -122,7 +129,11 @@ class View:
         return {row["symbol"]: row for row in self.today()["decisions"]}
 
     def known(self, symbol: str) -> str:
-        """The same symbol. Raises `UnknownSymbolError` where the store has none of this name."""
+        """The same symbol. Raises `UnknownSymbolError` where the store has none of this name.
+
+        In addresses `.` and `..` end with a slash, as browsers take them for folders otherwise.
+        """
+        symbol = symbol.removesuffix("/") if symbol in ("./", "../") else symbol
         if symbol not in self.store.state.symbols:
             advice = did_you_mean(symbol[:80], self.store.state.symbols)
             raise UnknownSymbolError(f"the store has no symbol {symbol[:80]!r}. {advice}".strip())
@@ -192,12 +203,13 @@ class View:
                 steps.setdefault(step, {"step": step})[name] = value
         return {"symbol": symbol, "decision": row, "path": [steps[step] for step in sorted(steps)]}
 
-    def bars(self, symbol: str, since: datetime | None, until: datetime | None, limit: int) -> Answer:
+    def bars(self, symbol: str, since: Close, until: Close, limit: int) -> Answer:
         """The newest `limit` bars of a symbol that close from `since` to `until`, the oldest first, as JSON holds them.
 
         `more`: whether there are older ones in that range. Raises `UnknownSymbolError`.
         """
-        own = self.all_bars.filter(pl.col("symbol") == self.known(symbol))
+        symbol = self.known(symbol)
+        own = self.all_bars.filter(pl.col("symbol") == symbol)
         rows = _within(own, since, until)
         kept = rows.tail(limit)
         missing = "the source gives no volume of it"
@@ -208,7 +220,7 @@ class View:
             ],
         }  # fmt: skip
 
-    def decisions(self, symbol: str | None, since: datetime | None, until: datetime | None, limit: int) -> Answer:
+    def decisions(self, symbol: str | None, since: Close, until: Close, limit: int) -> Answer:
         """The newest `limit` decisions that count, the newest first, each with what came after it.
 
         `came_return_log`: over the bars of the horizon after it; None while they have not all come, see `missing`.
@@ -227,10 +239,17 @@ class View:
         }  # fmt: skip
 
     def candles(self, symbol: str) -> Answer | None:
-        """The data of a symbol's chart, see `report.figures`; None without bars."""
+        """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close.
+
+        None without bars.
+        """
         state = self.rows.get(self.known(symbol), {}).get("today")
         ended = {"ended": "ended", "no bar": "no bar today"}.get(str(state))
-        return candles_data(self.recent, symbol, since=ended)
+        data = candles_data(self.recent, symbol, since=ended)
+        if data is None:
+            return None
+        own = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
+        return {**data, "closes": [one.isoformat() for one in own]}
 
     @property
     def all_bars(self) -> pl.DataFrame:
@@ -293,9 +312,9 @@ class View:
 
     # ── why ───────────────────────────────────────────────────────────────────────────────────────
 
-    def explain(self, symbol: str, time: datetime | None = None) -> Answer:
+    def explain(self, symbol: str, time: Close = None) -> Answer:
         """Why a symbol was forecast and held as it was, as `gatecast explain --json` has it; at its newest close, or at
-        `time`. What was decided there is made again, one asked for after the other.
+        `time`: that close, or the newest of that session. What was decided there is made again, one after the other.
 
         Raises `UnknownSymbolError`, and `SettingsError` for a close at which nothing was decided.
         """
@@ -378,7 +397,11 @@ class View:
     @property
     def records(self) -> list[Record]:
         """The records of the journal up to the view's own."""
-        return self.once("records", lambda: list(self.store.records()))
+        return self.once("records", self._records)
+
+    def _records(self) -> list[Record]:
+        self.store.journal.record(self.store.state.number)  # all of them are there
+        return list(self.store.records())
 
     def _names(self) -> Answer:
         return dict(self.scores.get("names") or {})
@@ -464,7 +487,12 @@ def plain_rows(table: pl.DataFrame) -> list[Answer]:
     return table.select(spelled).to_dicts()
 
 
-def _within(rows: pl.DataFrame, since: datetime | None, until: datetime | None) -> pl.DataFrame:
+def _within(rows: pl.DataFrame, since: Close, until: Close) -> pl.DataFrame:
+    """Rows whose close, or whose session where a date says so, lies from `since` to `until`."""
     if since is not None:
-        rows = rows.filter(pl.col("time") >= since)
-    return rows if until is None else rows.filter(pl.col("time") <= until)
+        rows = rows.filter(_named(since) >= since)
+    return rows if until is None else rows.filter(_named(until) <= until)
+
+
+def _named(by: datetime | date) -> pl.Expr:
+    return pl.col("time") if isinstance(by, datetime) else session_date(pl.col("time"))

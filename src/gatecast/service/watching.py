@@ -41,6 +41,7 @@ class Watched:
         self._error: StoreError | None = None
         self._health: tuple[float, Stamp, Health] | None = None
         self._thread: threading.Thread | None = None
+        self._noticed = ""
         self._told: list[Callable[[], None]] = []
 
     @property
@@ -59,21 +60,31 @@ class Watched:
         return self._view
 
     def look(self) -> bool:
-        """Makes a new view where the journal has changed; whether it had."""
+        """Makes a new view where the journal has changed; whether what is said has.
+
+        A store that could not be read is looked at again each time: what it lacked may be any of its files.
+        """
         with self._look:
             stamp = self._stamp_now()
-            if stamp == self._stamp:
+            if stamp == self._stamp and self._error is None:
                 return False
+            before = self._error
             try:
                 view = View(Store.open(self.folder, upgrades=False).as_of(self.fixed), self.now)
                 view.today()
                 self._view, self._error = view, None
-            except StoreError as error:
-                self._view, self._error = None, error
+            except Exception as error:
+                self._view, self._error = None, self._as_told(error)
             is_first, self._stamp = not self._stamp, stamp
+            if before is not None and str(before) == str(self._error):
+                return False
         for tell in () if is_first else list(self._told):
             tell()
         return True
+
+    def is_unsettled(self) -> bool:
+        """Whether the store has changed since the newest view, or cannot be read."""
+        return self._error is not None or self._stamp_now() != self._stamp
 
     def warm(self) -> None:
         """Makes the parts of the newest view that take seconds, so that no page waits for them."""
@@ -83,6 +94,20 @@ class Watched:
         for make in (lambda: view.recent, view.risk):
             with suppress(GatecastError):  # whoever asks for it is told
                 make()
+
+    def _as_told(self, error: Exception) -> StoreError:
+        """The error as it is told; one that is not of the store's own, as where files vanish meanwhile, is noted."""
+        if isinstance(error, StoreError):
+            return error
+        self._notice(error)
+        return StoreError(f"{self.folder} cannot be read now: {error}")
+
+    def _notice(self, error: BaseException) -> None:
+        """Says an error on standard error, once."""
+        said = f"notice: {self.folder} could not be looked at: {type(error).__name__}: {error}"
+        if said != self._noticed:
+            self._noticed = said
+            print(said, file=sys.stderr, flush=True)
 
     def _stamp_now(self) -> Stamp:
         """What changes when a record is written: name, size and time of the journal's newest file; and the hour."""
@@ -121,13 +146,17 @@ class Watched:
             self._thread = None
 
     def _watch(self) -> None:
-        self.warm()
-        while not self._stop.wait(EVERY_SECONDS):
+        warmed: View | None = None
+        while True:
             try:
-                if self.look():
+                self.look()
+                if self._view is not warmed:
+                    warmed = self._view
                     self.warm()
-            except Exception as error:  # the next look tries again
-                print(f"notice: {self.folder} could not be looked at: {error}", file=sys.stderr)
+            except BaseException as error:  # whatever it is, the next look tries again
+                self._notice(error)
+            if self._stop.wait(EVERY_SECONDS):
+                return
 
 
 def _stamp_of(file: Path) -> Stamp:

@@ -232,6 +232,14 @@ class Journal:
                 if record.number >= since:
                     yield record
 
+    def record(self, number: int) -> Record:
+        """The record of a number. Raises `StoreError` where it is not there, as where the folder was moved away."""
+        for one in self.records(since=number):
+            if one.number == number:
+                return one
+            break
+        raise StoreError(f"{self.folder} has no record {number}, which was read from it before. {REMEDY}")
+
     def snapshots(self) -> Iterator[Record]:
         """The records that begin a file with a snapshot, the newest first; those that cannot be read are left out."""
         for file in reversed(self.files()):

@@ -6,7 +6,7 @@ evidence, in shares of equity from there on. So the changes add up to what is he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,8 +58,11 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: `name` of `SENTENCES`, what it changes, the weight after it, and the gate that closed there with what
-    that means, "" where none did. `of`: the model whose vote it is, or the strategy in force."""
+    """One step: `name` of `SENTENCES`, what it changes, and the weight after it.
+
+    `of`: the model whose vote it is, or the strategy in force. `gate`: the gates that cut there, in order, with commas
+    between them, and `sentence` what each means, with semicolons; "" where none did.
+    """
 
     name: str
     change: float
@@ -121,7 +124,9 @@ def waterfall_of(proposed: Proposed, view: BookView | None, sized: Sized | None,
     held, units = reached[STAGES[-1]], float(sized.trades[place])
     before = _share(view, place)
     closed = [gate for gate in (*sized.gates[place], gate_of_trade(sized, place)) if gate]
-    gates = {STAGE_OF_GATE[gate]: gate for gate in closed}
+    gates: dict[str, list[str]] = {}
+    for gate in dict.fromkeys(closed):
+        gates.setdefault(STAGE_OF_GATE[gate], []).append(gate)
     return Waterfall(_with(steps, now, reached, proposed, gates), held, before, held - before, units)
 
 
@@ -139,14 +144,18 @@ def _share(view: BookView, place: int) -> float:
 
 
 def _with(
-    votes: list[Step], now: float, reached: Mapping[str, float], proposed: Proposed, gates: Mapping[str, str]
+    votes: list[Step],
+    now: float,
+    reached: Mapping[str, float],
+    proposed: Proposed,
+    gates: Mapping[str, Sequence[str]],
 ) -> tuple[Step, ...]:
-    """The votes and a step for each weight that was reached; `gates`: step -> gate of the book."""
+    """The votes and a step for each weight that was reached; `gates`: step -> gates of the book, in order."""
     steps = list(votes)
     closed = "evidence" if proposed.gate in ("evidence", "too good", "doubtful", "late claim") else "strategy"
     for name, after in reached.items():
-        gate = gates.get(name, "")
-        sentence = GATES.get(gate, "")
+        own = gates.get(name, ())
+        gate, sentence = ", ".join(own), "; ".join(GATES[one] for one in own)
         if name == closed and proposed.gate:
             gate, sentence = proposed.gate, proposed.sentence
         of = proposed.strategy if name == "strategy" else ""

@@ -188,7 +188,7 @@
     const count = Number(spans.find((button) => button.getAttribute("aria-pressed") === "true").dataset.bars);
     const { traces, layout } = draw(data, count);
     chart.setAttribute("aria-label", told(data, count));
-    Plotly.react(chart, traces, layout, config).then(() => chart.dispatchEvent(new Event("drawn")));
+    Plotly.react(chart, traces, layout, config).then(() => chart.dispatchEvent(new CustomEvent("drawn", { detail: data })));
   };
 
   const everything = () => {

@@ -44,12 +44,14 @@
   }
   const clicked = by("clicked"), chart = by("candles");
   const percent = (value) => (value == null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(2)} %`);
-  const say = async (label) => {
-    const day = label.slice(0, 10), next = new Date(Date.parse(day) + 864e5).toISOString().slice(0, 10);
-    const query = new URLSearchParams({ symbol: clicked.dataset.symbol, from: day, to: `${next}T12:00`, limit: "5" });
+  const newest = () => { let asked = 0; return () => { const own = ++asked; return () => own === asked; }; };
+  const saying = newest(), whying = newest();  // the answer to an earlier click may come last
+  const say = async (label, close) => {
+    const current = saying();
+    const query = new URLSearchParams({ symbol: clicked.dataset.symbol, from: close, to: close });
     const answer = await fetch(`/api/decisions?${query}`);
-    const { decisions: told = [], horizon } = await answer.json();
-    const own = told.filter((one) => one.time.slice(0, 10) >= day).pop();
+    const { decisions: [own] = [], horizon } = await answer.json();
+    if (!current()) return;
     clicked.classList.add("said");
     if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
     const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
@@ -57,9 +59,11 @@
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)
-    chart.addEventListener("drawn", () => chart.on("plotly_click", (event) => {
-      say(String(event.points[0].x));
-      if (explaining) explain(String(event.points[0].x).slice(0, 10));
+    chart.addEventListener("drawn", ({ detail: { time, closes } }) => chart.on("plotly_click", (event) => {
+      const label = String(event.points[0].x), close = closes[time.indexOf(label)];
+      if (!close) return;  // beyond the newest bar
+      say(label, close);
+      if (explaining) explain(close);
     }), { once: true });
 
   // Why: the steps from the models' votes to what is held, and what models and inputs add; of a bar that is clicked, too.
@@ -82,10 +86,11 @@
   const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
-  const explain = async (day) => {
-    const path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol)}/explain`;
-    const answer = await fetch(day ? `${path}?${new URLSearchParams({ time: day })}` : path);
+  const explain = async (close) => {
+    const current = whying(), path = `/api/symbols/${encodeURIComponent(explaining.dataset.symbol).replace(/^\.\.?$/, "$&%2F")}/explain`;
+    const answer = await fetch(close ? `${path}?${new URLSearchParams({ time: close })}` : path);
     const { explanation: one, titles = {}, reason, error } = await answer.json();
+    if (!current()) return;
     by("explained-parts").hidden = !one;
     if (!one) { by("explained-said").textContent = error || reason; return; }
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
@@ -111,9 +116,11 @@
       changes.hidden = rows.length === 0;
       const share = (value) => `${(100 * value).toFixed(1)} %`;
       fill(by("changes-table"), rows.map((one) => [
-        one.asset_class, one.head, titles[one.model] || one.model, one.part, one.stability.toFixed(2),
+        one.asset_class, one.head, titles[one.model] || one.model, one.part,
+        ...(one.refitted ? [one.stability.toFixed(2),
         one.between_seeds == null ? "–" : one.between_seeds.toFixed(2),
         one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}`).join("; "),
+        ] : ["not refitted", "–", "there was no refit of it: it is the fit before"]),
       ]));
     });
 })();

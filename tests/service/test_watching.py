@@ -1,0 +1,129 @@
+"""A store that vanishes, comes back, or is damaged in any way: it is said, and seen again; the watcher goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from gatecast.errors import StoreError
+from gatecast.live.book import book_now
+from gatecast.live.kept import last_issued
+from gatecast.service import watching
+from gatecast.service.app import make_app
+from gatecast.service.view import View
+from gatecast.service.watching import Watched
+from gatecast.store import Store
+
+
+def until(what: Callable[[], object]) -> None:
+    """Waits until something is so; the test fails where it never is."""
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("asked", [book_now, last_issued])
+def test_a_store_that_was_moved_away_is_an_error_of_the_store(store: Path, asked: Callable[[Store], object]) -> None:
+    opened = Store.open(store)
+    store.rename(store.with_name("elsewhere"))
+    with pytest.raises(StoreError, match="has no record"):
+        asked(opened)
+
+
+def test_records_that_are_gone_are_not_said_to_be_none(store: Path, now: datetime) -> None:
+    view = View(Store.open(store), now)
+    store.rename(store.with_name("elsewhere"))
+    with pytest.raises(StoreError, match="has no record"):
+        view.runs(10)
+    store.with_name("elsewhere").rename(store)
+    assert view.runs(1)["runs"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, StopIteration, FileNotFoundError, SystemExit])
+def test_the_watcher_survives_anything_and_says_it_once(
+    error: type[BaseException], store: Path, now: datetime, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(watching, "EVERY_SECONDS", 0.005)
+    warmed = threading.Event()
+
+    def warm(_: Watched) -> None:
+        warmed.set()
+        raise error("bad luck")
+
+    monkeypatch.setattr(Watched, "warm", warm)
+    watched = Watched(store, now)
+    watched.start()
+    try:
+        until(warmed.is_set)
+        for _ in range(3):
+            store.rename(store.with_name("elsewhere"))
+            until(lambda: watched._error is not None)
+            with pytest.raises(StoreError):
+                watched.view  # noqa: B018
+            store.with_name("elsewhere").rename(store)
+            until(lambda: watched._error is None)
+        assert watched.view.today()
+        assert watched._thread is not None
+        assert watched._thread.is_alive()
+    finally:
+        watched.stop()
+    assert capsys.readouterr().err.count("bad luck") == 1
+
+
+def test_an_error_that_nobody_foresaw_while_looking_is_told_as_503(
+    store: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(store, now=now)
+    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/api/book").status_code == 200
+    monkeypatch.setattr(View, "today", lambda _: next(iter(())))
+    os.utime(next((store / "journal").iterdir()))
+    app.state.watched.look()
+    answer = client.get("/api/book")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    monkeypatch.undo()
+    app.state.watched.look()
+    assert client.get("/api/book").status_code == 200
+
+
+def test_an_error_under_a_store_that_changes_is_503_and_else_500(
+    store: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/api/today").status_code == 200
+    monkeypatch.setattr(View, "drift", lambda _: {}["gone"])
+    assert client.get("/api/drift").status_code == 500
+    store.rename(store.with_name("elsewhere"))
+    answer = client.get("/api/drift")
+    assert answer.status_code == 503
+    assert "ask again" in answer.json()["error"]
+
+
+def test_a_store_that_is_restored_in_any_order_is_served_again(store: Path, now: datetime) -> None:
+    app = make_app(store, now=now)
+    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/api/risk").status_code == 200
+    aside = store.with_name("elsewhere")
+    store.rename(aside)
+    assert app.state.watched.look()
+    assert not app.state.watched.look()  # nothing new is to be told
+    store.mkdir()
+    for name in ("journal", "index.sqlite"):
+        (shutil.copytree if (aside / name).is_dir() else shutil.copy2)(aside / name, store / name)
+    app.state.watched.look()
+    assert client.get("/api/risk").status_code == 503
+    for one in aside.iterdir():
+        if not (store / one.name).exists():
+            (shutil.copytree if one.is_dir() else shutil.copy2)(one, store / one.name)
+    app.state.watched.look()
+    assert client.get("/api/risk").status_code == 200
