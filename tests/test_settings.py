@@ -94,7 +94,7 @@ def every_class() -> Iterator[type[Settings]]:
             model={"lstm": {"lookback": 40, "seed": 3, "scaling": "minmax", "learning_rate": 1e-5}},
         ),
         Experiment(
-            bars={"source": "a\\b.csv", "symbols": ["Ä\t", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
+            bars={"source": "a\\b.csv", "symbols": ["Ä\"", "]", "#"], "stamp": "open", "as_of": "2018-01-01"},
             schedule={"refit": 21, "train": "18M", "expanding": True}, costs={"slippage_bps": 0.0},
             selection={"evidence": 0.5},
         ),

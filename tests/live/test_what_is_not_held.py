@@ -18,7 +18,7 @@ ROW = {"time": MIDNIGHT, "held": 0.0, "target": 0.0, "core": 0.0, "share": 0.0}
 def test_a_future_without_a_contract_is_left_out_and_says_so_and_a_name_outside_of_the_core_too() -> None:
     why = not_countable(Book(), {"HG=F": "commodity", "SPY": "etf", "EURUSD": "fx"})
     assert list(why) == ["HG=F"]
-    now = HeldNow({}, {"EURUSD": ROW}, {"EURUSD": ROW}, {}, why)
+    now = HeldNow({}, {"EURUSD": ROW}, {"EURUSD": ROW}, left_out=why)
     assert change_in_words(now, "HG=F") == f"nothing is held: it is not in the book. {why['HG=F']}"
     assert "contracts" in why["HG=F"]
     assert change_in_words(now, "EURUSD") == "nothing is held: the core has none of it."
