@@ -41,7 +41,7 @@ class Watched:
         self._error: StoreError | None = None
         self._health: tuple[float, Stamp, Health] | None = None
         self._thread: threading.Thread | None = None
-        self._noticed = ""
+        self._noticed = set[str]()
         self._told: list[Callable[[], None]] = []
 
     @property
@@ -105,8 +105,8 @@ class Watched:
     def _notice(self, error: BaseException) -> None:
         """Says an error on standard error, once."""
         said = f"notice: {self.folder} could not be looked at: {type(error).__name__}: {error}"
-        if said != self._noticed:
-            self._noticed = said
+        if said not in self._noticed:
+            self._noticed.add(said)
             print(said, file=sys.stderr, flush=True)
 
     def _stamp_now(self) -> Stamp:
@@ -117,7 +117,7 @@ class Watched:
             found = newest.stat()
             return (newest.name, found.st_size, found.st_mtime_ns, found.st_ino, hour)
         except (OSError, IndexError, StoreError) as error:
-            return (str(error), hour)
+            return (str(error), hour, time.monotonic())  # never the same: it is looked at again
 
     def health(self) -> Health:
         """How the store is, at most ten seconds ago. Raises `StoreError` where there is no store."""
