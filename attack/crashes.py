@@ -156,7 +156,7 @@ def orders(folder: Path) -> Any:
     made = json.loads(command(*words, "--json")["said"].splitlines()[-1])
     command("approve", str(place), made["id"], "--by", "ann", "--now", now)
     if not file.exists():
-        command(*words, "--out", str(file), *(["--again"] if made["status"] == "exported" else []))
+        command(*words, "--out", str(file), "--by", "ann", *(["--again"] if made["status"] == "exported" else []))
     rows = [
         f"f{one['order_id']},{one['order_id']},{one['symbol']},{one['side']},{one['units']},{one['limit_price']},"
         "2001-12-31T14:30+00:00"
