@@ -101,15 +101,19 @@ def test_the_claim_is_that_every_plain_method_loses_more(true: tuple[np.ndarray,
         assert not equal.better
 
 
-def test_where_volatility_never_changes_nothing_is_claimed_of_the_tails() -> None:
-    """Nine of nine walks: a longer past alone is no skill, as its rival has it too."""
-    claims = 0
+def test_where_volatility_never_changes_a_longer_past_is_no_gain() -> None:
+    """Nine walks: there is a gain over 250 sessions, and none over the hardest rival, which has the whole past too."""
+    claims, effects, over_250 = 0, [], []
     for seed in range(9):
         returns = 0.01 * np.random.default_rng(seed).standard_normal(N)
         sigma = np.sqrt(np.cumsum(returns**2) / np.arange(1, N + 1))
-        answer, _ = judge_shortfall(returns, tails(returns, np.r_[NAN, sigma[:-1]]), DAYS)
+        answer, table = judge_shortfall(returns, tails(returns, np.r_[NAN, sigma[:-1]]), DAYS)
         claims += answer.pvalue < 0.05
+        effects.append(answer.effect)
+        over_250.append({row["method"]: row["gain"] for row in table["methods"]}["historical_250"])
     assert claims == 0
+    assert np.mean(over_250) > 0.01
+    assert np.mean(effects) < 0.001
 
 
 def test_all_of_the_past_is_what_historical_simulation_by_hand_says(
