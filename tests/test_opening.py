@@ -26,7 +26,7 @@ ALLOWED = {
     "formats.py": "bytes in memory, which files.read has bounded",
     "store/folders.py": "os.open, which makes the file of the lock",
     "store/journal.py": "os.open of its newest file, to add a line; it follows no link",
-    "store/store.py": "os.open of the lock's file, which follows no link",
+    "store/lock.py": "os.open of the lock's file, which follows no link",
     "live/alerts.py": "the addresses of alerts, by urllib",
     "processes.py": "/proc, where a file has no size",
     "report/scripts.py": "the package's own templates and scripts",
