@@ -33,7 +33,8 @@ from gatecast.market.cleaning import refuse_splits
 from gatecast.market.given import Currencies, refuse_above_price, unpriced, with_ends
 from gatecast.market.merging import DataProblem, merge_bars, names_of
 from gatecast.market.reading import BarsSettings
-from gatecast.market.sources import PRICED, Reading, Source, read_with_findings
+from gatecast.market.rows import Source
+from gatecast.market.sources import PRICED, Reading, read_with_findings
 from gatecast.market.steps import Step, brought_to_level, on_one_level
 from gatecast.market.tables import Notes, most_bytes
 from gatecast.market.times import usual_steps

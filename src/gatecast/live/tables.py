@@ -16,7 +16,7 @@ import polars as pl
 from gatecast.errors import SettingsError
 from gatecast.market.actions import join_actions, misnamed, read_actions
 from gatecast.market.reading import TABLES
-from gatecast.market.sources import read_symbols
+from gatecast.market.symbols import read_symbols
 from gatecast.market.universe import read_universe
 from gatecast.store.contents import SYMBOLS_FILE, UNIVERSE_FILE
 from gatecast.store.history import parquet

@@ -36,7 +36,8 @@ from gatecast.live.tables import beside, keep, named_in
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import BarsSettings, as_utc
-from gatecast.market.sources import IN_MEMORY, Source
+from gatecast.market.rows import Source
+from gatecast.market.sources import IN_MEMORY
 from gatecast.notebook import Shown
 from gatecast.store.identity import ABOUT
 from gatecast.store.store import Store
