@@ -254,8 +254,12 @@ class Blotter:
         for event in self.of("fills", account=account):
             if since is not None and datetime.fromisoformat(event["now"]) <= since:
                 continue
-            rows += map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])
+            rows += self.fills_of(event)
         return rows
+
+    def fills_of(self, event: Mapping[str, Any]) -> list[Fill]:
+        """The fills of a record of fills. Raises `StoreError` where they cannot be read."""
+        return [*map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])]
 
     def filled(self, account: str) -> dict[str, float]:
         """Id of each order -> units that were filled of it, above 0."""

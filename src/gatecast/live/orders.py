@@ -152,7 +152,7 @@ def withdraw(
             return with_status(blotter, made, said)
         if not exports:
             raise StoreError(f"orders {orders_id} were never exported: there is nothing to withdraw.")
-        _refuse_acted_on(blotter, made, exports[0]["record"], moment)
+        refuse_acted_on(blotter, made, exports[0]["record"], moment)
         body = {"id": orders_id, "account": made.account, "by": by, "session": made.session}
         opened.append("withdrawn", body | ({"reason": reason} if reason else {}), moment)
         return with_status(
@@ -160,7 +160,7 @@ def withdraw(
         )
 
 
-def _refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
+def refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
     """Raises where something has followed the export of orders, whose first record is `since`, or may have."""
     account, rows, name = made.account, made.rows, made.orders_id
     filled = blotter.filled(account)
