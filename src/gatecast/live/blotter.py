@@ -38,6 +38,14 @@ class Break:
     found: float
     reason: str | None = None
 
+    def sentence_of(self, account: str) -> str:
+        """What differs, of an account.
+
+        >>> Break("SPY", 5.0, 4.0).sentence_of("main")
+        'main: SPY should be 5 units and is 4.'
+        """
+        return f"{account}: {self.symbol} should be {self.expected:,.6g} units and is {self.found:,.6g}."
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return dict(self.__dict__)

@@ -274,7 +274,8 @@ def _account(blotter: Blotter, name: str) -> Row:
     if event is None:
         said = "It was never reconciled."
     elif left:
-        said = f"{counted(len(left), 'difference')} that nobody has explained: no orders are made until then."
+        count = counted(len(left), "difference")
+        said = f"{count} that nobody has explained: orders are not made of positions that have them."
     else:
         said = "What differed is explained." if breaks else "It held what was expected."
     if event and exports and exports[-1]["record"] > event["record"]:

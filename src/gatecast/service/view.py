@@ -165,9 +165,7 @@ class View:
         rows += [
             {
                 "kind": "break", "symbol": one["symbol"], "time": None,
-                "advice": "Explain it with `gatecast reconcile`.",
-                "sentence": f"{one['account']}: {one['symbol']} should be {one['expected']:,.6g} units and is "
-                f"{one['found']:,.6g}.",
+                "advice": "Explain it with `gatecast reconcile`.", "sentence": one["sentence"],
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
