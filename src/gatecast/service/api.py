@@ -104,6 +104,21 @@ class OfBook(Answered):
     book: dict[str, Any] | None
 
 
+class OfOrders(Answered):
+    """Where orders stand, what accounts lack, halts in force, and the newest records about them; `sentence` in short.
+
+    `next` of each: what can be done, and the command that does it. Nothing is done here.
+    """
+
+    session: str
+    sentence: str
+    orders: Rows
+    accounts: Rows
+    halts: Rows
+    restricted: Rows
+    history: Rows
+
+
 class Findings(Answered):
     """What somebody should look at."""
 
@@ -306,6 +321,12 @@ def routes(watched: Watched, events: Events) -> APIRouter:
     async def risk(request: Request) -> Response:
         """What the book may lose: tails, contributions, correlations, stress; the first call takes some seconds."""
         return await in_turn("risk", View.risk, request)
+
+    @router.get("/api/orders", response_model=OfOrders, tags=["book"])
+    def orders() -> Response:
+        """Orders of the last sessions: where they stand, by whom and when; differences, halts, and what comes next."""
+        view = watched.view
+        return told(view, view.orders(watched.now))
 
     @router.get("/api/findings", response_model=Findings, tags=["today"])
     def findings() -> Response:

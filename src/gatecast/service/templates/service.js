@@ -32,6 +32,15 @@
     });
   }
 
+  // Commands: a button that copies each, where the browser lets a page do so.
+  for (const one of navigator.clipboard ? document.querySelectorAll(".commands code") : []) {
+    const copy = document.createElement("button");
+    copy.type = "button";
+    copy.textContent = "Copy";
+    copy.addEventListener("click", async () => { await navigator.clipboard.writeText(one.textContent); copy.textContent = "Copied"; });
+    one.after(copy);
+  }
+
   // The page of a symbol: another one by the list or by the arrow keys; a click on a bar says what was decided there.
   const jump = by("jump");
   if (jump) {
