@@ -64,10 +64,15 @@ def first(found: Explained) -> Explanation:
 
 def assert_adds_up(one: Explanation) -> None:
     """Models to the ensemble, inputs to models, steps to what is held."""
-    returns = next(head for head in one.heads if head.head == "return")
-    adds = [model.adds for model in returns.models if model.adds is not None]
-    assert math.fsum(adds) == pytest.approx(returns.value, abs=1e-12)
+    sums = {"return", "volatility"}
+    assert {head.head for head in one.heads if head.starts_from} == sums.intersection(head.head for head in one.heads)
     for head in one.heads:
+        adds = [model.adds for model in head.models if model.adds is not None]
+        if head.starts_from:
+            assert head.models[0].model == head.starts_from
+            assert math.fsum(adds) == pytest.approx(head.value, abs=1e-12)
+        else:
+            assert not adds
         for model in head.models:
             if not model.parts:
                 continue
@@ -212,6 +217,8 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said("--symbol", "B1_0", "--importance")
     for words in (
         "What is forecast",
+        "From the models to the forecast",
+        "extended log-HAR per symbol, the start",
         "From votes to what is held",
         "vote of the LSTM",
         "What changed since the refit",

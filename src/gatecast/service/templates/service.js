@@ -103,8 +103,12 @@
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
     ]));
-    fill(by("explained-models"), one.heads.flatMap((head) => head.models.filter(tells).map((model) => [
-      head.head, named(model.model), said(head.head, model.value), model.adds == null ? "" : percent(model.adds),
+    const sums = (head) => head.models.map(((sum) => (model) => (sum += model.adds || 0))(0));
+    const root = (head, value) => (head === "volatility" ? ` (its root ${(100 * Math.exp(value / 2)).toFixed(2)} %)` : "");
+    fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model, place) => ({ ...model, sum: sums(head)[place] })).filter(tells).map((model) => [
+      head.head, named(model.model), said(head.head, model.value),
+      model.adds == null ? "" : model.model === head.starts_from ? "the start" : adds(head.head, model.adds),
+      model.adds == null ? "" : said(head.head, model.sum) + root(head.head, model.sum),
       model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
     ])));
   };
