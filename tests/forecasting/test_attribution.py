@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -16,7 +16,6 @@ from gatecast.forecasting.attribution import Attributable, Attribution, overlap,
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.lstm.gradients import Gradients, integrated_gradients
-from gatecast.forecasting.lstm.network import Network
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.har import LinearVariance
 from gatecast.forecasting.models.hours import ByHour
@@ -27,7 +26,9 @@ from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
+torch = pytest.importorskip("torch")  # the twin's: without it nothing here has another to be held against
 FloatArray = np.ndarray
+
 
 
 def random_network(
@@ -43,12 +44,14 @@ def random_network(
     return lstm, weights, draw.standard_normal((37, lstm.lookback, features))
 
 
-def twin(lstm: LSTM, weights: dict[str, FloatArray], features: int) -> Network:
+def twin(lstm: LSTM, weights: dict[str, FloatArray], features: int) -> Any:
+    from gatecast.forecasting.lstm.network import Network
+
     made = Network(features, lstm.units, lstm.layers, len(lstm.output_columns), lstm.selection)
     return made.load(weights).double()
 
 
-def twins_gradient(lstm: LSTM, network: Network, windows: FloatArray, output: int) -> tuple[FloatArray, FloatArray]:
+def twins_gradient(lstm: LSTM, network: Any, windows: FloatArray, output: int) -> tuple[FloatArray, FloatArray]:
     """(n,) an output of each window and (n, T, features) its derivatives, by torch in double precision."""
     inputs = torch.from_numpy(windows.astype(np.float64)).requires_grad_(True)
     found = network(inputs.transpose(0, 1), 1)[0][:, output]
@@ -84,6 +87,36 @@ def test_integrated_gradients_are_the_twins_by_many_small_steps(selection: bool,
     found, base, whole = integrated_gradients(Gradients(weights, lstm, 3), windows, usual, output)
     np.testing.assert_allclose(found, (windows - usual) * total, atol=1e-4 * np.abs(whole - base).max() + 1e-5)
     np.testing.assert_allclose(base, twins_gradient(lstm, network, np.tile(usual, (3, 11, 1)), output)[0], atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "units", "features", "selection", "size"),
+    [(1, 16, 1, False, 1.0), (2, 19, 3, True, 3.0), (3, 33, 17, False, 1.0), (2, 40, 18, True, 1.0)],
+)
+def test_integrated_gradients_are_those_of_captum(
+    layers: int, units: int, features: int, selection: bool, size: float
+) -> None:
+    """Captum's of the twin in double precision, with eight times as many nodes: every lag and feature, every output."""
+    captum = pytest.importorskip("captum.attr")
+    lstm, weights, windows = random_network(layers + features, layers, units, features, selection)
+    windows, usual = size * windows[:4], np.linspace(-0.4, 0.5, features)
+    network, own = twin(lstm, weights, features), Gradients(weights, lstm, features)
+    inputs = torch.from_numpy(windows)
+    baselines = torch.from_numpy(np.broadcast_to(usual, windows.shape).copy())
+    for output in range(len(lstm.output_columns)):
+
+        def forecast(given: Any, output: int = output) -> Any:
+            found = network(given.transpose(0, 1), 1)[0][:, output]
+            return torch.sigmoid(found) if lstm.binary_columns[output] else found
+
+        expected, missed = captum.IntegratedGradients(forecast).attribute(
+            inputs, baselines, n_steps=64, method="gausslegendre", return_convergence_delta=True
+        )
+        found, base, whole = integrated_gradients(own, windows, usual, output)
+        largest = np.abs(expected.numpy()).max(axis=(1, 2))
+        assert (np.abs(found - expected.numpy()).max(axis=(1, 2)) <= 1e-4 * largest).all()
+        assert float(missed.abs().max()) < 1e-8
+        assert (np.abs(found.sum(axis=(1, 2)) - (whole - base)) <= 1e-4 * largest).all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -135,7 +135,9 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         said = ((NAMES.get(head.head, head.head), _whole(head), _models(head, titles)) for head in one.heads)
         yield make_table(("head", "forecast", "the models say"), said, "What is forecast")
     if made := [line for head in one.heads for line in _sum(head, titles)]:
-        yield make_table(("head", "model", "says", "adds", "forecast after it"), made, "From the models to the forecast")
+        yield make_table(
+            ("head", "model", "says", "adds", "forecast after it"), made, "From the models to the forecast"
+        )
     if one.heads and not whole:
         most = (line for head in one.heads for line in _most(head, titles))
         yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
@@ -176,7 +178,7 @@ def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
 
 
 def _sum(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
-    """A line for what the ensemble starts from, and for each model that adds to it; nothing of a head that is no sum."""
+    """A line for what the ensemble starts from and for each model that adds to it; none of a head that is no sum."""
     total = 0.0
     for one in head.models:
         if one.adds is None:
