@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from gatecast.forecasting.attribution import Attributable, Attribution, overlap, slope_between
+from gatecast.forecasting.attribution import Attributable, Attribution, overlap, slope_between, turned
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.lstm.gradients import Gradients, integrated_gradients
@@ -28,7 +28,6 @@ from gatecast.samples.windows import Samples, make_samples
 
 torch = pytest.importorskip("torch")  # the twin's: without it nothing here has another to be held against
 FloatArray = np.ndarray
-
 
 
 def random_network(
@@ -266,9 +265,34 @@ def test_a_forest_cannot_tell(fold: Fold) -> None:
 
 def test_stability_is_one_for_the_same_and_less_for_another_fit(network: FittedLSTM, fold: Fold) -> None:
     (one,) = network.attributions(fold.data, fold.test, "return")
-    assert overlap(one.profile(), one.profile()) == pytest.approx(1.0)
+    assert overlap(one, one) == pytest.approx(1.0)
+    assert turned(one, one) == set()
     (other,) = LSTM(units=16, layers=1, seeds=2, epochs=8, seed=5).fit_many([fold])
     (second,) = other.attributions(fold.data, fold.test, "return")
-    assert 0.3 < overlap(one.profile(), second.profile()) < 1.0
+    assert 0.3 < overlap(one, second) < 1.0
     swapped = replace(one, inputs=("x", "ret_log_1"))  # another feature in the same column
-    assert overlap(one.profile(), swapped.profile()) < 0.7
+    assert overlap(one, swapped) < 0.7
+
+
+def made_of(values: FloatArray, inputs: tuple[str, ...]) -> Attribution:
+    nothing = np.zeros(len(values))
+    return Attribution("recurrent", "return", inputs, inputs, values, nothing, nothing)
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-6, 1e6))
+def test_stability_is_the_sum_of_the_smaller_shares_of_one_sign(seed: int, scale: float) -> None:
+    draw = np.random.default_rng(seed)
+    a, b = draw.standard_normal((5, 3, 2)), draw.standard_normal((5, 4, 2))
+    one, other = made_of(a, ("x", "y")), made_of(b, ("y", "z"))
+    expected = 0.0
+    for row in range(5):
+        for lag in range(3):  # y is the second of the one and the first of the other
+            first, second = a[row, lag, 1] / np.abs(a).sum(), b[row, lag, 0] / np.abs(b).sum()
+            expected += min(abs(first), abs(second)) if first * second > 0 else 0.0
+    assert overlap(one, other) == pytest.approx(expected, abs=1e-12)
+    assert overlap(other, one) == pytest.approx(expected, abs=1e-12)
+    assert overlap(one, made_of(scale * a, ("x", "y"))) == pytest.approx(1.0)
+    assert overlap(one, made_of(-a, ("x", "y"))) == 0
+    half = made_of(a * np.array([1.0, -1.0]), ("x", "y"))
+    assert overlap(one, half) == pytest.approx(sum(share for (name, _), share in one.profile().items() if name == "x"))
+    assert turned(one, half) == {("y", lag) for lag in range(3)}

@@ -138,13 +138,12 @@ def test_notices_that_are_remembered_are_bounded(tmp_path: Path, capsys: pytest.
     assert [line.rsplit(" ", 1)[1] for line in said] == [str(place) for place in range(3 * most)]
 
 
-def test_an_error_is_told_without_the_place_of_the_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["store", "link"])
+def test_an_error_is_told_without_the_place_of_the_store(name: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "store")
-    for name in ("store", "link"):
-        watched = Watched(tmp_path / name)
-        for error in (
-            StoreError(f"{tmp_path / 'store'}/journal is damaged."),
-            FileNotFoundError(2, "no such file", f"{tmp_path}/a"),
-        ):
-            assert str(tmp_path) not in watched.said(error)
-            assert name in watched.said(error)
+    watched = Watched(tmp_path / name)
+    assert (
+        watched.said(StoreError(f"{tmp_path / 'store'}: the journal is damaged.")) == f"{name}: the journal is damaged."
+    )
+    gone = FileNotFoundError(2, "no such file", f"{tmp_path}/a")
+    assert watched.said(gone) == f"a file of {name} cannot be read now: no such file."

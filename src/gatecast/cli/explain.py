@@ -84,9 +84,9 @@ def explain(
         for part in _tables(one, found.titles, whole=bool(head)):
             console.print(part, markup=False, soft_wrap=isinstance(part, str))
     if found.changes:
-        columns = ("head", "model", "part", "stability", "between seeds", "most changed")
-        title = "What changed since the refit before (1: the inputs count as before)"
-        console.print(make_table(columns, map(partial(_change, found.titles), found.changes), title))
+        changed = ("head", "model", "part", "refits", "stability", "between seeds", "most changed")
+        title = "What changed since the refit before (1: the inputs add as before)"
+        console.print(make_table(changed, map(partial(_change, found.titles), found.changes), title))
     if found.importance:
         columns = ("head", "model", "input", "loss", "more without its order", "forecasts")
         rows = (_importance(one, found.titles) for one in found.importance)
@@ -250,12 +250,14 @@ def _change(titles: Mapping[str, str], one: Change) -> tuple[object, ...]:
     """A line of what changed since the refit before."""
     moved = "; ".join(
         f"{each.input}{f' {each.lag} bars ago' if each.lag else ''} {each.before:.1%} to {each.now:.1%}"
+        f"{', the other way round' if each.turned else ''}"
         for each in one.moved[:2]
     )
     seeds = "" if one.between_seeds is None else f"{one.between_seeds:.2f}"
+    refits = f"{one.before[:10]}, {one.refit[:10]}"
     if not one.refitted:
-        return (one.head, titles.get(one.model, one.model), one.part, "not refitted", "", NO_REFIT)
-    return (one.head, titles.get(one.model, one.model), one.part, f"{one.stability:.2f}", seeds, moved)
+        return (one.head, titles.get(one.model, one.model), one.part, refits, "not refitted", "", NO_REFIT)
+    return (one.head, titles.get(one.model, one.model), one.part, refits, f"{one.stability:.2f}", seeds, moved)
 
 
 def _importance(one: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:

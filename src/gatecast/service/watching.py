@@ -59,7 +59,7 @@ class Watched:
 
     def said(self, error: Exception) -> str:
         """An error's sentence for who asks from elsewhere: without the place where the store lies on this machine."""
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, GatecastError):
             return f"a file of {self.name} cannot be read now: {error.strerror or type(error).__name__}."
         text = str(error)
         for place in (os.path.realpath(self.folder), os.path.abspath(self.folder)):

@@ -81,8 +81,8 @@
     }));
   };
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
-  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? value.toFixed(3) : percent(value));
-  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3) : `${(100 * value).toFixed(1)} %`);
+  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3) : percent(value));
+  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3).replace("-", "−") : `${(100 * value).toFixed(1)} %`);
   const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
@@ -123,7 +123,7 @@
         one.asset_class, one.head, titles[one.model] || one.model, one.part,
         ...(one.refitted ? [one.stability.toFixed(2),
         one.between_seeds == null ? "–" : one.between_seeds.toFixed(2),
-        one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}`).join("; "),
+        one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}${each.turned ? ", the other way round" : ""}`).join("; "),
         ] : ["not refitted", "–", "there was no refit of it: it is the fit before"]),
       ]));
     });
