@@ -39,7 +39,7 @@ STAGES = {
         "trading.costs",
         "trading.backtest",
     ),
-    "evaluation": ("evaluation.record", "evaluation.verdict"),
+    "evaluation": ("evaluation.record", "evaluation.judge", "evaluation.verdict"),
     "metrics": ("metrics.forecast", "metrics.returns", "metrics.overfitting", "metrics.significance"),
     "studies": (
         "audits.full",

@@ -3,8 +3,8 @@
 import numpy as np
 
 from gatecast.chain import Chain, ClassResult
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.record import records_of
-from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from gatecast.evaluation.delay import DIES
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.knowing import knowing
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
-from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, judge
+from gatecast.evaluation.verdict import CANNOT_TELL, SKILL
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import RIVAL
 from gatecast.live import forecast

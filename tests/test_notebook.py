@@ -20,9 +20,10 @@ import gatecast
 from gatecast import live
 from gatecast.audits.leaks import STAGES, Audit, Leak
 from gatecast.errors import SettingsError
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.record import records_of
-from gatecast.evaluation.verdict import Verdict, judge
+from gatecast.evaluation.verdict import Verdict
 from gatecast.experiment import Experiment
 from gatecast.explanations.explanation import Explained, Explanation
 from gatecast.live.health import Check, Health

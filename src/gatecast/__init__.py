@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from gatecast.audits.full import audit
     from gatecast.errors import GatecastError
-    from gatecast.evaluation.verdict import judge
+    from gatecast.evaluation.judge import judge
     from gatecast.experiment import Control, Experiment
     from gatecast.explanations import explain
     from gatecast.forecasting.combining.ensemble import Ensemble
@@ -145,7 +145,7 @@ _HOMES = {
     "compute_features": "samples.features",
     "explain": "explanations",
     "forecast_newest": "live",
-    "judge": "evaluation.verdict",
+    "judge": "evaluation.judge",
     "judge_forecasts": "studies.judging",
     "load_models": "store",
     "chain_of": "store",

@@ -14,7 +14,9 @@ from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain
 from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
+from gatecast.evaluation.estimate import Tilt
 from gatecast.evaluation.gate import gate_of
+from gatecast.evaluation.judge import judge, with_trials_unknown
 from gatecast.evaluation.knowing import most_to_blame
 from gatecast.evaluation.ledger import trials_are_missing, unrecorded
 from gatecast.evaluation.on_file import problems
@@ -24,7 +26,7 @@ from gatecast.evaluation.risk import Risk, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL as TAIL
 from gatecast.evaluation.shortfall import judge_shortfall
 from gatecast.evaluation.trial import Trial
-from gatecast.evaluation.verdict import Tilt, Verdict, judge, with_trials_unknown
+from gatecast.evaluation.verdict import Verdict
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import ENSEMBLE, EWMA_OF_RETURNS, RIVAL
 from gatecast.market.stale import repeated_ranges, untradable

@@ -13,8 +13,8 @@ import pytest
 from gatecast.chain import combine
 from gatecast.errors import SettingsError
 from gatecast.evaluation.credit import credit_of
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.record import records_of
-from gatecast.evaluation.verdict import judge
 from gatecast.experiment import Experiment
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.schedule import Schedule

@@ -15,6 +15,7 @@ from made_up import made_up
 
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation import holdout
+from gatecast.evaluation.estimate import Tilt
 from gatecast.evaluation.holdout import (
     Opening,
     measure,
@@ -28,7 +29,7 @@ from gatecast.evaluation.ledger import record_trial
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
 from gatecast.evaluation.trial import Data, Trial, market_of
-from gatecast.evaluation.verdict import CORE, Tilt
+from gatecast.evaluation.verdict import CORE
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.market import synthetic

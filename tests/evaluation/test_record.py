@@ -10,9 +10,9 @@ import pytest
 from made_up import made_up, with_values
 
 from gatecast.errors import SettingsError
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.record import Record, day_means, records_of
 from gatecast.evaluation.rivals import losses, with_rival
-from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.panel import RIVAL, RIVALS
 from gatecast.forecasting.walkforward import Forecasts
 from gatecast.market import synthetic

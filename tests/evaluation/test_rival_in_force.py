@@ -12,6 +12,7 @@ import pytest
 from made_up import made_up, with_answers, with_values
 
 from gatecast.evaluation.credit import credit_of
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.luck import illusions, many_models
 from gatecast.evaluation.record import Record, day_means, records_of, set_aside
 from gatecast.evaluation.rivals import (
@@ -23,7 +24,7 @@ from gatecast.evaluation.rivals import (
     with_rival,
 )
 from gatecast.evaluation.tables import score_tables
-from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, judge
+from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.panel import PLAIN, RIVALS

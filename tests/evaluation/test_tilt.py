@@ -11,10 +11,12 @@ import polars as pl
 import pytest
 
 from gatecast.chain import Chain, make_chain
+from gatecast.evaluation.estimate import Tilt
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.plausible import too_good
 from gatecast.evaluation.record import Record
-from gatecast.evaluation.verdict import CANNOT_TELL, CORE, HELD, SKILL, Tilt, Verdict, judge
+from gatecast.evaluation.verdict import CANNOT_TELL, CORE, HELD, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic
 from gatecast.report.scorecard import rival_of

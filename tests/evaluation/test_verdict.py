@@ -15,20 +15,13 @@ from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from gatecast.chain import make_chain
+from gatecast.evaluation.conclusion import _not_seen
+from gatecast.evaluation.estimate import Estimate, estimate_gain
 from gatecast.evaluation.hindsight import best_simple
+from gatecast.evaluation.judge import _blank, judge
 from gatecast.evaluation.record import Days, Record, day_means, records_of
 from gatecast.evaluation.rivals import losses, with_rival
-from gatecast.evaluation.verdict import (
-    CANNOT_TELL,
-    NOTHING,
-    SKILL,
-    Estimate,
-    Verdict,
-    _blank,
-    _not_seen,
-    estimate_gain,
-    judge,
-)
+from gatecast.evaluation.verdict import CANNOT_TELL, NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
 from gatecast.forecasting.lstm import LSTM

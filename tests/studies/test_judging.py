@@ -13,9 +13,9 @@ from scipy import stats
 
 from gatecast.cli.app import execute
 from gatecast.errors import SettingsError
+from gatecast.evaluation.estimate import BEYOND
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.power import UNDECIDABLE, power_of
-from gatecast.evaluation.verdict import BEYOND
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.metrics.significance import BOUND

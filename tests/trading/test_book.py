@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import SettingsError
-from gatecast.evaluation.verdict import Tilt
+from gatecast.evaluation.estimate import Tilt
 from gatecast.market import synthetic
 from gatecast.market.actions import read_actions, with_known_at
 from gatecast.market.bars import make_bars

@@ -124,7 +124,7 @@ def _interval(verdict: dict[str, Any]) -> str:
     effect, low, high = (verdict[name] for name in ("effect", "low", "high"))
     if effect is None or low is None or high is None:
         return "-"
-    from gatecast.evaluation.verdict import in_percent
+    from gatecast.evaluation.conclusion import in_percent
 
     if max(abs(one) for one in (effect, low, high)) < 0.5e-6:
         return "0.0%"

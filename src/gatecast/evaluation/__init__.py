@@ -14,7 +14,7 @@ Anybody's forecasts are judged as gatecast's own are, beside the simple models o
 >>> import polars as pl
 >>> from gatecast.evaluation.ledger import unrecorded
 >>> from gatecast.evaluation.record import Record, records_of
->>> from gatecast.evaluation.verdict import judge
+>>> from gatecast.evaluation.judge import judge
 >>> from gatecast.forecasting.models.naive import Naive
 >>> from gatecast.forecasting.walkforward import Schedule, walk_forward
 >>> from gatecast.market import synthetic

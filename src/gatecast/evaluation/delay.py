@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.estimate import Estimate, Tilt, estimate_alpha, estimate_gain
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import day_means
-from gatecast.evaluation.verdict import SKILL, Estimate, Tilt, Verdict, estimate_alpha, estimate_gain
+from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels

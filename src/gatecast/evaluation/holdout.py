@@ -18,12 +18,14 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
+from gatecast.evaluation.conclusion import in_percent
+from gatecast.evaluation.estimate import Estimate, Tilt, estimate_gain
 from gatecast.evaluation.ledger import keep_market, ledger_path, read_trials, with_markets
 from gatecast.evaluation.on_file import append_records, data_folder, day_in, problems, read_records, symbols_in, text_in
 from gatecast.evaluation.record import day_means
 from gatecast.evaluation.scope import too_little
 from gatecast.evaluation.trial import Data, Market, Trial, configurations
-from gatecast.evaluation.verdict import ADDED, CORE, HELD, NAMES, Estimate, Tilt, estimate_gain, in_percent
+from gatecast.evaluation.verdict import ADDED, CORE, HELD, NAMES
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.market.reading import as_day

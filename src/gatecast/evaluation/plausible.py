@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatecast.evaluation.estimate import Tilt
 from gatecast.evaluation.paired import paired
-from gatecast.evaluation.verdict import SKILL, Tilt, Verdict
+from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.metrics.returns import per_session
 from gatecast.trading.plausible import (

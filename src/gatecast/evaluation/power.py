@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gatecast.evaluation.verdict import CANNOT_TELL, POWER, Verdict
+from gatecast.evaluation.estimate import POWER
+from gatecast.evaluation.verdict import CANNOT_TELL, Verdict
 from gatecast.metrics.significance import BOUND
 
 UNDECIDABLE = "undecidable: no record of this length could tell"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gatecast.evaluation.judge import after_trials
 from gatecast.evaluation.paired import LEVEL
-from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, after_trials
+from gatecast.evaluation.verdict import CANNOT_TELL, SKILL
 from gatecast.files import jsonable
 from gatecast.metrics import significance
 

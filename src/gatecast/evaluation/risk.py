@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gatecast.evaluation.estimate import BEYOND
+from gatecast.evaluation.judge import after_trials
 from gatecast.evaluation.paired import LEVEL
-from gatecast.evaluation.verdict import BEYOND, CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict, after_trials
+from gatecast.evaluation.verdict import CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_phrase
 from gatecast.metrics import significance

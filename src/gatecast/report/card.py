@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.arguments import checked
+from gatecast.evaluation.conclusion import in_percent
 from gatecast.evaluation.risk import sentences_of
-from gatecast.evaluation.verdict import in_percent
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.blotter import Blotter

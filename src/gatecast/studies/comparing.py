@@ -17,11 +17,13 @@ from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import GatecastError, SettingsError
+from gatecast.evaluation.conclusion import in_percent
+from gatecast.evaluation.estimate import BEYOND
 from gatecast.evaluation.ledger import daily_profit
 from gatecast.evaluation.paired import LEVEL, Paired, paired
 from gatecast.evaluation.record import Record
 from gatecast.evaluation.risk import LEAST_SESSIONS, LEAST_SQUARE, WINDOW
-from gatecast.evaluation.verdict import BEYOND, NAMES, in_percent
+from gatecast.evaluation.verdict import NAMES
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE, RIVALS
 from gatecast.metrics import significance

@@ -13,12 +13,13 @@ import polars as pl
 from gatecast.errors import SettingsError
 from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.following import LEAST_ROWS
+from gatecast.evaluation.judge import strategy_verdict
 from gatecast.evaluation.knowing import ABOVE
 from gatecast.evaluation.ledger import record_trials
 from gatecast.evaluation.outside import PROFITS, Outside
 from gatecast.evaluation.plausible import TOO_GOOD, too_good, void, without_what_is_too_good
 from gatecast.evaluation.power import power_of, undecidable
-from gatecast.evaluation.verdict import CANNOT_TELL, Verdict, strategy_verdict
+from gatecast.evaluation.verdict import CANNOT_TELL, Verdict
 from gatecast.market.bars import session_date
 from gatecast.market.facts import Facts
 from gatecast.metrics.returns import sharpe

@@ -20,12 +20,13 @@ from gatecast.chain import Chain, Progress, forecast_class, make_chain
 from gatecast.compute.parallel import fan_out
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.evaluation.judge import judge
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.plausible import TOO_GOOD
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.risk import ANSWERS
-from gatecast.evaluation.verdict import SKILL, judge
+from gatecast.evaluation.verdict import SKILL
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.combining.ensemble import Ensemble
