@@ -66,7 +66,7 @@ def last_session(holdout: str | date, end: str | date | None = None) -> str:
 class Opening:
     """One opening: the instruments, the first and last session that it showed, when (UTC) and of which settings.
 
-    `market`: key of the instruments' returns on file, see `ledger.Market`; empty in an opening of an older version.
+    `market`: key of the instruments' returns on file, see `trial.Market`; empty in an opening of an older version.
     `found`: what it showed, as `measure` gives it; None in one of an older version.
     """
 
@@ -153,7 +153,7 @@ def refuse_second(
 ) -> list[Opening]:
     """The earlier openings that showed any of these instruments from `first` (ISO) on; none, unless `again`.
 
-    `market`: the instruments' returns (`ledger.market_of`), by which they are known under any name; None: by name.
+    `market`: the instruments' returns (`trial.market_of`), by which they are known under any name; None: by name.
 
     Raises `SettingsError` that says when it was opened and what to do.
     """
@@ -394,14 +394,14 @@ def state_of(
 
 
 def cannot_know(unread: Sequence[str]) -> str:
-    """That earlier looks may have left no trace, and why: the sentences of `ledger.problems`."""
+    """That earlier looks may have left no trace, and why: the sentences of `on_file.problems`."""
     return f"It cannot be known whether they were read or opened before: {' '.join(unread)}"
 
 
 def reservations(earlier: Sequence[Opening], seen: int, same: float, unread: Sequence[str] = ()) -> list[str]:
     """Why an opening shows less than it seems: it is not the first, or may not be, or the past is not the same.
 
-    `unread`: what `ledger.problems` has of looking for earlier ones.
+    `unread`: what `on_file.problems` has of looking for earlier ones.
     """
     said = []
     if earlier:

@@ -44,7 +44,7 @@ NUMBERS = (
 
 
 class Market(NamedTuple):
-    """What sessions bring, arrays (sessions, names) unless said otherwise; see `money.Session` and `line.Close`.
+    """What sessions bring, arrays (sessions, names) unless said otherwise; see `events.Session` and `line.Close`.
 
     `ordinary`: (sessions,) whether it may be one; `bounded`: (sessions,) whether a short cannot be borrowed at the next
     fill, or is recalled there. `days`, `nights`: (sessions,) since the session before, nights those of carry. `usual`:
@@ -88,7 +88,7 @@ class Known(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What is the same at each session, arrays (names,), see `money.Instruments`.
+    """What is the same at each session, arrays (names,), see `instruments.Instruments`.
 
     `per_year`: root of the sessions a year.
     """

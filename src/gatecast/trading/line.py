@@ -134,7 +134,7 @@ class Close:
 
     Attributes
     ----------
-    session: prices, volumes and events, see `money.Session`.
+    session: prices, volumes and events, see `events.Session`.
     returns: simple, NaN without a bar. listed: whether the symbol has begun and its end is not known. inside: whether
         it belongs to its universe. known: whether it has a bar that is known in time. lent, recalled: whether a
         short can be borrowed at the next fill, or has to be bought there.
