@@ -91,7 +91,7 @@ class Watched:
         view = self._view
         if view is None:
             return
-        for make in (lambda: view.recent, view.risk):
+        for make in (lambda: view.orders(view.now), lambda: view.recent, view.risk):
             with suppress(GatecastError):  # whoever asks for it is told
                 make()
 
