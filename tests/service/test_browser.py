@@ -5,6 +5,7 @@ Needs Chromium; where there is none on the path the tests are skipped.
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -111,6 +112,23 @@ def test_a_command_is_copied_whole_and_nothing_can_be_sent(browser: Any, ordered
     assert page.evaluate("navigator.clipboard.readText()") == one.locator("code").text_content()
     assert page.evaluate("getComputedStyle(document.querySelector('.commands code')).userSelect") == "all"
     page.close()
+
+
+def test_the_models_add_up_to_the_forecast_on_the_page_of_a_symbol(browser: Any, address: str) -> None:
+    seen = Seen(browser, address + SYMBOL)
+    seen.page.wait_for_selector("#explained-models tbody tr")
+    rows = [
+        [cell.strip() for cell in row.split("\t")] for row in seen.page.inner_text("#explained-models").split("\n")[1:]
+    ]
+    told = seen.page.evaluate(f"fetch('/api{SYMBOL}/explain').then((answer) => answer.json())")["explanation"]
+    seen.page.close()
+    value = {head["head"]: head["value"] for head in told["heads"]}
+    last = {row[0]: row[4] for row in rows if row[4]}
+    assert set(last) == {"return", "volatility"}
+    assert last["return"] == f"{100 * value['return']:+.2f} %".replace("-", "−")
+    root = 100 * math.exp(value["volatility"] / 2)
+    assert last["volatility"] == f"{value['volatility']:.3f} (its root {root:.2f} %)".replace("-", "−")
+    assert [row[3] for row in rows if row[3]].count("the start") == 2
 
 
 def test_contrast_is_enough(browser: Any, address: str) -> None:

@@ -21,7 +21,7 @@ from gatecast.market.sessions import day_of
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
 from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
-from gatecast.trading.money import NEAR
+from gatecast.trading.events import NEAR
 
 ROUNDING = 1e-9
 """Difference of units, as a share of them, that is none."""

@@ -17,6 +17,7 @@ from gatecast.errors import SettingsError
 from gatecast.files import jsonable
 from gatecast.market.reading import as_utc, close_named
 from gatecast.service.events import Events
+from gatecast.service.security import OPEN_PATH
 from gatecast.service.turns import Turns
 from gatecast.service.view import Answer, View
 from gatecast.service.watching import Watched
@@ -73,6 +74,13 @@ class Bars(Answered):
     symbol: str
     bars: Rows
     more: bool
+
+
+class Chart(Answered):
+    """The data of a symbol's chart; null without bars."""
+
+    symbol: str
+    chart: dict[str, Any] | None
 
 
 class OfSymbol(Answered):
@@ -186,8 +194,7 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    307: {"description": "The path has a slash too many: where to ask."},
-    400: {"description": "The request is no HTTP."},
+    400: {"model": Refused, "description": "The request is no HTTP."},
     401: {"model": Refused, "description": "No token, or a wrong one."},
     403: {"model": Refused, "description": "A page of another site asked."},
     404: {"model": Refused, "description": "There is no such symbol or path."},
@@ -209,6 +216,14 @@ Moment = Annotated[
     ),
 ]
 From = Annotated[Moment, Query(alias="from")]
+
+
+def ask_for_token(description: dict[str, Any]) -> None:
+    """Says in an OpenAPI description that every path but `OPEN_PATH` asks for a token, in either way."""
+    ways = {name: {"type": "http", "scheme": name} for name in ("bearer", "basic")}
+    description.setdefault("components", {})["securitySchemes"] = ways
+    description["security"] = [{name: []} for name in ways]
+    description["paths"][OPEN_PATH]["get"]["security"] = []
 
 
 def close_of(text: str | None, name: str) -> datetime | date | None:
@@ -281,7 +296,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         view = watched.view
         return told(view, view.bars(symbol, close_of(since, "from"), close_of(to, "to"), limit))
 
-    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
+    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Chart)
     def chart(symbol: Symbol) -> Response:
         """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
         known = watched.view.known(symbol)
@@ -359,7 +374,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         view = watched.view
         return told(view, view.runs(limit))
 
-    @router.get("/health/live", response_model=Live, tags=["health"])
+    @router.get(OPEN_PATH, response_model=Live, tags=["health"])
     async def live() -> Response:
         """That the process runs; no token is asked for."""
         return JSONResponse({"status": "alive"}, headers=NO_STORE)
