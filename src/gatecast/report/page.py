@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMATS = (
     "begun",
     "number",
+    "units",
+    "between",
     "price",
     "decimals",
     "percent",

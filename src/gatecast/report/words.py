@@ -136,6 +136,26 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def units(value: Any) -> str:
+    """Units of a symbol: whole ones without decimals, parts of one with three digits.
+
+    >>> units(12.0), units(-1234.0), units(0.5), units(None)
+    ('12', '−1,234', '0.500', '–')
+    """
+    return number(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def between(low: Any, high: Any, digits: int = 1) -> str:
+    """An interval of shares as percentages.
+
+    >>> between(-0.021, 0.0204), between(0.1, None)
+    ('−2.1 to +2.0 %', '–')
+    """
+    if low is None or high is None:
+        return MISSING
+    return f"{percent(low, digits, True).removesuffix(' %')} to {percent(high, digits, True)}"
+
+
 def price(value: Any, least: Any) -> str:
     """A price with as many decimals as the smallest of its column, `least`, needs for four digits; two from 10 on.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -23,9 +24,10 @@ from gatecast.report.described import described
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
 from gatecast.report.page import drawn, environment_of
-from gatecast.report.scripts import packed, plotly_script, source
+from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
+from gatecast.trading.cuts import GATES, KEEP_FROM_TRADE, LEAST_OFF
 
 PAGES = {"/": "This morning", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
@@ -60,8 +62,23 @@ def morning(view: View) -> Answer:
         "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
-        "waiting": sorted(view.store.state.waiting),
+        "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
     }  # fmt: skip
+
+
+def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What keeps holdings from targets that they lie away from, where nothing is traded; "" where nothing does.
+
+    >>> _kept_from([{"held": 0.0, "target": 0.02, "cut_by": "lot"}, {"held": 0.1, "target": 0.1, "cut_by": "cash"}])
+    'nothing is traded: less than a lot is left to be traded (1 symbol).'
+    """
+    counts = Counter(
+        row["cut_by"]
+        for row in rows
+        if row.get("cut_by") in KEEP_FROM_TRADE and abs(_held(row) - _held(row, "target")) >= LEAST_OFF
+    )
+    said = (f"{GATES[gate]} ({number} symbol{'s' * (number > 1)})" for gate, number in counts.most_common())
+    return f"nothing is traded: {'; '.join(said)}." if counts else ""
 
 
 def _held(row: Mapping[str, Any], name: str = "held") -> float:
@@ -155,6 +172,7 @@ def render(template: str, title: str, at: str, head: Answer | None, titles: Mapp
         light=drawing.LIGHT,
         dark=drawing.DARK,
         files=FILES,
+        map_style=MAP_STYLE,
         drawings=packed({name: data.get(name) or {} for name in ("figures", "candles")}),
         **data,
     )
