@@ -23,6 +23,7 @@ from gatecast.report.book import to_trade
 from gatecast.report.described import described
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
+from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
@@ -181,12 +182,7 @@ def render(template: str, title: str, at: str, head: Answer | None, titles: Mapp
 @lru_cache(maxsize=1)
 def static_files() -> dict[str, tuple[bytes, bytes, str]]:
     """Name -> content, the same compressed, and its media type: scripts, styles, and the report's bundle of Plotly."""
-    dark = "".join(f"--{role}: {colour}; " for role, colour in drawing.DARK.items())
-    light = "".join(f"--{role}: {colour}; " for role, colour in drawing.LIGHT.items())
-    style = (
-        f":root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n"
-        f"{source('report.css')}\n{source('service.css', 'gatecast.service')}"
-    )
+    style = style_sheet(source("service.css", "gatecast.service"))
     texts = {
         "style.css": (style, "text/css"), "page.js": (source("service.js", "gatecast.service"), "text/javascript"),
         "tables.js": (source("tables.js"), "text/javascript"), "figures.js": (source("report.js"), "text/javascript"),
