@@ -36,13 +36,12 @@ class Seen:
 
 
 def violations(page: Any) -> list[str]:
-    """What axe finds of serious or critical kind: rule, and the first elements that break it."""
+    """What axe finds of serious or critical kind: its rule, and the first elements that break it."""
     from axe_playwright_python.base import AXE_FILE_PATH
 
     page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [
-        f"{one['id']}: {one['help']}: " + "; ".join(node["html"][:120] for node in one["nodes"][:3])
-        for one in found
+        f"{one['id']}: {'; '.join(node['html'][:120] for node in one['nodes'][:3])}"
+        for one in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
         if one["impact"] in ("serious", "critical")
     ]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 import uvicorn
-from browsing import Seen, browser, needs_chromium
+from browsing import Seen, browser, needs_chromium, violations
 from served import SYMBOLS
 
 from gatecast.service.app import make_app
@@ -53,7 +53,28 @@ def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str
         assert [one for one in seen.complaints if "404" not in one] == []
         wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{path} scrolls sideways by {wide} px at {width}"
+        assert violations(seen.page) == [], path
         seen.page.close()
+
+
+def test_a_label_that_is_taken_away_is_found(browser: Any, address: str) -> None:
+    """The check of accessibility can fail."""
+    page = Seen(browser, address).page
+    page.evaluate("""() => { const find = document.getElementById("find"); find.placeholder = "";
+      find.labels[0].replaceWith(find); }""")
+    assert [one.split(":")[0] for one in violations(page)] == ["label"]
+    page.close()
+
+
+def test_a_chart_that_is_hovered_breaks_no_policy(browser: Any, address: str) -> None:
+    seen = Seen(browser, address + SYMBOL)
+    seen.page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    seen.page.hover("#candles .nsewdrag >> nth=0")
+    seen.page.wait_for_selector("#candles .hoverlayer .legend")
+    cursor = seen.page.evaluate("getComputedStyle(document.querySelector('#candles .main-svg')).overflow")
+    assert cursor == "hidden"  # a rule of Plotly's own style sheet
+    assert seen.complaints == []
+    seen.page.close()
 
 
 def test_contrast_is_enough(browser: Any, address: str) -> None:

@@ -135,7 +135,8 @@ class Card:
 STYLE = (
     "h1{margin-top:40px}section{padding-top:40px}li{max-width:84ch;overflow-wrap:anywhere}"
     "td,th{white-space:normal;overflow-wrap:break-word;vertical-align:top}"
-    "@media(max-width:820px){table.stacked td{display:block;text-align:left}table.stacked td[data-name]::before{display:block}}"
+    "@media(max-width:820px){table.stacked td{display:block;text-align:left}"
+    "table.stacked td[data-name]::before{display:block}}"
 )
 
 

@@ -16,7 +16,7 @@ PLOTLY_SHA256 = "9993f6d57ffd52d7417a9e89b666679ff69078e7c2816b43ab9ecdea9fa4709
 """The bundle of bars, lines and candles, a quarter of the whole library: as published, MIT licence beside it."""
 
 MAP_STYLE = "ce8d464691048653ffe3a57c6c18ab566e8366f186677868cf724621a857b4fe"
-"""Id of the styles of maps, which the bundle adds where no element has it. No page has maps: its own script bears it."""
+"""Id of the styles of maps, which the bundle adds where no element has it. No page has maps: its script bears it."""
 
 
 @lru_cache(maxsize=16)

@@ -217,15 +217,26 @@ def error_page(status: int, sentence: str) -> Response:
     return Response(text, status, media_type="text/html", headers=POLICY_HEADERS)
 
 
+def page(view: View, path: str, template: str, title: str, data: Any) -> Response:
+    """The page of a view at a path, made when it is first asked for."""
+    text = view.once(f"page {path}", lambda: render(template, title, path, view.head, view.names(), data()).encode())
+    return Response(text, media_type="text/html", headers=POLICY_HEADERS)
+
+
+def prepare(view: View) -> None:
+    """Makes what the first reader of a view would wait for: its pages, and one of those of the symbols."""
+    static_files()
+    page(view, "/", "morning.html.j2", "This morning", lambda: morning(view))
+    page(view, "/risk", "risk.html.j2", "Risk", lambda: risk_page(view))
+    page(view, "/models", "models.html.j2", "Models", lambda: models_page(view))
+    if view.rows:
+        first = min(view.rows)
+        page(view, f"/symbols/{first}", "symbol.html.j2", first, lambda: symbol_page(view, first))
+
+
 def routes(watched: Watched) -> APIRouter:
     """The pages of a store that is watched."""
     router = APIRouter(include_in_schema=False)
-
-    def page(view: View, path: str, template: str, title: str, data: Any) -> Response:
-        text = view.once(
-            f"page {path}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
-        )
-        return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 
     @router.get("/")
     def this_morning() -> Response:
