@@ -41,8 +41,8 @@ def render_cadences(study: Cadences) -> str:
     said = "".join(f"<p><b>{escape(named(head))}</b>. {escape(text)}</p>" for head, text in study.sentences.items())
     body = (
         f"<main><h1>{TITLE}</h1><p>{escape(study.rests)}</p>{said}"
-        '<figure tabindex="0"><div class="plot" data-figure="cadences" role="img" aria-label="Gain of each cadence over '
-        'a fit that is never renewed, by its cost in epochs; the numbers are below."></div></figure>'
+        '<figure tabindex="0"><div class="plot" data-figure="cadences" role="img" aria-label="Gain of each cadence '
+        'over a fit that is never renewed, by its cost in epochs; the numbers are below."></div></figure>'
         f'<pre tabindex="0">{escape(study.summary())}</pre></main>'
     )
     return offline_page(TITLE, body, rules=STYLE, drawings={"figures": {"cadences": figure}, "candles": {}})

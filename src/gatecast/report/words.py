@@ -146,14 +146,15 @@ def units(value: Any) -> str:
 
 
 def between(low: Any, high: Any, digits: int = 1) -> str:
-    """An interval of shares as percentages.
+    """An interval of shares as percentages; the percent sign stays on the line of its number.
 
-    >>> between(-0.021, 0.0204), between(0.1, None)
-    ('−2.1 to +2.0 %', '–')
+    >>> between(-0.021, 0.0204).replace("\N{NO-BREAK SPACE}", "_"), between(0.1, None)
+    ('−2.1 to +2.0_%', '–')
     """
-    if low is None or high is None:
+    if not (is_number(low) and is_number(high)):
         return MISSING
-    return f"{percent(low, digits, True).removesuffix(' %')} to {percent(high, digits, True)}"
+    least, most = (percent(one, digits, True).removesuffix(" %") for one in (low, high))
+    return f"{least} to {most}\N{NO-BREAK SPACE}%"
 
 
 def price(value: Any, least: Any) -> str:
