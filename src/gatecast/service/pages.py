@@ -30,7 +30,7 @@ from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 from gatecast.trading.cuts import GATES, KEEP_FROM_TRADE, LEAST_OFF
 
-PAGES = {"/": "This morning", "/risk": "Risk", "/models": "Models", "/health": "Health"}
+PAGES = {"/": "This morning", "/orders": "Orders", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
 POLICY_HEADERS = {"cache-control": "no-store"}
 FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -64,6 +64,7 @@ def morning(view: View) -> Answer:
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
+        "ordered": view.orders(view.now)["sentence"],
     }  # fmt: skip
 
 
@@ -116,6 +117,17 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "figures": drawn({"candles": {symbol: data}}) if data else {},
         "candles": {symbol: data} if data else {},
     }  # fmt: skip
+
+
+def orders_page(view: View, now: datetime) -> Answer:
+    """The page of orders: where those of the newest session stand, differences, halts, and the sessions before."""
+    told = view.orders(now)
+    rows = told["orders"]
+    return {
+        **told,
+        "current": [one for one in rows if one["current"]],
+        "rest": [one for one in rows if not one["current"]],
+    }
 
 
 def risk_page(view: View) -> Answer:
@@ -217,9 +229,11 @@ def error_page(status: int, sentence: str) -> Response:
     return Response(text, status, media_type="text/html", headers=POLICY_HEADERS)
 
 
-def page(view: View, path: str, template: str, title: str, data: Any) -> Response:
-    """The page of a view at a path, made when it is first asked for."""
-    text = view.once(f"page {path}", lambda: render(template, title, path, view.head, view.names(), data()).encode())
+def page(view: View, path: str, template: str, title: str, data: Any, stage: int = 0) -> Response:
+    """The page of a view at a path, made when it is first asked for, and once more at each further stage."""
+    text = view.once(
+        f"page {path} {stage}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
+    )
     return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 
 
@@ -229,6 +243,7 @@ def prepare(view: View) -> None:
     page(view, "/", "morning.html.j2", "This morning", lambda: morning(view))
     page(view, "/risk", "risk.html.j2", "Risk", lambda: risk_page(view))
     page(view, "/models", "models.html.j2", "Models", lambda: models_page(view))
+    page(view, "/orders", "orders.html.j2", "Orders", lambda: orders_page(view, view.now), view.stage(view.now))
     if view.rows:
         first = min(view.rows)
         page(view, f"/symbols/{first}", "symbol.html.j2", first, lambda: symbol_page(view, first))
@@ -253,6 +268,11 @@ def routes(watched: Watched) -> APIRouter:
         view = watched.view
         known = view.known(symbol)
         return page(view, f"/symbols/{known}", "symbol.html.j2", known, lambda: symbol_page(view, known))
+
+    @router.get("/orders")
+    def orders() -> Response:
+        view, now = watched.view, watched.now
+        return page(view, "/orders", "orders.html.j2", "Orders", lambda: orders_page(view, now), view.stage(now))
 
     @router.get("/risk")
     def risk() -> Response:
