@@ -65,11 +65,10 @@ def judge(
         by which bars within a day are put together; periods_per_year: bars a year.
     round_trip: mean cost in and out, a fraction: what an R² must bring in to be worth trading.
     trials: configurations tried on these instruments so far, this one included; where the ledger cannot be read no
-        verdict is evidence of skill. The ledger's trials on this market and
-        span count where they are more (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their
-        books are worth as independent ones (None: all of it, see `counted.independent_trials`). It corrects a strategy's
-        verdict alone: books can be alike with other forecasts behind them, and other with the same, so that for the
-        forecasts every trial counts.
+        verdict is evidence of skill. The ledger's trials on this market and span count where they are more
+        (`ledger.trials_on`), and every sentence says so. `effective_trials`: what their books are worth as independent
+        ones (None: all of it, see `counted.independent_trials`). It corrects a strategy's verdict alone: books can be
+        alike with other forecasts behind them, and other with the same, so that for the forecasts every trial counts.
     beside: p-values of other tests of the same run, which are corrected together with these.
     tilt: what strategies added to a core, by which they are judged in place of `strategy` and `benchmark`; None: there
         is no core.
