@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 Findings = Mapping[int, Sequence[Finding]]
 
-MOST_BYTES, BYTES_OF_A_PAIR = 2**26, 5 * 8
-"""Of what is known of returns at a time, and what a session takes of it a pair of names."""
+MOST_BYTES, BYTES_OF_A_PAIR = 2**24, 5 * 8
+"""Of what is known of returns at a time (finding it takes four times as much), and of a session and pair in it."""
 LEAST_SESSIONS = 1000
 """Ordinary sessions of a line from which on machine code is worth to be loaded."""
 
