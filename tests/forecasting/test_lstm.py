@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -340,6 +341,24 @@ def test_stored_and_back_is_the_same_bytes(samples: Samples, selection: bool) ->
         np.testing.assert_array_equal(again.selection(samples, rows), fitted.selection(samples, rows))
     for head, values in fitted.predict(samples, rows).items():
         assert values.tobytes() == again.predict(samples, rows)[head].tobytes()
+
+
+def test_what_was_said_while_fitting_is_what_the_network_says_when_asked(samples: Samples) -> None:
+    folds = [fold.on(samples) for fold in Schedule(refit="6M").folds(samples.times, samples.known_at)]
+    fitted = TINY.replace(seeds=2).fit_many(folds[:1])[0]
+    rows = np.r_[folds[0].test, folds[0].validation, folds[0].train[-5:]]
+    assert fitted.said is not None
+    assert (fitted.said.places(samples, samples.ends[folds[0].validation]) >= 0).all()
+    other = replace(samples, features=samples.features + 1.0)  # other bars at the same places
+    sent = pickle.loads(pickle.dumps(fitted))
+    assert sent.said is None
+    for asked in (samples, other):
+        both, each = fitted.predict_members(asked, rows)
+        again, alone = sent.predict_members(asked, rows)
+        for ours, theirs in zip([both, *each], [again, *alone], strict=True):
+            assert {head: values.tobytes() for head, values in ours.items()} == {
+                head: values.tobytes() for head, values in theirs.items()
+            }
 
 
 def test_it_finds_what_is_planted(samples: Samples) -> None:

@@ -19,7 +19,7 @@ from gatecast.forecasting.models.forest import FittedForest, Forest
 from gatecast.forecasting.models.har import HARLevels, LogHAR
 from gatecast.forecasting.models.lag import LogisticLag, RidgeLag
 from gatecast.forecasting.models.linear import BayesRidge, FittedLinear, Ridge
-from gatecast.forecasting.models.logistic import Logistic
+from gatecast.forecasting.models.logistic import Logistic, _regression
 from gatecast.forecasting.models.naive import RULES, Naive
 from gatecast.forecasting.panel import PANEL
 from gatecast.forecasting.schedule import Fold, Schedule
@@ -93,6 +93,21 @@ def test_logistic_is_scikit_learns(samples: Samples, fold: Fold) -> None:
     tests = np.clip((samples.summaries[fold.test] - inputs.mean(0)) / inputs.std(0), -8, 8)
     expected = model.predict_proba(tests)[:, 1]
     np.testing.assert_allclose(fitted.predict(samples, fold.test)["direction"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_a_fit_has_the_bytes_of_scikit_learns(start: bool) -> None:
+    rng = np.random.default_rng(4)
+    inputs, counts = rng.standard_normal((300, 6)), rng.uniform(0.5, 2.0, 300)
+    target = (inputs[:, 0] + rng.standard_normal(300) > 0.3).astype(np.float64)
+    target[::17] = np.nan
+    known, begin = np.isfinite(target), rng.standard_normal((7, 1)) / 10
+    theirs = LogisticRegression(C=0.02, solver="newton-cholesky", tol=1e-7, max_iter=50, warm_start=True)
+    if start:
+        theirs.intercept_, theirs.coef_ = begin[0], begin[1:].T
+    theirs.fit(inputs[known], target[known], counts[known])
+    ours = _regression(inputs, target, counts, 0.02, begin if start else None, 1e-7)
+    assert ours[:, 0].tobytes() == np.r_[theirs.intercept_, theirs.coef_[0]].tobytes()
 
 
 def test_logistic_chooses_on_the_validation_rows_and_learns_from_all(samples: Samples, fold: Fold) -> None:

@@ -33,7 +33,7 @@ from gatecast.trading.book import (
     terms_of,
 )
 from gatecast.trading.core import Core, CoreState
-from gatecast.trading.line import LineState, Step
+from gatecast.trading.line import Learned, LineState, Past, Step
 from gatecast.trading.sizing import BookSettings
 
 BEGIN = 100
@@ -111,6 +111,35 @@ def test_what_is_known_of_returns_may_be_found_before_to_the_bit(sessions: Sessi
         assert mine.frame.equals(alone.frame)
         assert mine.holdings.equals(alone.holdings)
         np.testing.assert_array_equal(mine.core_variance, alone.core_variance)
+
+
+@pytest.mark.parametrize("classes", [("index",), ("equity", "index", "index", "equity")])
+def test_many_sessions_at_once_are_each_session_after_the_other_to_the_bit(classes: tuple[str, ...]) -> None:
+    rng, names = np.random.default_rng(7), tuple(f"S{place}" for place in range(len(classes)))
+    returns = 0.01 * (rng.standard_normal((400, 1)) + rng.standard_normal((400, len(names))))
+    returns[:, -1] = returns[:, 0]  # the correlation has no inverse
+    deviations = np.full(returns.shape, 0.02)
+    returns[rng.random(returns.shape) < 0.05] = np.nan
+    deviations[rng.random(returns.shape) < 0.1] = np.nan
+    deviations[:90, -1] = np.nan
+    one = Learned.start(names, classes)
+    early = Past.of(one, returns[:150], deviations[:150], 0)
+    late = Past.of(early.after(149), returns[150:], deviations[150:], 150)
+    for place in range(400):
+        one = one.after(returns[place], deviations[place])
+        many = (early if place < 150 else late).after(place)
+        for name in ("total", "weight"):
+            for sums in ("same", "lagged"):
+                np.testing.assert_array_equal(
+                    getattr(getattr(many.correlations, sums), name), getattr(getattr(one.correlations, sums), name)
+                )
+            np.testing.assert_array_equal(getattr(many.squares, name), getattr(one.squares, name))
+        np.testing.assert_array_equal(many.squares.count, one.squares.count)
+        np.testing.assert_array_equal(many.correlations.last, one.correlations.last)
+        np.testing.assert_array_equal(many.ahead, one.ahead)
+        np.testing.assert_array_equal(many.scale, one.scale)
+        found = (early if place < 150 else late).correlation[place - (0 if place < 150 else 150)]
+        np.testing.assert_array_equal(found, one.correlation[0])
 
 
 def test_who_held_before_the_date_is_paid_for_what_becomes_known_late(sessions: Sessions) -> None:

@@ -59,15 +59,28 @@ def robust_spread(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     >>> robust_spread(np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 5.0]]))
     (array([2., 0.]), array([1.4826, 7.413 ]))
     """
+    return _distances(values)[:2]
+
+
+def _distances(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """See `robust_spread`; and the (columns, rows) distances from the median."""
+    columns = np.ascontiguousarray(values.T)
     with np.errstate(invalid="ignore"):
-        middle = np.median(values, axis=0)
-        away = np.abs(values - middle)
-        typical = np.median(away, axis=0)
+        middle = _medians(columns)
+        away = np.abs(columns - middle[:, None])
+        typical = _medians(away)
     rounding = CONSTANT * np.maximum(1.0, np.abs(middle))
     for column in np.flatnonzero(typical <= rounding):
-        others = away[:, column][away[:, column] > rounding[column]]
+        others = away[column][away[column] > rounding[column]]
         typical[column] = np.median(others) if len(others) else np.inf
-    return middle, 1.4826 * typical
+    return middle, 1.4826 * typical, away
+
+
+def _medians(columns: FloatArray) -> FloatArray:
+    """(columns,) medians of (columns, rows), NaN where a value is: a sort takes a fifth of the time of `np.median`."""
+    ordered, rows = np.sort(columns, axis=1), columns.shape[1]
+    middle = ordered[:, (rows - 1) // 2 : rows // 2 + 1].mean(axis=1)
+    return np.where(np.isnan(ordered[:, -1:]).any(axis=1), np.nan, middle)
 
 
 def far_limits(values: FloatArray) -> FloatArray | None:
@@ -80,10 +93,10 @@ def far_limits(values: FloatArray) -> FloatArray | None:
     >>> limits.round(2).tolist(), far_limits(np.array([[-1.0], [0.0], [1.0]])) is None
     ([[-29.65], [29.65]], True)
     """
-    middle, spread = robust_spread(values)
+    middle, spread, away = _distances(values)
     with np.errstate(invalid="ignore"):
-        far = np.abs(values - middle) > FAR * spread
-    limited = far.any(axis=0) & (far.mean(axis=0) <= OUTLIERS)
+        far = away > FAR * spread[:, None]
+    limited = far.any(axis=1) & (far.mean(axis=1) <= OUTLIERS)
     if not limited.any():
         return None
     reach = np.where(limited, FAR * spread, np.inf)

@@ -7,7 +7,7 @@ rest of a stream gives the same numbers, to the bit, as the whole stream in one 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -36,18 +36,19 @@ def psi(reference: ArrayLike, latest: ArrayLike, bins: int = 10) -> float:
     >>> round(psi([1, 1, 2, 2], [2, 2, 2, 2], bins=2), 4)
     0.8789
     """
-    old, new = np.asarray(reference, np.float64), np.asarray(latest, np.float64)
+    old, new = np.sort(np.asarray(reference, np.float64)), np.sort(np.asarray(latest, np.float64))
     if not (old.size and new.size):
         return float("nan")
-    edges = np.unique(np.quantile(old, np.arange(1, bins) / bins, method="inverted_cdf"))
-    edges = edges[edges < old.max()]
+    quantiles = old[np.ceil(old.size * (np.arange(1, bins) / bins) - 1).clip(0).astype(np.int64)].tolist()
+    edges = np.array(sorted({one for one in quantiles if one < old[-1]}), np.float64)
     p, q = (_shares(one, edges) for one in (old, new))
     return float(((q - p) * np.log(q / p)).sum())
 
 
 def _shares(values: FloatArray, edges: FloatArray) -> FloatArray:
-    """(bins,) shares of values up to each edge, and of those above the last; half a row is added to each."""
-    count = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1) + 0.5
+    """(bins,) shares of ascending values up to each edge, and of those above the last; half a row is added to each."""
+    above = np.concatenate([[0], values.searchsorted(edges, side="right"), [values.size]])
+    count = above[1:] - above[:-1] + 0.5
     shares: FloatArray = count / count.sum()
     return shares
 
@@ -73,8 +74,11 @@ def ks_distance(reference: ArrayLike, latest: ArrayLike) -> float:
     0.5
     """
     a, b = np.sort(np.asarray(reference, np.float64)), np.sort(np.asarray(latest, np.float64))
-    at = np.concatenate([a, b])
-    below = np.searchsorted(a, at, side="right") / a.size - np.searchsorted(b, at, side="right") / b.size
+    at = b if b.size <= a.size else a  # between two values of a sample the distance is largest just above or below them
+    if at.size == 0:
+        return float("nan")
+    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    below = [np.searchsorted(a, at, side) / a.size - np.searchsorted(b, at, side) / b.size for side in sides]
     return float(np.abs(below).max())
 
 

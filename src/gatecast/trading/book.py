@@ -21,10 +21,10 @@ from gatecast.trading.book_settings import Book
 from gatecast.trading.by_session import Sessions, sessions_by
 from gatecast.trading.core import Core
 from gatecast.trading.course import Carried, Course, carry_on
+from gatecast.trading.line import Past
 from gatecast.trading.lines import (
     BYTES_OF_A_PAIR,
     Line,
-    Past,
     closes_of,
     holdings_of,
     learned_of,

@@ -8,9 +8,11 @@ all asset classes together; a name without a bar in it is missing, never 0.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from itertools import repeat
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,19 @@ def decay_of(half_life: float) -> float:
     return float(2.0 ** (-1.0 / half_life))
 
 
+def running_sums(start: FloatArray, added: NDArray[Any], decay: Iterable[FloatArray | float]) -> FloatArray:
+    """(sessions, ...) sums after each session: what it adds, and what it leaves of the sum before, `start` at first.
+
+    >>> running_sums(np.zeros(1), np.array([[8.0], [1.0], [0.0]]), (0.5, 0.5, 1.0)).tolist()
+    [[8.0], [5.0], [5.0]]
+    """
+    sums, before = added.astype(np.float64), start
+    for now, left in zip(sums, decay, strict=False):
+        now += before * left
+        before = now
+    return sums
+
+
 @dataclass(frozen=True)
 class Sums:
     """Weighted sums of products of names, each over the sessions in which both values exist.
@@ -65,6 +80,15 @@ class Sums:
         there = ~np.isnan(products)
         return type(self)(self.total * decay + np.where(there, products, 0.0), self.weight * decay + there)
 
+    def after_each(self, left: FloatArray, right: FloatArray, decay: float) -> Self:
+        """(sessions, names) of both, see `after` -> the sums after each session, its number the first axis."""
+        products = left[:, :, None] * right[:, None, :]
+        there = ~np.isnan(products)
+        return type(self)(
+            running_sums(self.total, np.where(there, products, 0.0), repeat(decay)),
+            running_sums(self.weight, there, repeat(decay)),
+        )
+
     @property
     def mean(self) -> FloatArray:
         """(names, names) each total over its own weight; NaN without a common session."""
@@ -72,10 +96,9 @@ class Sums:
 
     def part(self, places: IntArray) -> Self:
         """The sums of the names at these places, each known."""
-        if len(places) == len(self.total) and (np.diff(places) == 1).all():
+        if len(places) == self.total.shape[-1] and (np.diff(places) == 1).all():
             return self
-        at = np.ix_(places, places)
-        return type(self)(self.total[at], self.weight[at])
+        return type(self)(*(one[..., places[:, None], places] for one in (self.total, self.weight)))
 
     def among(self, places: IntArray) -> Self:
         """The sums of the names at these places, in this order; -1: a name without a session yet."""
@@ -167,6 +190,19 @@ class Correlations:
         same, lagged = self.same.after(now, now, decay), self.lagged.after(now, self.last, decay)
         return type(self)(self.names, self.classes, self.half_life, same, lagged, now)
 
+    def after_each(self, returns: FloatArray, deviations: FloatArray) -> Self:
+        """(sessions, names) of both, see `after` -> the states after each session, its number the first axis."""
+        scaled = np.divide(returns, deviations, out=np.full(returns.shape, np.nan), where=deviations > 0)
+        now = np.clip(scaled, -LARGEST, LARGEST)
+        before, decay = np.vstack([self.last, now])[:-1], decay_of(self.half_life)
+        same, lagged = self.same.after_each(now, now, decay), self.lagged.after_each(now, before, decay)
+        return type(self)(self.names, self.classes, self.half_life, same, lagged, now)
+
+    def at(self, sessions: IntArray | int) -> Self:
+        """Of the states after each session those after some, or after one."""
+        same, lagged = (Sums(one.total[sessions], one.weight[sessions]) for one in (self.same, self.lagged))
+        return type(self)(self.names, self.classes, self.half_life, same, lagged, self.last[sessions])
+
     def among(self, names: Sequence[str], classes: Sequence[str] | None = None) -> Self:
         """The same for these names in this order; one that is new has no session yet, and needs its class."""
         at = places_of(names, self.names)
@@ -184,19 +220,24 @@ class Correlations:
         nothing.
         """
         at = np.arange(len(self.names)) if which is None else which
-        same, late = self.same.part(at), self.lagged.part(at).mean
-        late = np.where(np.isnan(late), 0.0, late)
-        whole = same.mean + late + late.T
-        deviation = np.sqrt(np.maximum(np.diag(whole), LEAST_OWN * np.diag(same.mean)))
-        scale = np.multiply.outer(deviation, deviation)
-        found = np.divide(whole, scale, out=np.full_like(whole, np.nan), where=scale > 0)
-        known = ~np.isnan(found)
-        np.fill_diagonal(known, False)
-        common = class_means(found, np.where(known, same.weight, 0.0), [self.classes[place] for place in at])
-        share = SHRINK + (1 - SHRINK) * YOUNG / (YOUNG + same.weight)
-        mixed = np.where(known, (1 - share) * np.where(known, found, 0.0) + share * common, common)
-        np.fill_diagonal(mixed, 1.0)
-        return floored(mixed)
+        return correlations_of(self.same.part(at), self.lagged.part(at), [self.classes[place] for place in at])
+
+
+def correlations_of(same: Sums, lagged: Sums, classes: Sequence[str]) -> FloatArray:
+    """(..., names, names) correlations of sums, see `Correlations.correlation`; of many sessions as of each alone."""
+    late, own = lagged.mean, np.arange(len(classes))
+    late = np.where(np.isnan(late), 0.0, late)
+    whole = same.mean + late + late.swapaxes(-1, -2)
+    deviation = np.sqrt(np.maximum(whole[..., own, own], LEAST_OWN * same.mean[..., own, own]))
+    scale = deviation[..., :, None] * deviation[..., None, :]
+    found = np.divide(whole, scale, out=np.full_like(whole, np.nan), where=scale > 0)
+    known = ~np.isnan(found)
+    known[..., own, own] = False
+    common = class_means(found, np.where(known, same.weight, 0.0), classes)
+    share = SHRINK + (1 - SHRINK) * YOUNG / (YOUNG + same.weight)
+    mixed = np.where(known, (1 - share) * np.where(known, found, 0.0) + share * common, common)
+    mixed[..., own, own] = 1.0
+    return floored(mixed)
 
 
 def covariance_path(
@@ -257,36 +298,43 @@ def spiked(correlation: FloatArray, classes: Sequence[str], least: float = SPIKE
 
 
 def class_means(values: FloatArray, weight: FloatArray, classes: Sequence[str]) -> FloatArray:
-    """(names, names) the weighted mean over all pairs of the same two classes; over all pairs, or 0, where none counts.
+    """(..., names, names) the weighted mean over all pairs of the same two classes; over all pairs, or 0, where none
+    counts.
 
     >>> class_means(np.array([[1.0, 0.4], [0.4, 1.0]]), np.array([[0.0, 1.0], [1.0, 0.0]]), ("fx", "fx"))[0].tolist()
     [0.4, 0.4]
     """
     kinds, number = np.unique(np.array(classes, dtype=str), return_inverse=True)
     pair = (np.minimum.outer(number, number) * len(kinds) + np.maximum.outer(number, number)).ravel()
+    sessions, pairs = math.prod(weight.shape[:-2]), len(kinds) ** 2
+    place = (np.arange(sessions)[:, None] * pairs + pair).ravel()
     counted = np.where(weight > 0, values * weight, 0.0).ravel()
-    total = np.bincount(pair, counted, len(kinds) ** 2)  # adds in order, so that the same names give the same bits
-    among = np.bincount(pair, weight.ravel(), len(kinds) ** 2)
-    whole = total.sum() / among.sum() if among.any() else 0.0
-    means = np.divide(total, among, out=np.full(len(total), whole), where=among > 0)
-    return np.asarray(means[pair].reshape(weight.shape), np.float64)
+    total = np.bincount(place, counted, sessions * pairs).reshape(sessions, pairs)  # adds in order, so that the same
+    among = np.bincount(place, weight.ravel(), sessions * pairs).reshape(sessions, pairs)  # names give the same bits
+    every = among.sum(axis=1)
+    whole = np.divide(total.sum(axis=1), every, out=np.zeros(sessions), where=every > 0)
+    means = np.divide(total, among, out=np.tile(whole[:, None], pairs), where=among > 0)
+    return np.asarray(means[:, pair].reshape(weight.shape), np.float64)
 
 
 def floored(matrix: FloatArray) -> FloatArray:
-    """A symmetric matrix with no eigenvalue below a thousandth of their mean, brought back to its diagonal.
+    """Symmetric matrices with no eigenvalue below a thousandth of their mean, each brought back to its diagonal.
 
     >>> floored(np.array([[1.0, 1.2], [1.2, 1.0]])).round(4).tolist()
     [[1.0, 0.9991], [0.9991, 1.0]]
     """
-    deviation = np.sqrt(np.diag(matrix))
+    if not matrix.size:
+        return matrix
+    own = np.arange(matrix.shape[-1])
+    deviation = np.sqrt(matrix[..., own, own])
     scale = np.where(deviation > 0, deviation, 1.0)
-    unit = matrix / np.multiply.outer(scale, scale)
-    if not len(unit):
-        return matrix
-    least = FLOOR * float(np.diag(unit).mean())
+    unit = matrix / (scale[..., :, None] * scale[..., None, :])
+    least = FLOOR * unit[..., own, own].mean(axis=-1)
     with contextlib.suppress(np.linalg.LinAlgError):  # mostly no eigenvalue is so small, which this tells sooner
-        np.linalg.cholesky(unit - least * np.eye(len(unit)))
+        np.linalg.cholesky(unit - least[..., None, None] * np.eye(len(own)))
         return matrix
+    if matrix.ndim > 2:
+        return np.array([floored(one) for one in matrix])
     from scipy.linalg import eigh  # which an update does without, as a rule
 
     values, vectors = eigh(unit, subset_by_value=(-np.inf, least), check_finite=False)

@@ -273,13 +273,6 @@ def fixed_of(terms: LineTerms) -> Fixed:
     )  # fmt: skip
 
 
-def known_of(learned: Sequence[Learned], first: int) -> Known:
-    """What is known of returns after some sessions, the first of them at a place."""
-    return Known(
-        first, np.array([one.ahead for one in learned]), np.array([one.correlation[0] for one in learned])
-    )  # fmt: skip
-
-
 def nothing_told(sessions: int, names: int) -> Told:
     """Room for what is said of so many sessions."""
     cells = [np.zeros((sessions, names)) for _ in range(7)]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from itertools import repeat
 from typing import Self
 
 import numpy as np
@@ -20,7 +21,14 @@ from numpy.typing import NDArray
 from gatecast.samples.targets import DECAY
 from gatecast.trading.charges import UNKNOWN_DEVIATION, margin_shares
 from gatecast.trading.costs import MoneySettings
-from gatecast.trading.covariance import Correlations, book_variance, covariance_of, places_of, spiked
+from gatecast.trading.covariance import (
+    Correlations,
+    book_variance,
+    covariance_of,
+    places_of,
+    running_sums,
+    spiked,
+)
 from gatecast.trading.events import Dividend, Exchange, Session
 from gatecast.trading.instruments import Instruments
 from gatecast.trading.money import LATE_DAYS, Account, Booked, book_session
@@ -66,7 +74,7 @@ class Squares:
     @property
     def deviation(self) -> FloatArray:
         """(names,) root of the mean; NaN before 22 returns."""
-        mean = np.divide(self.total, self.weight, out=np.full(len(self.total), np.nan), where=self.weight > 0)
+        mean = np.divide(self.total, self.weight, out=np.full_like(self.total, np.nan), where=self.weight > 0)
         return np.asarray(np.where(self.count >= LEAST_RETURNS, np.sqrt(mean), np.nan), np.float64)
 
 
@@ -109,6 +117,65 @@ class Learned:
     def correlation(self) -> tuple[FloatArray, IntArray]:
         """`correlation_of` the newest forecasts."""
         return self.correlation_of(self.ahead)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of returns `before` a session, the `first`, and after it and each that follows: what
+    `Learned.after` says session by session, to the bit, found for all of them at once.
+
+    `correlations`, `squares`, `ahead`, `scale`: as in `Learned`, each array with the sessions as its first axis.
+    """
+
+    first: int
+    before: Learned
+    correlations: Correlations
+    squares: Squares
+    ahead: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def of(cls, before: Learned, returns: FloatArray, deviations: FloatArray, first: int) -> Self:
+        """`returns`, `deviations`: (sessions, names), see `Close`, of the sessions from place `first` on."""
+        there, told = np.isfinite(returns), np.isfinite(deviations)
+        decay, old = np.where(there, DECAY, 1.0), before.squares
+        squares = Squares(
+            running_sums(old.total, np.where(there, returns, 0.0) ** 2, decay),
+            running_sums(old.weight, there, decay),
+            running_sums(old.count, there, repeat(1.0)),
+        )
+        newest = np.maximum.accumulate(np.where(told, np.arange(1, len(told) + 1)[:, None], 0), axis=0)
+        ahead = np.take_along_axis(np.vstack([before.ahead, deviations]), newest, axis=0)
+        scale = np.where(told, deviations, squares.deviation)
+        correlations = before.correlations.after_each(returns, np.vstack([before.scale, scale])[:-1])
+        return cls(first, before, correlations, squares, ahead, scale)
+
+    @property
+    def end(self) -> int:
+        """The place after the last of the sessions."""
+        return self.first + len(self.ahead)
+
+    def after(self, place: int) -> Learned:
+        """What is known after the session at a place."""
+        at = place - self.first
+        made = Learned(
+            self.correlations.at(at),
+            Squares(self.squares.total[at], self.squares.weight[at], self.squares.count[at]),
+            self.ahead[at], self.scale[at],
+        )  # fmt: skip
+        if "correlation" in vars(self):
+            vars(made)["correlation"] = self.correlation[at], np.flatnonzero(self.ahead[at] > 0)
+        return made
+
+    @cached_property
+    def correlation(self) -> FloatArray:
+        """(sessions, names, names) `Learned.correlation` after each session."""
+        found = np.full(self.correlations.same.total.shape, np.nan)
+        forecast, number = np.unique(self.ahead > 0, axis=0, return_inverse=True)
+        for one, some in enumerate(forecast):
+            rows, which = np.flatnonzero(number == one), np.flatnonzero(some)
+            found[np.ix_(rows, which, which)] = self.correlations.at(rows).correlation(which)
+        return found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +24,6 @@ from gatecast.trading.flat import (
     Told,
     fixed_of,
     is_plain,
-    known_of,
     line_of,
     market_of,
     may_go_on,
@@ -33,7 +31,7 @@ from gatecast.trading.flat import (
     state_of,
     tell,
 )
-from gatecast.trading.line import Close, Learned, LineState, Step, Terms
+from gatecast.trading.line import Close, Learned, LineState, Past, Step, Terms
 from gatecast.trading.sizing import Finding, no_lot, over_a_cap
 
 if TYPE_CHECKING:
@@ -42,8 +40,8 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 Findings = Mapping[int, Sequence[Finding]]
 
-MOST_BYTES, BYTES_OF_A_PAIR = 2**26, 5 * 8
-"""Of what is known of returns at a time, and what a session takes of it a pair of names."""
+MOST_BYTES, BYTES_OF_A_PAIR = 2**24, 5 * 8
+"""Of what is known of returns at a time (finding it takes four times as much), and of a session and pair in it."""
 LEAST_SESSIONS = 1000
 """Ordinary sessions of a line from which on machine code is worth to be loaded."""
 
@@ -158,21 +156,21 @@ def run_line(
     state = LineState.start(sessions.names, sessions.classes, settings.size.capital)
     quick = int(market.ordinary[begin:].sum()) >= LEAST_SESSIONS
     for past in learned_of(sessions, deviations, begin) if learned is None else learned:
-        place, end = past.first, past.first + len(past.after)
+        place, known = past.first, Known(past.first, past.ahead, past.correlation)
         if place == begin > 0:
             state = state.knowing(past.before, core[begin - 1], sessions.bars[begin - 1], sessions.split[begin - 1])
-        while place < end:
+        while place < past.end:
             if quick and market.ordinary[place] and place > begin and may_go_on(state):
                 after = state_of(state)
-                reached = machine().pass_sessions(place, end, begin, market, past.numbers, fixed, after, told)
+                reached = machine().pass_sessions(place, past.end, begin, market, known, fixed, after, told)
                 if reached > place:
-                    known = past.after[reached - 1 - past.first]
                     state = line_of(
-                        state, after, told, begin, place, reached - 1, sessions, core, known, rebalanced
+                        state, after, told, begin, place, reached - 1, sessions, core, past.after(reached - 1),
+                        rebalanced,
                     )  # fmt: skip
                     place = reached
                     continue
-            close = close_of(sessions, place, market, past.after[place - past.first], told=place == count - 1)
+            close = close_of(sessions, place, market, past.after(place), told=place == count - 1)
             before, (state, step) = state, state.after(close, terms)
             tell(told, place, step)
             findings[place] = step.findings
@@ -187,20 +185,6 @@ def run_line(
     return Line.of(told, findings, sessions, begin)
 
 
-@dataclass(frozen=True)
-class Past:
-    """What is known of returns `before` a session, the `first`, and `after` it and each that follows."""
-
-    first: int
-    before: Learned
-    after: Sequence[Learned]
-
-    @cached_property
-    def numbers(self) -> Known:
-        """The same as arrays."""
-        return known_of(self.after, self.first)
-
-
 def learned_of(sessions: Sessions, deviations: FloatArray, begin: int) -> Iterator[Past]:
     """What is known of returns after each session from `begin` on: the same for all lines with these forecasts, however
     they trade. In parts, since of many names it is large: four squares of names a session.
@@ -208,14 +192,12 @@ def learned_of(sessions: Sessions, deviations: FloatArray, begin: int) -> Iterat
     count = len(sessions.days)
     most = max(MOST_BYTES // (BYTES_OF_A_PAIR * max(len(sessions.names), 1) ** 2), 1)
     known = Learned.start(sessions.names, sessions.classes)
-    for place in range(begin):
-        known = known.after(sessions.returns[place], deviations[place])
-    for first in range(begin, count, most):
-        before, found = known, list[Learned]()
-        for place in range(first, min(first + most, count)):
-            known = known.after(sessions.returns[place], deviations[place])
-            found.append(known)
-        yield Past(first, before, found)
+    for first in [*range(0, begin, most), *range(begin, count, most)]:
+        some = slice(first, min(first + most, begin if first < begin else count))
+        past = Past.of(known, sessions.returns[some], deviations[some], first)
+        if first >= begin:
+            yield past
+        known = past.after(past.end - 1)
 
 
 def terms_of(sessions: Sessions, settings: Book, *, rebalanced: bool = True) -> Terms:

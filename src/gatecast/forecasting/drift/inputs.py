@@ -273,8 +273,8 @@ class _Watch:
         if not np.isfinite(reference.threshold):
             return
         rows = self.order[self.bounds[now] : self.bounds[now + 1]]
-        shape = reference.centre, reference.spread, reference.inverse
-        score = float(_medians(_distance(self.vectors[rows], *shape), self.place[rows])[0])
+        ordered = np.sort(_distance(self.vectors[rows], reference.centre, reference.spread, reference.inverse))
+        score = 0.5 * float(ordered[(len(rows) - 1) // 2] + ordered[len(rows) // 2])
         was_on = bool(self.on.get("window"))
         self.on["window"] = ["window"] if score > reference.threshold else []
         if self.on["window"] and not was_on:
@@ -300,8 +300,8 @@ class _Watch:
         sessions = [len(days), len(np.unique(samples.day[block]))]
         level = min(0.5, self.settings.every / self.settings.rows)
         tests: list[tuple[str, Kind, float, float]] = []
-        for column, name in enumerate(samples.names):
-            was, now_is = (samples.features[samples.ends[rows], column] for rows in (before, block))
+        values = (np.ascontiguousarray(samples.features[samples.ends[rows]].T) for rows in (before, block))
+        for name, was, now_is in zip(samples.names, *values, strict=True):
             index, distance = psi(was, now_is, BINS), ks_distance(was, now_is)
             found = _pvalues(index, distance, *sessions)
             if min(found) <= level:  # else sessions that hang together only make it more likely
@@ -338,16 +338,17 @@ class _Vectors:
     def __init__(self, samples: Samples) -> None:
         self.samples, self.features = samples, np.nan_to_num(samples.features)
         self.sums = np.zeros((len(self.features) + 1, self.features.shape[1]))
-        self.starts = np.flatnonzero(np.diff(samples.symbol, prepend=-1))
+        self.begins = np.diff(samples.symbol, prepend=-1) != 0
+        starts = np.flatnonzero(self.begins)
         with np.errstate(over="ignore", invalid="ignore"):
-            for begin, end in pairwise([*self.starts, len(self.features)]):  # no symbol's rounding is another's
+            for begin, end in pairwise([*starts, len(self.features)]):  # no symbol's rounding is another's
                 np.cumsum(self.features[begin:end], axis=0, out=self.sums[begin + 1 : end + 1])
 
     def __getitem__(self, rows: IntArray) -> FloatArray:
         ends, back = self.samples.ends[rows], self.samples.lookback
         first = ends + 1 - back
         with np.errstate(over="ignore", invalid="ignore"):
-            before = np.where(np.isin(first, self.starts)[:, None], 0.0, self.sums[first])
+            before = np.where(self.begins[first][:, None], 0.0, self.sums[first])
             return np.hstack([self.features[ends], (self.sums[ends + 1] - before) / back])
 
 

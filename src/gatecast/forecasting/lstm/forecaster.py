@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from weakref import ref
 
 import numpy as np
 from pydantic import Field
@@ -55,13 +56,40 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """One network of an ensemble: its fit, its `outputs` on the validation rows, and the scales that it learned on."""
+    """One network of an ensemble: its fit, its `outputs` on the validation rows, and the scales that it learned on.
+
+    `outputs`: (rows, outputs) as the network says them, in no unit.
+    """
 
     fit: Fit
-    outputs: FloatArray
+    outputs: NDArray[np.float32]
     scaler: Scaler
     centre: FloatArray
     spread: FloatArray
+
+
+@dataclass(frozen=True)
+class Said:
+    """What networks have said of windows already, so that the walk need not ask them again: it follows every fit by
+    its forecasts of the same rows. It is neither stored nor sent to other processes, and keeps no bars in memory.
+
+    `features`: the bars' features, while they are in memory; `ends`: (windows,) the row of them at which each ends,
+    ascending; `outputs`: (networks, windows, outputs).
+    """
+
+    features: ref[FloatArray]
+    ends: IntArray
+    outputs: NDArray[np.float32]
+
+    def places(self, samples: Samples, ends: IntArray) -> IntArray:
+        """(windows,) where each window stands, -1 for one that was not asked."""
+        if self.features() is not samples.features or len(self.ends) == 0:
+            return np.full(len(ends), -1)
+        place = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
+        return np.where(self.ends[place] == ends, place, -1)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +100,7 @@ class FittedLSTM:
     `epochs`: of each member, the one that was kept; `trained`: how many it went through.
     `selected`: (refits so far, features) mean selection weights on each refit's validation rows, None without any.
     `searches`: what `tuning` found at each date so far, JSON-able; () for settings that were given.
+    `said`: of the validation rows, where it was fitted here.
     """
 
     settings: LSTM
@@ -84,22 +113,25 @@ class FittedLSTM:
     selected: FloatArray | None = None
     trained: tuple[int, ...] = ()
     searches: tuple[dict[str, Any], ...] = ()
+    said: Said | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def assemble(cls, settings: LSTM, fold: Fold, members: Sequence[TrainedNetwork]) -> FittedLSTM:
         """The members of one fold together, with the variance's smearing factor from its validation rows."""
         first = members[0]
+        rows = fold.data.first_of_end(fold.validation)  # of samples that end at one bar the network reads one
+        outputs = np.stack([one.outputs for one in members])
         fitted = cls(
             settings, first.scaler, first.centre, first.spread,
             tuple(one.fit.weights for one in members), tuple(one.fit.best_epoch for one in members),
             trained=tuple(len(one.fit.train_loss) for one in members),
+            said=Said(ref(fold.data.features), fold.data.ends[rows], outputs),
         )  # fmt: skip
         if "volatility" not in settings.heads:
             return fitted
         column = columns_of(settings.horizon)["volatility"].start
         position = int(np.flatnonzero(settings.output_columns == column)[0])
-        forecast = np.mean([one.outputs[:, position] for one in members], axis=0)
-        rows = fold.data.first_of_end(fold.validation)  # of samples that end at one bar the network reads one
+        forecast = np.mean([fitted._in_unit(one)[:, position] for one in outputs], axis=0)
         answer = fold.data.answers[rows, column]
         return replace(fitted, smear=smearing_factor(answer - forecast))
 
@@ -113,11 +145,28 @@ class FittedLSTM:
         """The forecasts of all members together, and those that each would make alone."""
         if len(rows) == 0:
             return {}, []
-        samples = self.settings.reads(samples)
-        inputs, ends = read_windows(self.scaler, samples, samples.ends[rows], self.settings.lookback)
-        each = [outputs_of(one, self.settings, inputs, ends, self.centre, self.spread) for one in self.members]
+        each = [self._in_unit(one) for one in self._outputs(samples, samples.ends[rows])]
         together: FloatArray = np.mean(each, axis=0)
         return self._decoded(samples, rows, together), [self._decoded(samples, rows, one) for one in each]
+
+    def _outputs(self, samples: Samples, ends: IntArray) -> NDArray[np.float32]:
+        """(networks, windows, outputs) as the networks say them; those that they have said are not asked again."""
+        place = np.full(len(ends), -1) if self.said is None else self.said.places(samples, ends)
+        new, outputs = place < 0, np.zeros((len(self.members), len(ends), len(self.centre)), np.float32)
+        if self.said is not None:
+            outputs[:, ~new] = self.said.outputs[:, place[~new]]
+        if new.any():
+            read = self.settings.reads(samples)
+            inputs, rows = read_windows(self.scaler, read, ends[new], self.settings.lookback)
+            for own, member in zip(outputs, self.members, strict=True):
+                own[new] = predict_windows(member, self.settings, inputs, rows, len(self.centre))
+        return outputs
+
+    def _in_unit(self, outputs: NDArray[np.float32]) -> FloatArray:
+        """(rows, outputs) of one network, in the encoded table's unit; probabilities, not log-odds."""
+        raw = outputs.astype(np.float64)
+        chance = 1 / (1 + np.exp(-np.clip(raw, -30, 30)))
+        return np.where(self.settings.binary_columns, chance, raw * self.spread + self.centre)
 
     def _decoded(self, samples: Samples, rows: IntArray, outputs: FloatArray) -> dict[str, FloatArray]:
         """Head -> forecasts, of (rows, outputs) in the encoded table's unit; probabilities, not log-odds."""
@@ -386,7 +435,7 @@ class LSTM(Recipe, Forecaster):
         return found
 
     def _with_validation_outputs(self, fit: Fit, lesson: PreparedFold) -> TrainedNetwork:
-        outputs = outputs_of(fit.weights, self, lesson.inputs, lesson.validation, lesson.centre, lesson.spread)
+        outputs = predict_windows(fit.weights, self, lesson.inputs, lesson.validation, len(lesson.centre))
         return TrainedNetwork(fit, outputs, lesson.scaler, lesson.centre, lesson.spread)
 
     def _prepare(self, fold: Fold) -> PreparedFold:
@@ -424,13 +473,3 @@ def _waves(starts: Sequence[int | None]) -> list[list[int]]:
     for start in starts:
         depth.append(0 if start is None else depth[start] + 1)
     return [[number for number, own in enumerate(depth) if own == wave] for wave in range(max(depth, default=-1) + 1)]
-
-
-def outputs_of(
-    weights: dict[str, NDArray[np.float32]], settings: LSTM, inputs: NDArray[np.float32], ends: IntArray,
-    centre: FloatArray, spread: FloatArray,
-) -> FloatArray:  # fmt: skip
-    """(rows, outputs) of one network, in the encoded table's unit; probabilities, not log-odds."""
-    binary = np.array(settings.binary_columns)
-    raw = predict_windows(weights, settings, inputs, ends, len(binary)).astype(np.float64)
-    return np.where(binary, 1 / (1 + np.exp(-np.clip(raw, -30, 30))), raw * spread + centre)
