@@ -12,15 +12,18 @@ import polars as pl
 from gatecast.audits.leaks import Audit
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain
+from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.knowing import most_to_blame
-from gatecast.evaluation.ledger import Trial, independent_trials, problems, trials_are_missing, unrecorded
+from gatecast.evaluation.ledger import trials_are_missing, unrecorded
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.plausible import TOO_GOOD, too_good, without_what_is_too_good
 from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL as TAIL
 from gatecast.evaluation.shortfall import judge_shortfall
+from gatecast.evaluation.trial import Trial
 from gatecast.evaluation.verdict import Tilt, Verdict, judge, with_trials_unknown
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import ENSEMBLE, EWMA_OF_RETURNS, RIVAL

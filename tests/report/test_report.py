@@ -532,6 +532,17 @@ def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: T
     assert allowed[1].split() == hashes
 
 
+def test_policy_allows_exactly_the_pages_style_sheet_and_the_empty_one_of_plotly(html: str, page: Tags) -> None:
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a) or ""
+    sheets = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (*sheets, "")]
+    found = re.search(r"style-src ([^;]*);", policy)
+    assert found is not None
+    assert len(sheets) == 1
+    assert found[1].split() == hashes
+    assert not any("style" in attributes for _, attributes in page.tags)
+
+
 def test_plotly_is_as_it_was_published_with_its_license() -> None:
     folder = files("gatecast.report") / "templates"
     assert hashlib.sha256((folder / scripts.PLOTLY).read_bytes()).hexdigest() == scripts.PLOTLY_SHA256
@@ -637,7 +648,7 @@ def parts_missing() -> list[Any]:
 
 @pytest.mark.parametrize("run", parts_missing())
 def test_missing_parts_show_nothing_and_harm_nothing(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatecast.report.page.plotly_script", lambda: "/* plotly */")
+    monkeypatch.setattr("gatecast.report.offline.plotly_script", lambda: "/* plotly */")
     text = Tags(render(run)).text
     assert report_data(run)["headline"] in text
     assert not re.search(r"\b(nan|None|undefined|Undefined)\b", text)
