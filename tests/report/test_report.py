@@ -659,6 +659,19 @@ def test_page_and_json_come_from_the_same_dictionary(run: FakeRun, html: str) ->
     assert render_data(json.loads(line)) == html
 
 
+def test_of_many_refits_the_newest_of_each_class_are_shown_and_it_is_said(run: FakeRun, html: str) -> None:
+    assert "All refits (12)" in html
+    folds = [
+        {"asset_class": name, "refit": f"{year}-{month:02}-01", "train": 504}
+        for name in ("index", "fx")
+        for year in range(2001, 2004)
+        for month in range(1, 13)
+    ]
+    few = report_data(replace(run, scores=run.scores | {"folds": folds}))
+    assert [fold for fold in few["folds"] if fold["asset_class"] == "fx"] == folds[-24:]
+    assert "The newest refits of each asset class (48 of 72, which scores.json has)" in render_data(few)
+
+
 def test_every_symbol_has_a_chart_and_the_page_stays_below_two_megabytes() -> None:
     many = fake_run([f"S{i:02}" for i in range(30)], n=700)
     html = render(many)
