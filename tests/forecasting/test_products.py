@@ -95,3 +95,23 @@ def test_forget_gates_begin_with_their_bias_and_the_other_gates_with_none(bias: 
     weights = t.initial_weights(TINY.replace(layers=2, forget_bias=bias), 3, 1, seed=0)
     for layer in range(2):
         np.testing.assert_array_equal(weights[f"{layer}.b"], np.outer([0, bias, 0, 0], np.ones(16)))
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0, -2.5])
+def test_a_network_at_rest_keeps_of_an_old_bar_what_its_forget_gate_lets_through(bias: float) -> None:
+    settings = TINY.replace(forget_bias=bias, lookback=12, heads=("return",), horizon=1)
+    weights = t.initial_weights(settings, 1, 1, seed=0)
+    weights["0.wh"][:] = 0  # nothing goes round but the cell
+    weights["head.w"][:] = 1
+    bars = np.zeros((23, 1), np.float32)
+    bars[11] = 2  # of the windows that end at rows 11 to 22 it is the newest bar, ..., the oldest
+    forecast = t.predict_windows(weights, settings, bars, np.arange(11, 23), 1)[:, 0]
+
+    def gate(x: np.ndarray | float) -> np.ndarray:
+        return 1 / (1 + np.exp(-np.asarray(x, float)))
+
+    opened, _, output, candidate = 2 * weights["0.wx"][0].astype(float)
+    age = np.arange(12)
+    cell = gate(opened) * np.tanh(candidate) * gate(bias) ** age[:, None]
+    let_out = np.where(age[:, None] == 0, gate(output), 0.5)
+    np.testing.assert_allclose(forecast, (let_out * np.tanh(cell)).sum(axis=1), rtol=1e-4, atol=1e-6)
