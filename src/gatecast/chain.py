@@ -343,7 +343,8 @@ def make_chain(
         result = result.as_issued(before.weights) if before else result
         at_work.forget()
         result = result.stored_on(disk, samples[name]) if disk else result
-        give_back()
+        if refit == "due":  # a live forecast is done sooner with what it has
+            give_back()
         return result
 
     largest_first = sorted(samples, key=lambda name: -len(samples[name]))

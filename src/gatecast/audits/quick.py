@@ -109,6 +109,7 @@ def _reactions(
         except GatecastError as error:  # a feature that fails without later bars
             text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
             found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+        give_back()
     return found
 
 
