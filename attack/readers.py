@@ -645,7 +645,10 @@ def whole_after(good: Any, bad: Any, done: str) -> str:
     return f"a position on a forecast that is not there: {hollow}" if hollow else ""
 
 
-SERVED = ("/", "/risk", "/models", "/health", "/symbols/B1_0", "/health/ready", "/api/today", "/api/symbols/B1_0/bars")
+SERVED = (
+    "/", "/orders", "/risk", "/models", "/health", "/symbols/B1_0", "/health/ready", "/api/today", "/api/orders",
+    "/api/symbols/B1_0/bars",
+)  # fmt: skip
 
 
 def serve_store(folder: str) -> Any:

@@ -64,10 +64,15 @@ def first(found: Explained) -> Explanation:
 
 def assert_adds_up(one: Explanation) -> None:
     """Models to the ensemble, inputs to models, steps to what is held."""
-    returns = next(head for head in one.heads if head.head == "return")
-    adds = [model.adds for model in returns.models if model.adds is not None]
-    assert math.fsum(adds) == pytest.approx(returns.value, abs=1e-12)
+    sums = {"return", "volatility"}
+    assert {head.head for head in one.heads if head.starts_from} == sums.intersection(head.head for head in one.heads)
     for head in one.heads:
+        adds = [model.adds for model in head.models if model.adds is not None]
+        if head.starts_from:
+            assert head.models[0].model == head.starts_from
+            assert math.fsum(adds) == pytest.approx(head.value, abs=1e-12)
+        else:
+            assert not adds
         for model in head.models:
             if not model.parts:
                 continue
@@ -139,14 +144,52 @@ def test_what_changed_since_the_refit_before(done: Run) -> None:
     assert {("lstm", "return", "recurrent"), ("residual_lstm", "volatility", "linear")} <= told
     cutoffs = [str(one.cutoff) for one in done.classes["index"].forecasts.folds[-3:]]
     of_lstm = [one for one in found.changes if (one.model, one.head) == ("lstm", "return")]
-    assert [(one.before, one.refit) for one in of_lstm] == [(cutoffs[1], cutoffs[2]), (cutoffs[0], cutoffs[1])]
+    pairs = [(cutoffs[1], cutoffs[2]), (cutoffs[0], cutoffs[1]), (cutoffs[0], cutoffs[2])]  # the last, the whole way
+    assert [(one.before, one.refit) for one in of_lstm] == pairs
     for one in found.changes:
         assert 0 <= one.stability <= 1 + 1e-12
         assert (one.between_seeds is None) == (one.part == "linear")
-        assert sorted(one.moved, key=lambda each: -abs(each.now - each.before)) == list(one.moved)
+        sizes = [each.now + each.before if each.turned else abs(each.now - each.before) for each in one.moved]
+        assert sizes == sorted(sizes, reverse=True)
     correction = [one for one in found.changes if (one.model, one.part) == ("residual_lstm", "recurrent")]
     assert not correction[0].refitted  # the network is trained at every twelfth refit
     assert {one.refitted for one in found.changes if one.model != "residual_lstm"} == {True}
+
+
+@pytest.fixture(scope="module")
+def turning() -> dict[bool, Explained]:
+    """Whether the effect of x turns -> what the last refit has changed, made of the year after it; the one before, of
+    the year until then."""
+    bars, found = synthetic.b1(840, seed=2, r2=0.15), dict[bool, Explained]()
+    late = pl.col("time") > datetime(2002, 1, 1, tzinfo=UTC)
+    for turns in (False, True):
+        asked = settings(
+            bars=bars.with_columns(x=pl.when(late).then(-pl.col("x")).otherwise("x")) if turns else bars,
+            models=("lstm", "ridge", "logistic"), schedule={"train": "1Y", "minimum": "1Y", "refit": "1Y"},
+            control=None,
+            model={"lstm": {"units": 16, "layers": 1, "epochs": 8, "seeds": 2}},
+        )  # fmt: skip
+        with unrecorded():
+            found[turns] = explain(run(asked), "B1", heads=["return"])
+    return found
+
+
+@pytest.mark.parametrize("model", ["lstm", "ridge"])
+def test_an_effect_that_turned_between_two_refits_is_seen_and_one_that_stayed_is_not(
+    turning: dict[bool, Explained], model: str
+) -> None:
+    """The share of x is large in both; its sign alone tells. No bar is in the windows of both refits."""
+    assert [one.refit[:4] for one in turning[True].changes] == ["2003"] * len(turning[True].changes)
+    stayed, gone = (next(one for one in turning[turns].changes if one.model == model) for turns in (False, True))
+    of_x = {
+        turns: [each for each in one.moved if each.input.startswith("x")]
+        for turns, one in ((False, stayed), (True, gone))
+    }
+    assert max(of_x[True], key=lambda each: each.now + each.before).turned
+    assert gone.moved[0].turned
+    assert not any(each.turned and min(each.now, each.before) > 0.1 for each in of_x[False])
+    assert gone.stability < 0.5 * stayed.stability
+    assert stayed.stability > 0.4
 
 
 def test_importance_is_out_of_sample_and_the_same_again(done: Run) -> None:
@@ -212,6 +255,8 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said("--symbol", "B1_0", "--importance")
     for words in (
         "What is forecast",
+        "From the models to the forecast",
+        "extended log-HAR per symbol, the start",
         "From votes to what is held",
         "vote of the LSTM",
         "What changed since the refit",

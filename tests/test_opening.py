@@ -14,7 +14,7 @@ OPENS = {"open", "read_bytes", "read_text", "fdopen"}
 READS = {"scan_parquet", "read_parquet", "scan_csv", "read_csv", "read_ipc", "ParquetFile", "read_table", "memmap"}
 ALLOWED = {
     "files.py": "the one place",
-    "trading/money.py": "a table inside an installed package",
+    "trading/charges.py": "a table inside an installed package",
     "market/tables.py": "Polars scans a path that files.opened has looked at",
     "compute/disk.py": "a temporary folder of its own process",
     "compute/cluster.py": "the package's own source",
@@ -26,7 +26,7 @@ ALLOWED = {
     "formats.py": "bytes in memory, which files.read has bounded",
     "store/folders.py": "os.open, which makes the file of the lock",
     "store/journal.py": "os.open of its newest file, to add a line; it follows no link",
-    "store/store.py": "os.open of the lock's file, which follows no link",
+    "store/lock.py": "os.open of the lock's file, which follows no link",
     "live/alerts.py": "the addresses of alerts, by urllib",
     "processes.py": "/proc, where a file has no size",
     "report/scripts.py": "the package's own templates and scripts",

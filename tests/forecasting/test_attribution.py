@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from gatecast.forecasting.attribution import Attributable, Attribution, overlap, slope_between
+from gatecast.forecasting.attribution import Attributable, Attribution, overlap, slope_between, turned
 from gatecast.forecasting.lstm import LSTM, FittedLSTM
 from gatecast.forecasting.lstm import training as t
 from gatecast.forecasting.lstm.gradients import Gradients, integrated_gradients
-from gatecast.forecasting.lstm.network import Network
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.har import LinearVariance
 from gatecast.forecasting.models.hours import ByHour
@@ -27,6 +26,7 @@ from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market import synthetic
 from gatecast.samples.windows import Samples, make_samples
 
+torch = pytest.importorskip("torch")  # the twin's: without it nothing here has another to be held against
 FloatArray = np.ndarray
 
 
@@ -43,12 +43,14 @@ def random_network(
     return lstm, weights, draw.standard_normal((37, lstm.lookback, features))
 
 
-def twin(lstm: LSTM, weights: dict[str, FloatArray], features: int) -> Network:
+def twin(lstm: LSTM, weights: dict[str, FloatArray], features: int) -> Any:
+    from gatecast.forecasting.lstm.network import Network
+
     made = Network(features, lstm.units, lstm.layers, len(lstm.output_columns), lstm.selection)
     return made.load(weights).double()
 
 
-def twins_gradient(lstm: LSTM, network: Network, windows: FloatArray, output: int) -> tuple[FloatArray, FloatArray]:
+def twins_gradient(lstm: LSTM, network: Any, windows: FloatArray, output: int) -> tuple[FloatArray, FloatArray]:
     """(n,) an output of each window and (n, T, features) its derivatives, by torch in double precision."""
     inputs = torch.from_numpy(windows.astype(np.float64)).requires_grad_(True)
     found = network(inputs.transpose(0, 1), 1)[0][:, output]
@@ -84,6 +86,36 @@ def test_integrated_gradients_are_the_twins_by_many_small_steps(selection: bool,
     found, base, whole = integrated_gradients(Gradients(weights, lstm, 3), windows, usual, output)
     np.testing.assert_allclose(found, (windows - usual) * total, atol=1e-4 * np.abs(whole - base).max() + 1e-5)
     np.testing.assert_allclose(base, twins_gradient(lstm, network, np.tile(usual, (3, 11, 1)), output)[0], atol=3e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "units", "features", "selection", "size"),
+    [(1, 16, 1, False, 1.0), (2, 19, 3, True, 3.0), (3, 33, 17, False, 1.0), (2, 40, 18, True, 1.0)],
+)
+def test_integrated_gradients_are_those_of_captum(
+    layers: int, units: int, features: int, selection: bool, size: float
+) -> None:
+    """Captum's of the twin in double precision, with eight times as many nodes: every lag and feature, every output."""
+    captum = pytest.importorskip("captum.attr")
+    lstm, weights, windows = random_network(layers + features, layers, units, features, selection)
+    windows, usual = size * windows[:4], np.linspace(-0.4, 0.5, features)
+    network, own = twin(lstm, weights, features), Gradients(weights, lstm, features)
+    inputs = torch.from_numpy(windows)
+    baselines = torch.from_numpy(np.broadcast_to(usual, windows.shape).copy())
+    for output in range(len(lstm.output_columns)):
+
+        def forecast(given: Any, output: int = output) -> Any:
+            found = network(given.transpose(0, 1), 1)[0][:, output]
+            return torch.sigmoid(found) if lstm.binary_columns[output] else found
+
+        expected, missed = captum.IntegratedGradients(forecast).attribute(
+            inputs, baselines, n_steps=64, method="gausslegendre", return_convergence_delta=True
+        )
+        found, base, whole = integrated_gradients(own, windows, usual, output)
+        largest = np.abs(expected.numpy()).max(axis=(1, 2))
+        assert (np.abs(found - expected.numpy()).max(axis=(1, 2)) <= 1e-4 * largest).all()
+        assert float(missed.abs().max()) < 1e-8
+        assert (np.abs(found.sum(axis=(1, 2)) - (whole - base)) <= 1e-4 * largest).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -233,9 +265,34 @@ def test_a_forest_cannot_tell(fold: Fold) -> None:
 
 def test_stability_is_one_for_the_same_and_less_for_another_fit(network: FittedLSTM, fold: Fold) -> None:
     (one,) = network.attributions(fold.data, fold.test, "return")
-    assert overlap(one.profile(), one.profile()) == pytest.approx(1.0)
+    assert overlap(one, one) == pytest.approx(1.0)
+    assert turned(one, one) == set()
     (other,) = LSTM(units=16, layers=1, seeds=2, epochs=8, seed=5).fit_many([fold])
     (second,) = other.attributions(fold.data, fold.test, "return")
-    assert 0.3 < overlap(one.profile(), second.profile()) < 1.0
+    assert 0.3 < overlap(one, second) < 1.0
     swapped = replace(one, inputs=("x", "ret_log_1"))  # another feature in the same column
-    assert overlap(one.profile(), swapped.profile()) < 0.7
+    assert overlap(one, swapped) < 0.7
+
+
+def made_of(values: FloatArray, inputs: tuple[str, ...]) -> Attribution:
+    nothing = np.zeros(len(values))
+    return Attribution("recurrent", "return", inputs, inputs, values, nothing, nothing)
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-6, 1e6))
+def test_stability_is_the_sum_of_the_smaller_shares_of_one_sign(seed: int, scale: float) -> None:
+    draw = np.random.default_rng(seed)
+    a, b = draw.standard_normal((5, 3, 2)), draw.standard_normal((5, 4, 2))
+    one, other = made_of(a, ("x", "y")), made_of(b, ("y", "z"))
+    expected = 0.0
+    for row in range(5):
+        for lag in range(3):  # y is the second of the one and the first of the other
+            first, second = a[row, lag, 1] / np.abs(a).sum(), b[row, lag, 0] / np.abs(b).sum()
+            expected += min(abs(first), abs(second)) if first * second > 0 else 0.0
+    assert overlap(one, other) == pytest.approx(expected, abs=1e-12)
+    assert overlap(other, one) == pytest.approx(expected, abs=1e-12)
+    assert overlap(one, made_of(scale * a, ("x", "y"))) == pytest.approx(1.0)
+    assert overlap(one, made_of(-a, ("x", "y"))) == 0
+    half = made_of(a * np.array([1.0, -1.0]), ("x", "y"))
+    assert overlap(one, half) == pytest.approx(sum(share for (name, _), share in one.profile().items() if name == "x"))
+    assert turned(one, half) == {("y", lag) for lag in range(3)}

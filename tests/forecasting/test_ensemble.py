@@ -431,6 +431,44 @@ def test_a_correction_is_used_once_two_years_have_shown_that_it_pays(samples: Sa
     assert (last > 0.5).all() if quality else (last < 0.3).all()
 
 
+@pytest.mark.parametrize("correct", [False, True])
+def test_the_variance_in_force_is_a_start_and_what_each_model_adds_to_it(samples: Samples, correct: bool) -> None:
+    """At every refit: weight times distance from the start, a share of the correction, and they are what was issued."""
+    forecasts, noise = made_up(samples, seed=6, skill={"lstm": 0.1, "forest": 0.5}), np.random.default_rng(3)
+    names = ("har_symbol", "har_class", "lstm", "constant")
+    ensemble = Ensemble(volatility_members=names, volatility_base=names[:2])
+    for name in names[:2]:
+        apart = noise.normal(0, 0.3, len(samples))
+        forecasts = with_values(forecasts, name, volatility=forecasts.values["har"]["volatility"] * np.exp(apart))
+    if correct:
+        forecasts = with_values(forecasts, "residual_lstm", volatility=forecasts.values["forest"]["volatility"])
+    forecasts = ensemble.combine(forecasts)
+    logs = {name: np.log(heads["volatility"]) for name, heads in forecasts.values.items() if "volatility" in heads}
+    members = np.column_stack([logs[name] for name in names])
+    middle = np.median(members, axis=1, keepdims=True)
+    near, shares = np.clip(members, middle - 1, middle + 1), []
+    for number, fold in enumerate(forecasts.folds):
+        rows = fold.test
+        start, parts = ensemble.parts_of_variance(forecasts, rows, number)
+        assert start == "har_symbol"
+        assert list(parts) == [*names, *(["residual_lstm"] if correct else [])]
+        np.testing.assert_allclose(sum(parts.values()), logs["ensemble"][rows], rtol=0, atol=1e-12)
+        away = near[rows] - logs[start][rows, None]
+        weights = [np.median(parts[name] / away[:, place]) for place, name in enumerate(names) if place]
+        for place, weight in enumerate(weights, 1):
+            np.testing.assert_allclose(parts[names[place]], weight * away[:, place], rtol=1e-9, atol=1e-12)
+        weights = [1 - sum(weights), *weights]
+        assert min(weights) >= 0
+        whole = near[rows] @ weights
+        if correct:
+            correction = logs["residual_lstm"][rows] - (logs["har_symbol"][rows] + logs["har_class"][rows]) / 2
+            shares.append(np.median(parts["residual_lstm"] / correction))
+            np.testing.assert_allclose(parts["residual_lstm"], shares[-1] * correction, rtol=1e-9, atol=1e-12)
+            whole = whole + shares[-1] * correction
+        np.testing.assert_allclose(whole, logs["ensemble"][rows], rtol=0, atol=1e-11)
+    assert not correct or (shares[0] == 0 and shares[-1] > 0)
+
+
 def test_a_correction_learns_from_nothing_that_was_not_known(samples: Samples) -> None:
     forecasts = made_up(samples, seed=6)
     variance, correction, _ = corrected(forecasts, 0.5)

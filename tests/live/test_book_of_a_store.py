@@ -167,7 +167,7 @@ def test_what_the_book_carries_is_read_as_it_was_written_or_not_at_all(
 def test_pruning_leaves_what_the_newest_sessions_go_on_from(
     feed: Feed, store: Path, month: int, closes: list[datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatecast.store.store.KEPT_CARRIED", 2)
+    monkeypatch.setattr("gatecast.store.pruning.KEPT_CARRIED", 2)
     first = Store.open(store).state.issued[-1].carried
     feed(month - 3)
     feed(month - 2)

@@ -17,7 +17,7 @@ from gatecast.market.facts import facts_of
 from gatecast.report import card
 from gatecast.store import Store
 from gatecast.trading.book import sessions_by
-from gatecast.trading.money import Dividend
+from gatecast.trading.events import Dividend
 from tests.live.conftest import HOUR, files, settings
 
 A, LATE = "B1_0", "B1_1"

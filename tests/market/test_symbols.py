@@ -15,7 +15,7 @@ from gatecast.live.positions import read_fills, read_open_orders, read_positions
 from gatecast.market import read_bars
 from gatecast.market.actions import misnamed, read_actions, with_terms
 from gatecast.market.reading import BarsSettings
-from gatecast.market.sources import read_symbols
+from gatecast.market.symbols import read_symbols
 from gatecast.market.universe import read_universe
 
 Read = Callable[[Path, str], object]

@@ -29,7 +29,7 @@ from gatecast.store.pieces import forecasts_in_force
 
 PLAIN = (
     "today", "symbols", "book", "risk", "findings", "models", "refits", "verdicts", "drift", "runs", "decisions",
-    "changes",
+    "changes", "orders",
 )  # fmt: skip
 FIRST_SYMBOL = quote(SYMBOLS[0], safe="")
 
@@ -242,7 +242,7 @@ def test_nothing_is_written(client: TestClient, made: Path) -> None:
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in made.rglob("*") if path.is_file()}
 
     before = files()
-    for path in (*(f"/api/{name}" for name in PLAIN), "/", "/risk", "/models", "/health", "/health/ready"):
+    for path in (*(f"/api/{name}" for name in PLAIN), "/", "/orders", "/risk", "/models", "/health", "/health/ready"):
         assert client.get(path).status_code == 200
     assert files() == before
 
@@ -310,7 +310,7 @@ def test_a_store_without_a_model_is_served(bars: pl.DataFrame, closes: list[date
     assert get(client, "/api/risk")["today"] is None
     assert get(client, f"/api/symbols/{FIRST_SYMBOL}/forecast")["reason"] == "nothing was decided of it yet."
     assert get(client, "/api/verdicts")["reason"].startswith("there is no model yet")
-    for path in ("/", "/risk", "/models", "/health", f"/symbols/{FIRST_SYMBOL}"):
+    for path in ("/", "/orders", "/risk", "/models", "/health", f"/symbols/{FIRST_SYMBOL}"):
         page = client.get(path)
         assert page.status_code == 200
         assert ">None<" not in page.text

@@ -5,31 +5,37 @@ Needs Chromium; where there is none on the path the tests are skipped.
 
 from __future__ import annotations
 
+import math
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import polars as pl
 import pytest
 import uvicorn
 from browsing import Seen, browser, needs_chromium
-from served import SYMBOLS
+from clerks import Clerk
+from served import FIRST, HOUR, SYMBOLS
 
+from gatecast.live import halt, reconcile, update
 from gatecast.service.app import make_app
 
 pytestmark = needs_chromium
 SYMBOL = f"/symbols/{quote(SYMBOLS[0], safe='')}"
 __all__ = ["browser"]  # a fixture
-PAGES = ("/", SYMBOL, "/risk", "/models", "/health", "/symbols/nothing")
+PAGES = ("/", SYMBOL, "/orders", "/risk", "/models", "/health", "/symbols/nothing")
 
 
-@pytest.fixture(scope="module")
-def address(made: Path, now: datetime) -> Iterator[str]:
+@contextmanager
+def serving(store: Path, now: datetime) -> Iterator[str]:
     """A server in a thread, on a free port."""
-    config = uvicorn.Config(make_app(made, now=now), host="127.0.0.1", port=0, log_level="error", ws="none")
+    config = uvicorn.Config(make_app(store, now=now), host="127.0.0.1", port=0, log_level="error", ws="none")
     socket = config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
@@ -39,6 +45,35 @@ def address(made: Path, now: datetime) -> Iterator[str]:
     yield f"http://127.0.0.1:{socket.getsockname()[1]}"
     server.should_exit = server.force_exit = True
     thread.join(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def address(made: Path, now: datetime) -> Iterator[str]:
+    with serving(made, now) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ordered(
+    made: Path, closes: list[datetime], bars: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A server on a store with orders of two sessions: of two accounts, exported and in part filled, and approved;
+    a difference that nobody explained, and a halt."""
+    folder = tmp_path_factory.mktemp("ordered")
+    shutil.copytree(made, folder / "store")
+    clerk = Clerk(folder / "store", folder, closes[FIRST])
+    done = clerk.exported(capital=4e6)
+    clerk.fills(done, 0.5)
+    close = closes[FIRST + 1]
+    update(clerk.store, bars.filter(pl.col("time") <= close), now=close + HOUR)
+    clerk = clerk._replace(close=close)
+    held = {row["symbol"]: row["units"] * 0.5 for row in done.rows}
+    clerk.approve(clerk.propose(held, capital=4e6))
+    clerk.propose(account="an account with a long name", new_account=True)
+    reconcile(clerk.store, clerk.held({name: count + 7 for name, count in held.items()}), by="dee", now=clerk.now)
+    halt(clerk.store, by="tom", reason="odd feed", now=clerk.now)
+    with serving(clerk.store, clerk.now) as found:
+        yield found
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
@@ -54,6 +89,46 @@ def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str
         wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{path} scrolls sideways by {wide} px at {width}"
         seen.page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "light"), (390, "dark")])
+def test_the_page_of_orders_is_whole(browser: Any, ordered: str, width: int, scheme: str) -> None:
+    seen = Seen(browser, f"{ordered}/orders", width, scheme)
+    assert seen.page.locator("main section").count() >= 4
+    assert seen.page.locator(".commands code").count() == 3  # a halt and two accounts
+    assert (seen.asked and [one for one in seen.asked if not one.startswith(ordered)], seen.complaints) == ([], [])
+    wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, f"it scrolls sideways by {wide} px at {width}"
+    seen.page.close()
+
+
+def test_a_command_is_copied_whole_and_nothing_can_be_sent(browser: Any, ordered: str) -> None:
+    page = Seen(browser, f"{ordered}/orders").page
+    assert page.locator("form, input, [contenteditable]").count() == 0
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    one = page.locator(".commands li").first
+    one.locator("button").click()
+    page.wait_for_selector("text=Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == one.locator("code").text_content()
+    assert page.evaluate("getComputedStyle(document.querySelector('.commands code')).userSelect") == "all"
+    page.close()
+
+
+def test_the_models_add_up_to_the_forecast_on_the_page_of_a_symbol(browser: Any, address: str) -> None:
+    seen = Seen(browser, address + SYMBOL)
+    seen.page.wait_for_selector("#explained-models tbody tr")
+    rows = [
+        [cell.strip() for cell in row.split("\t")] for row in seen.page.inner_text("#explained-models").split("\n")[1:]
+    ]
+    told = seen.page.evaluate(f"fetch('/api{SYMBOL}/explain').then((answer) => answer.json())")["explanation"]
+    seen.page.close()
+    value = {head["head"]: head["value"] for head in told["heads"]}
+    last = {row[0]: row[4] for row in rows if row[4]}
+    assert set(last) == {"return", "volatility"}
+    assert last["return"] == f"{100 * value['return']:+.2f} %".replace("-", "−")
+    root = 100 * math.exp(value["volatility"] / 2)
+    assert last["volatility"] == f"{value['volatility']:.3f} (its root {root:.2f} %)".replace("-", "−")
+    assert [row[3] for row in rows if row[3]].count("the start") == 2
 
 
 def test_contrast_is_enough(browser: Any, address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -124,6 +125,22 @@ def test_a_large_answer_that_is_read_comes_whole(port: int) -> None:
         while part := one.recv(1_000_000):
             count += len(part)
     assert count > LARGE
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"hello\r\n\r\n", b"\xff\xfe\x00\r\n\r\n", b"GET HTTP/1.1\r\n\r\n", b"GET /\x00 HTTP/1.1\r\nhost: a\r\n\r\n"],
+)
+def test_what_is_no_request_is_told_as_json(port: int, said: bytes) -> None:
+    with connected(port, said) as one:
+        whole = b""
+        while part := one.recv(10_000):
+            whole += part
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert f"content-length: {len(body)}".encode() in head
+    assert list(json.loads(body)) == ["error"]
 
 
 # ── turns ─────────────────────────────────────────────────────────────────────────────────────────

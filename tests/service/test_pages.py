@@ -30,7 +30,7 @@ from gatecast.service.app import make_app
 from gatecast.service.view import View
 from gatecast.store import Store
 
-PAGES = ("/", "/risk", "/models", "/health", *(f"/symbols/{quote(one, safe='')}" for one in SYMBOLS))
+PAGES = ("/", "/orders", "/risk", "/models", "/health", *(f"/symbols/{quote(one, safe='')}" for one in SYMBOLS))
 
 
 class Elements(HTMLParser):

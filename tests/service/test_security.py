@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from gatecast.errors import SettingsError
-from gatecast.service.app import make_app, rules_of
+from gatecast.service.app import rules_of
 from gatecast.service.security import HEADERS, TARGET_BYTES, Buckets, Guard, Rules, read_token
 
 TOKEN = "a-token-of-32-characters-exactly"
@@ -238,54 +236,8 @@ HOSTILE = (
 @pytest.mark.parametrize("path", HOSTILE)
 def test_hostile_addresses_get_a_sentence(client: TestClient, path: str) -> None:
     answer = client.get(path, follow_redirects=False)
-    assert answer.status_code in (200, 303, 307, 404, 414, 422), answer.text
+    assert answer.status_code in (200, 303, 404, 414, 422), answer.text
     assert "root:" not in answer.text
     assert "Traceback" not in answer.text
     assert "<script>alert" not in answer.text
     assert "set-cookie" not in answer.headers
-
-
-TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    path=st.sampled_from(("/", "/api/", "/api/symbols/", "/symbols/", "/static/", "/health/")), rest=TEXT,
-    query=st.dictionaries(st.sampled_from(("from", "to", "limit", "symbol", "x")), TEXT, max_size=3),
-    header=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40).map(str.strip),
-)  # fmt: skip
-def test_whatever_is_asked_no_error_is_the_servers(
-    client: TestClient, path: str, rest: str, query: dict[str, str], header: str
-) -> None:
-    answer = client.get(path + quote(rest, safe="/"), params=query, headers={"range": header, "accept": header})
-    assert answer.status_code in (200, 303, 307, 404, 414, 422)
-
-
-def test_requests_made_from_the_description_get_what_it_says(made: Path, now: datetime) -> None:
-    """Schemathesis makes good and bad parameters of each operation; answers with status 200 are as described."""
-    import schemathesis
-
-    app = make_app(made, Rules(hosts=("testserver",), **MANY), now=now)
-    count = 0
-    for found in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
-        operation = found.ok()
-        modes = [schemathesis.GenerationMode.POSITIVE]
-        if any(True for _ in operation.iter_parameters()):
-            modes.append(schemathesis.GenerationMode.NEGATIVE)
-        for mode in modes:
-
-            @settings(
-                max_examples=10, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )  # fmt: skip
-            @given(case=operation.as_strategy(generation_mode=mode))
-            def asked(case: Any) -> None:
-                nonlocal count
-                answer = case.call()
-                assert answer.status_code in (200, 404, 405, 414, 422), (case.path, answer.status_code)
-                if answer.status_code == 200:
-                    case.validate_response(answer)
-                count += 1
-
-            asked()
-    assert count > 50

@@ -127,3 +127,23 @@ def test_a_store_that_is_restored_in_any_order_is_served_again(store: Path, now:
             (shutil.copytree if one.is_dir() else shutil.copy2)(one, store / one.name)
     app.state.watched.look()
     assert client.get("/api/risk").status_code == 200
+
+
+def test_notices_that_are_remembered_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watched, most = Watched(tmp_path), watching.MOST_NOTICES
+    for place in [*range(3 * most), *range(2 * most, 3 * most)]:  # the newest hundred twice
+        watched._notice(RuntimeError(f"bad luck {place}"))
+    assert len(watched._noticed) == most
+    said = capsys.readouterr().err.splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in said] == [str(place) for place in range(3 * most)]
+
+
+@pytest.mark.parametrize("name", ["store", "link"])
+def test_an_error_is_told_without_the_place_of_the_store(name: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    watched = Watched(tmp_path / name)
+    assert (
+        watched.said(StoreError(f"{tmp_path / 'store'}: the journal is damaged.")) == f"{name}: the journal is damaged."
+    )
+    gone = FileNotFoundError(2, "no such file", f"{tmp_path}/a")
+    assert watched.said(gone) == f"a file of {name} cannot be read now: no such file."

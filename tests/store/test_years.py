@@ -28,8 +28,8 @@ from gatecast.provenance import hash_of_bars
 from gatecast.store import Store
 from gatecast.store.export import export
 from gatecast.store.history import parquet
+from gatecast.store.identity import upgrade
 from gatecast.store.state import State
-from gatecast.store.store import upgrade
 
 BARS = synthetic.b1(300, seed=3, r2=0.05, symbols=2)
 LAST = BARS["time"].max()

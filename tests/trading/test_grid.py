@@ -10,8 +10,10 @@ from gatecast.errors import BarsError
 from gatecast.market import synthetic
 from gatecast.market.facts import Facts
 from gatecast.trading.costs import MoneySettings
+from gatecast.trading.events import Dividend
 from gatecast.trading.grid import Grid, carry_of, forward_filled, grid_of, loans_of, mean_of_last
-from gatecast.trading.money import Account, Dividend, Instruments, book_session
+from gatecast.trading.instruments import Instruments
+from gatecast.trading.money import Account, book_session
 
 BARS = synthetic.a1(60, seed=3, symbols=3)
 NAMES = BARS["symbol"].unique().sort().to_list()

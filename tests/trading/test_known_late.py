@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 
 from gatecast.market.actions import read_actions
 from gatecast.trading.costs import MoneySettings
-from gatecast.trading.money import (
-    LATE_DAYS,
-    Account,
-    Booked,
-    End,
-    Exchange,
-    Instruments,
-    Session,
-    book_session,
-    events_of,
-)
+from gatecast.trading.events import End, Exchange, Session, events_of
+from gatecast.trading.instruments import Instruments
+from gatecast.trading.money import LATE_DAYS, Account, Booked, book_session
 
 FREE = MoneySettings(
     commission_bps=0, commission_minimum=0, half_spread_bps=0, impact=0, benchmark_rate=0, debit_spread=0,

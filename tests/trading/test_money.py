@@ -14,22 +14,11 @@ from hypothesis import strategies as st
 from gatecast.errors import BarsError
 from gatecast.market.actions import no_actions, read_actions
 from gatecast.market.given import conversion_rates
+from gatecast.trading.charges import trading_costs
 from gatecast.trading.costs import MoneySettings
-from gatecast.trading.money import (
-    Account,
-    Booked,
-    Dividend,
-    End,
-    Event,
-    Exchange,
-    Instruments,
-    Roll,
-    Session,
-    book_session,
-    events_of,
-    to_frame,
-    trading_costs,
-)
+from gatecast.trading.events import Dividend, End, Event, Exchange, Roll, Session, events_of
+from gatecast.trading.instruments import Instruments
+from gatecast.trading.money import Account, Booked, book_session, to_frame
 
 MONDAY = date(2024, 1, 1)
 FREE = MoneySettings(

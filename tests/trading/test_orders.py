@@ -22,8 +22,8 @@ from gatecast.store.desks import bytes_of_desk, desk_of
 from gatecast.trading.book import Book, closes_of, core_path, past_deviations, run_line, sessions_by, terms_of
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.desk import Desk, micros_of
+from gatecast.trading.instruments import Instruments
 from gatecast.trading.line import LineState
-from gatecast.trading.money import Instruments
 from gatecast.trading.orders import OrderSettings, breaches, limit_price, order_id, orders_of
 from gatecast.trading.sizing import BookSettings, BookState, BookView
 from tests.trading.test_sizing import books

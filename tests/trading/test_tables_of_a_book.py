@@ -31,7 +31,7 @@ from gatecast.trading.book import (
 from gatecast.trading.core import Core
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.grid import Grid, funding_of
-from gatecast.trading.money import Instruments
+from gatecast.trading.instruments import Instruments
 from gatecast.trading.sizing import BookSettings
 from gatecast.trading.terms import MOST_ROWS, Contract, InterestRate, Loan, RollDate, Row, read_rows
 

@@ -84,9 +84,9 @@ def explain(
         for part in _tables(one, found.titles, whole=bool(head)):
             console.print(part, markup=False, soft_wrap=isinstance(part, str))
     if found.changes:
-        columns = ("head", "model", "part", "stability", "between seeds", "most changed")
-        title = "What changed since the refit before (1: the inputs count as before)"
-        console.print(make_table(columns, map(partial(_change, found.titles), found.changes), title))
+        changed = ("head", "model", "part", "refits", "stability", "between seeds", "most changed")
+        title = "What changed since the refit before (1: the inputs add as before)"
+        console.print(make_table(changed, map(partial(_change, found.titles), found.changes), title))
     if found.importance:
         columns = ("head", "model", "input", "loss", "more without its order", "forecasts")
         rows = (_importance(one, found.titles) for one in found.importance)
@@ -133,7 +133,12 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         yield make_table(columns, _rows(head, titles), f"{head.head}: {_whole(head)} ({head.unit})")
     if one.heads and not whole:
         said = ((NAMES.get(head.head, head.head), _whole(head), _models(head, titles)) for head in one.heads)
-        yield make_table(("head", "forecast", "the models say (and add)"), said, "What is forecast")
+        yield make_table(("head", "forecast", "the models say"), said, "What is forecast")
+    if made := [line for head in one.heads for line in _sum(head, titles)]:
+        yield make_table(
+            ("head", "model", "says", "adds", "forecast after it"), made, "From the models to the forecast"
+        )
+    if one.heads and not whole:
         most = (line for head in one.heads for line in _most(head, titles))
         yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
     steps = [one for one in one.decision.steps if abs(one.change) >= SMALL or one.gate or one.name in ALWAYS]
@@ -153,20 +158,36 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
 
 def _whole(head: HeadSays) -> str:
     """What is forecast of a head, beside what it is read against: of a variance its root, of a rise the base rate."""
-    said = number(head.head, head.value)
-    if head.head == "volatility" and head.value == head.value:
-        return f"{said} (its root {math.exp(head.value / 2):.2%})"
+    said = _with_root(head.head, head.value)
     return said if head.base_rate_up is None else f"{said} (base rate {number(head.head, head.base_rate_up)})"
+
+
+def _with_root(head: str, value: float) -> str:
+    """A value of a head; of the log of a variance the root of the variance, too."""
+    root = f" (its root {math.exp(value / 2):.2%})" if head == "volatility" and value == value else ""
+    return number(head, value) + root
 
 
 def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
     """What the models say of a head, in one cell."""
     said = []
     for one in head.models:
-        adds = "" if one.adds is None else f" ({number(head.head, one.adds, signed=True)})"
         value = number(head.head, one.value)
-        said.append(f"{titles.get(one.model, one.model)}{'' if value == '-' else f' {value}'}{adds}")
+        said.append(f"{titles.get(one.model, one.model)}{'' if value == '-' else f' {value}'}")
     return "; ".join(said)
+
+
+def _sum(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
+    """A line for what the ensemble starts from and for each model that adds to it; none of a head that is no sum."""
+    total = 0.0
+    for one in head.models:
+        if one.adds is None:
+            continue
+        total += one.adds
+        says, adds = number(head.head, one.value), number(head.head, one.adds, signed=True)
+        begins = one.model == head.starts_from
+        name = titles.get(one.model, one.model) + (", the start" if begins else "")
+        yield (head.head, name, says, "" if begins else adds, _with_root(head.head, total))
 
 
 def _most(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:
@@ -229,12 +250,14 @@ def _change(titles: Mapping[str, str], one: Change) -> tuple[object, ...]:
     """A line of what changed since the refit before."""
     moved = "; ".join(
         f"{each.input}{f' {each.lag} bars ago' if each.lag else ''} {each.before:.1%} to {each.now:.1%}"
+        f"{', the other way round' if each.turned else ''}"
         for each in one.moved[:2]
     )
     seeds = "" if one.between_seeds is None else f"{one.between_seeds:.2f}"
+    refits = f"{one.before[:10]}, {one.refit[:10]}"
     if not one.refitted:
-        return (one.head, titles.get(one.model, one.model), one.part, "not refitted", "", NO_REFIT)
-    return (one.head, titles.get(one.model, one.model), one.part, f"{one.stability:.2f}", seeds, moved)
+        return (one.head, titles.get(one.model, one.model), one.part, refits, "not refitted", "", NO_REFIT)
+    return (one.head, titles.get(one.model, one.model), one.part, refits, f"{one.stability:.2f}", seeds, moved)
 
 
 def _importance(one: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import SettingsError
 
 if TYPE_CHECKING:
-    from gatecast.live.proposing import Orders
+    from gatecast.live.ordered import Orders
 
 OrdersId = Annotated[str, typer.Argument(metavar="ORDERS_ID", help="Id of orders, which `gatecast orders` shows.")]
 PositionsFile = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.explanations.forecasts import attributions_of, told_models
-from gatecast.forecasting.attribution import overlap
+from gatecast.forecasting.attribution import overlap, turned
 from gatecast.forecasting.importance import OutOfSample, permutation_importance
 from gatecast.samples.targets import HEADS
 
@@ -30,19 +30,29 @@ MOVED = 5
 
 @dataclass(frozen=True)
 class Moved:
-    """An input and lag, and its share of all that the inputs add, in the fit before and now."""
+    """An input and lag, and its share of all that the inputs add, in the fit before and now.
+
+    `turned`: whether it now adds where it took away, mostly.
+    """
 
     input: str
     lag: int
     before: float
     now: float
+    turned: bool = False
+
+    @property
+    def size(self) -> float:
+        """How far the share moved: across 0 where it turned."""
+        return self.now + self.before if self.turned else abs(self.now - self.before)
 
 
 @dataclass(frozen=True)
 class Change:
-    """How the inputs' shares of one part of a model differ from those of the refit before, on the same forecasts.
+    """How what the inputs add to one part of a model differs from an earlier refit's, on the same forecasts.
 
-    `stability`: 1 where they are the same, 0 where no input counts in both, see `attribution.overlap`. `between_seeds`:
+    `stability`: 1 where it is the same, 0 where no input adds in the same direction, see `attribution.overlap`.
+    `between_seeds`:
     the same of two networks of one fit that differ by their seed alone, None of a linear part: a stability near it says
     that the refit changed no more than another seed would have. `refit`, `before`: cutoffs; `model_now`,
     `model_before`: numbers of the records in a store. `refitted`: False where this part was not fitted at the refit, as
@@ -69,29 +79,37 @@ class Change:
 
 
 def changes_of(moment: Moment, refits: Sequence[Refit], heads: Sequence[str] = HEADS) -> list[Change]:
-    """Each refit beside the one before it, the newest first: of every part of every model that can tell."""
+    """Each refit beside the one before it, the newest first, and of three or more the newest beside the oldest.
+
+    Of every part of every model that can tell.
+    """
     rows, found = compared_rows(moment), list[Change]()
     if len(rows) == 0 or len(refits) < 2:
         return found
+    last = len(refits) - 1
+    pairs = [*((place, place + 1) for place in range(last)), *([(0, last)] if last > 1 else [])]
     for head in heads:
         for model in told_models(moment.result.forecasts, head):
-            profiles = [attributions_of(one, model, moment.result, rows, head) for one in refits]
-            for place in range(len(refits) - 1):
-                now, before = refits[place], refits[place + 1]
-                for new, old in zip(profiles[place], profiles[place + 1], strict=False):
-                    one, other = new.profile(), old.profile()
-                    if not one or not other:
-                        continue
-                    names = sorted({*one, *other}, key=lambda key: -abs(one.get(key, 0.0) - other.get(key, 0.0)))
-                    moved = tuple(Moved(*key, other.get(key, 0.0), one.get(key, 0.0)) for key in names[:MOVED])
-                    found.append(
-                        Change(
-                            moment.asset_class, model, head, new.part, str(now.cutoff), str(before.cutoff),
-                            overlap(one, other), new.between_seeds(), moved, len(rows), now.model, before.model,
-                            not _same(new, old),
-                        )
-                    )  # fmt: skip
+            each = [attributions_of(one, model, moment.result, rows, head) for one in refits]
+            for now, before in pairs:
+                for new, old in zip(each[now], each[before], strict=False):
+                    if new.values.any() and old.values.any():
+                        found.append(
+                            Change(
+                                moment.asset_class, model, head, new.part, str(refits[now].cutoff),
+                                str(refits[before].cutoff), overlap(new, old), new.between_seeds(),
+                                tuple(_moved(new, old)[:MOVED]), len(rows), refits[now].model, refits[before].model,
+                                not _same(new, old),
+                            )
+                        )  # fmt: skip
     return found
+
+
+def _moved(new: Attribution, old: Attribution) -> list[Moved]:
+    """Every input and lag of either fit, those that moved most first."""
+    now, before, turns = new.profile(), old.profile(), turned(new, old)
+    moved = [Moved(*key, before.get(key, 0.0), now.get(key, 0.0), key in turns) for key in sorted({*now, *before})]
+    return sorted(moved, key=lambda one: -one.size)
 
 
 def _same(one: Attribution, other: Attribution) -> bool:

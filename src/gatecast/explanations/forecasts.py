@@ -78,7 +78,8 @@ class InputPart:
 
 @dataclass(frozen=True)
 class ModelSays:
-    """What a model says of one head: `value` in the unit of `UNITS`; `adds`: to the ensemble's return, None elsewhere.
+    """What a model says of one head: `value` in the unit of `UNITS`; `adds`: to the ensemble's, in the same unit, None
+    of probabilities, which are no sums.
 
     `parts`: see `InputPart`; () for a model that cannot tell. `same`: whether its parts add up to the forecast that was
     issued: where they do not, bars were corrected since; None without parts.
@@ -102,6 +103,7 @@ class ModelSays:
 class HeadSays:
     """What is forecast of one head: the ensemble's `value` in `unit`, what it starts from, and what the models say.
 
+    Where there is a start it is the first of the models, and what they add is the ensemble's value, to rounding.
     `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
     """
 
@@ -145,21 +147,23 @@ def _head(
     order = np.argsort(rows, kind="stable")  # samples and folds are ascending
     starts_from: str | None = None
     adds: dict[str, FloatArray] = {}
-    if head == "return":
-        starts_from, parts = experiment.ensemble.parts_of_return(forecasts, rows[order], refit.fold)
-        for name, values in parts.items():
+    parts_of = {"return": experiment.ensemble.parts_of_return, "volatility": experiment.ensemble.parts_of_variance}
+    if head in parts_of:
+        starts_from, found = parts_of[head](forecasts, rows[order], refit.fold)
+        for name, values in found.items():
             adds[name] = np.empty(len(rows))
             adds[name][order] = values
     names = [name for name in told_models(forecasts, head) if name in adds or name in refit.fits]
     whole = _values(forecasts, ENSEMBLE, head, rows)
-    issued = {name: _values(forecasts, name, head, rows) for name in dict.fromkeys([*names, *adds])}
-    parts_of = {name: attributions_of(refit, name, result, rows, head) for name in issued}
+    told = dict.fromkeys([*([starts_from] if starts_from else []), *adds, *names])
+    issued = {name: _values(forecasts, name, head, rows) for name in told}
+    attributed = {name: attributions_of(refit, name, result, rows, head) for name in issued}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
     return [
         HeadSays(
             head, UNITS[head], float(whole[place]), starts_from,
             tuple(
-                _model(name, float(issued[name][place]), adds.get(name), parts_of[name], place) for name in issued
+                _model(name, float(issued[name][place]), adds.get(name), attributed[name], place) for name in issued
             ),
             None if plain is None else float(plain[place]),
         )

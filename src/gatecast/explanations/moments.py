@@ -26,15 +26,16 @@ from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.tuning.tuned import TunedLSTM
 from gatecast.live.gates import GATES, OPEN, closed
+from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import fits_of, serve
 from gatecast.live.today import NEEDED
-from gatecast.live.update import with_awaited_of
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.facts import facts_of
 from gatecast.runs import Run, without_doubtful
+from gatecast.store.identity import ABOUT
 from gatecast.store.parts import MANIFEST
 from gatecast.store.reading import load_run
-from gatecast.store.store import ABOUT, Store
+from gatecast.store.store import Store
 from gatecast.trading.book import carry_on, no_holdings
 from gatecast.trading.sizing import Sized, trades_of
 

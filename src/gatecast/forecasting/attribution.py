@@ -5,8 +5,8 @@ A fitted forecaster that can tell has a method `attributions`; nothing is fitted
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -80,28 +80,25 @@ class Attribution:
         >>> one.profile()
         {('a', 0): 0.75, ('b', 0): 0.0, ('a', 1): 0.25, ('b', 1): 0.0}
         """
-        return _profile(self.values, self.inputs)
+        size = np.abs(self.values).mean(axis=0)
+        total = float(size.sum())
+        if not total > 0:
+            return {}
+        return {
+            (name, lag): float(size[lag, place] / total)
+            for lag in range(len(size)) for place, name in enumerate(self.inputs)
+        }  # fmt: skip
 
     def between_seeds(self) -> float | None:
-        """Mean `overlap` of the profiles of two networks that differ by their seed alone; None of fewer than two.
+        """Mean `overlap` of two networks that differ by their seed alone; None of fewer than two.
 
         It says how much two fits on the same rows differ, beside which drift from refit to refit is to be read.
         """
         if self.seeds is None or len(self.seeds) < 2:
             return None
-        each = [_profile(one, self.inputs) for one in self.seeds]
+        each = [replace(self, values=one, seeds=None) for one in self.seeds]
         pairs = [overlap(one, other) for place, one in enumerate(each) for other in each[:place]]
         return float(np.mean(pairs))
-
-
-def _profile(values: FloatArray, inputs: Sequence[str]) -> Profile:
-    size = np.abs(values).mean(axis=0)
-    total = float(size.sum())
-    if not total > 0:
-        return {}
-    return {
-        (name, lag): float(size[lag, place] / total) for lag in range(len(size)) for place, name in enumerate(inputs)
-    }
 
 
 @runtime_checkable
@@ -113,15 +110,39 @@ class Attributable(Protocol):
         ...
 
 
-def overlap(one: Profile, other: Profile) -> float:
-    """How alike two profiles are: the sum of the smaller shares, 1 where they are the same and 0 where none is shared.
+def overlap(one: Attribution, other: Attribution) -> float:
+    """How alike two fits use their inputs for the same rows: 1 where they add the same, 0 where they share nothing.
 
-    Between two refits it is the stability score.
+    What an input adds at a lag and row is taken as a share of all that its fit adds, signs left out: the scale does not
+    count. The smaller of two shares counts where both have the same sign, so that an input whose effect has turned
+    counts for nothing. Between two refits it is the stability score.
 
-    >>> overlap({("a", 0): 0.75, ("a", 1): 0.25}, {("a", 0): 0.5, ("b", 0): 0.5})
-    0.5
+    >>> same = (np.zeros(1), np.zeros(1))
+    >>> fit = Attribution("linear", "return", ("a", "b"), ("a", "b"), np.array([[[3.0, 1.0]]]), *same)
+    >>> turned = Attribution("linear", "return", ("a", "b"), ("a", "b"), np.array([[[-6.0, 2.0]]]), *same)
+    >>> overlap(fit, fit), overlap(fit, turned)
+    (1.0, 0.25)
     """
-    return float(sum(min(share, other.get(name, 0.0)) for name, share in one.items()))
+    _, first, second = _shared(one, other)
+    alike = np.sign(first) == np.sign(second)
+    return float(np.minimum(np.abs(first), np.abs(second))[alike].sum())
+
+
+def turned(one: Attribution, other: Attribution) -> set[tuple[str, int]]:
+    """(input, lag) of what two fits use for the same rows, but the other way round, by the mean over the rows."""
+    names, first, second = _shared(one, other)
+    product = (first * second).sum(axis=0)
+    return {(names[place], int(lag)) for lag, place in zip(*np.nonzero(product < 0), strict=True)}
+
+
+def _shared(one: Attribution, other: Attribution) -> tuple[list[str], FloatArray, FloatArray]:
+    """Inputs that both have, and (rows, lags, inputs) what they add in each, as a share of all that is added there."""
+    names, lags = [name for name in one.inputs if name in other.inputs], min(one.values.shape[1], other.values.shape[1])
+    first, second = (
+        each.values[:, :lags, [each.inputs.index(name) for name in names]] / (np.abs(each.values).sum() or 1.0)
+        for each in (one, other)
+    )
+    return names, first, second
 
 
 def slope_between(low: FloatArray, high: FloatArray) -> FloatArray:

@@ -4,8 +4,9 @@ from gatecast.live.actions import Actions, add_action, list_actions, remove_acti
 from gatecast.live.fetch import Fetched, fetch
 from gatecast.live.health import Health, health
 from gatecast.live.newest import Newest, NewestBars, forecast, forecast_newest, read_newest, without_broken
+from gatecast.live.ordered import Orders
 from gatecast.live.orders import approve, export, proposed_orders, withdraw
-from gatecast.live.proposing import Orders, propose
+from gatecast.live.proposing import propose
 from gatecast.live.replay import Replayed, parity, replay, replay_store
 from gatecast.live.retrain import Retrained, RolledBack, retrain, rollback
 from gatecast.live.settling import Filled, Reconciled, fills, halt, reconcile

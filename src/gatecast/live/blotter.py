@@ -21,7 +21,7 @@ from gatecast.market.sessions import day_of
 from gatecast.store.schema import FillsFile, OrdersFile, PositionsFile
 from gatecast.store.state import SETTINGS
 from gatecast.store.store import Store
-from gatecast.trading.money import NEAR
+from gatecast.trading.events import NEAR
 
 ROUNDING = 1e-9
 """Difference of units, as a share of them, that is none."""
@@ -37,6 +37,14 @@ class Break:
     expected: float
     found: float
     reason: str | None = None
+
+    def sentence_of(self, account: str) -> str:
+        """What differs, of an account.
+
+        >>> Break("SPY", 5.0, 4.0).sentence_of("main")
+        'main: SPY should be 5 units and is 4.'
+        """
+        return f"{account}: {self.symbol} should be {self.expected:,.6g} units and is {self.found:,.6g}."
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -254,8 +262,12 @@ class Blotter:
         for event in self.of("fills", account=account):
             if since is not None and datetime.fromisoformat(event["now"]) <= since:
                 continue
-            rows += map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])
+            rows += self.fills_of(event)
         return rows
+
+    def fills_of(self, event: Mapping[str, Any]) -> list[Fill]:
+        """The fills of a record of fills. Raises `StoreError` where they cannot be read."""
+        return [*map(Fill.of, self.store.document(event["parts"]["fills"], FillsFile)["fills"])]
 
     def filled(self, account: str) -> dict[str, float]:
         """Id of each order -> units that were filled of it, above 0."""

@@ -22,7 +22,7 @@ from gatecast.trading.book import deviations_of, past_deviations, sessions_by
 from gatecast.trading.covariance import places_of
 from gatecast.trading.cuts import cut_by
 from gatecast.trading.exposure import Today, contributions, risk_today
-from gatecast.trading.risk import LEVELS, filtered, with_proxies
+from gatecast.trading.risk import LEVELS, filtered
 from gatecast.trading.stress import volatility_of
 
 if TYPE_CHECKING:
@@ -147,18 +147,17 @@ def exposed_by(facts: Facts, book: Book, carried: Carried, held: HeldNow) -> Tod
 def risk_of(exposed: Today, held: HeldNow, carried: Carried) -> Risk:
     """What the book may lose, of `exposed_by`."""
     weights = exposed.weights
-    own, residuals = weights != 0, exposed.residuals
-    wide, moves = with_proxies(residuals, exposed.classes), with_proxies(exposed.returns, exposed.classes)
+    own, (moves, wide, vectors) = weights != 0, exposed.past
     tail = filtered(moves, wide, exposed.deviations[-1], weights, LEVELS[0]) if own.any() else (0.0, 0.0)
     known = bool(np.isfinite(exposed.covariance[np.ix_(own, own)]).all())
     cut = Counter(cut_by(row["gate"]) for row in held.rows.values() if row.get("gate"))
-    shares = {row["symbol"]: row["share"] for row in contributions(exposed, residuals)} if known and own.any() else {}
+    shares = {row["symbol"]: row["share"] for row in contributions(exposed)} if known and own.any() else {}
     return Risk(
         held.session, float(np.abs(weights).sum()), float(weights.sum()),
         carried.line.sizing.level * volatility_of(weights, exposed.covariance_of_year) if known else None,
         held.figures.get("target_volatility"), bool(held.figures.get("reached")),
         dict(sorted(cut.items(), key=lambda one: (-one[1], one[0]))), *_known(*tail),
-        vectors=int(np.isfinite(wide[:, own]).all(axis=1).sum()), shares=shares,
+        vectors=vectors, shares=shares,
         equity=float(held.figures.get("equity") or 0.0), currency=str(held.figures.get("currency") or ""),
     )  # fmt: skip
 

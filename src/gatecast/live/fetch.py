@@ -32,7 +32,8 @@ from gatecast.market.sources import read_with_findings
 from gatecast.market.tables import read_tables
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
 from gatecast.notebook import Shown
-from gatecast.store.store import ABOUT, Store, refuse_taken
+from gatecast.store.identity import ABOUT, refuse_taken
+from gatecast.store.store import Store
 
 USUAL_VENDOR = "yfinance"
 SINCE = date(2000, 1, 1)

@@ -122,6 +122,14 @@ def parts_of_model(
     }
 
 
+def scores_in_force(store: Store) -> dict[str, Any]:
+    """The scores of the refit in force; {} without one, or where its files were removed."""
+    model = store.state.model(store.state.serving)
+    if model is None or not store.artefacts.has(part := model.parts["scores.json"]):
+        return {}
+    return Parts.of_content(store.folder, {"scores.json": store.artefacts.get(part)}).json("scores.json", Scores)
+
+
 def serve(
     store: Store, model: Model, before: Mapping[str, datetime] | None = None, pieces: PiecesByRecord | None = None
 ) -> Served:  # fmt: skip

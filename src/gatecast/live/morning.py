@@ -31,11 +31,10 @@ from gatecast.evaluation.findings import (
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, holdings_of
 from gatecast.live.exposure import Risk, exposed_by, recent_of, risk_of
+from gatecast.live.kept import scores_in_force
 from gatecast.live.scored import LiveRecord, live_record
 from gatecast.market.bars import session_of
 from gatecast.market.facts import facts_of
-from gatecast.store.parts import Parts
-from gatecast.store.schema import Scores
 from gatecast.trading.cuts import cut_by
 from gatecast.trading.exposure import silent_of
 from gatecast.trading.sizing import Finding as Sizing
@@ -55,8 +54,9 @@ OF_RECORD = ("crisis", "cost", "stale", "cliff")
 @dataclass(frozen=True)
 class Morning:
     """See `morning`. `findings`: see `evaluation.findings.Finding.to_dict`; of those of the record up to the refit in
-    force `until` is its cutoff. `breaks`: account, symbol, units `expected` and `found`, of positions that are not what
-    was expected and that nobody has explained. `closes`: of the book on record, of which findings are made.
+    force `until` is its cutoff. `breaks`: account, symbol, units `expected` and `found`, and a `sentence`, of positions
+    that are not what was expected and that nobody has explained. `closes`: of the book on record, of which findings are
+    made.
     """
 
     risk: Risk
@@ -77,9 +77,7 @@ class Morning:
         """The live record, findings and breaks in words."""
         said = [f"finding: {dated_in_words(one)}" for one in self.findings]
         breaks = [
-            f"break: {one['account']}: {one['symbol']} should be {one['expected']:,.6g} units and is "
-            f"{one['found']:,.6g}. Explain it with `gatecast reconcile` before new orders."
-            for one in self.breaks
+            f"break: {one['sentence']} Explain it with `gatecast reconcile` before new orders." for one in self.breaks
         ]
         return [*self.record.sentences, *(said or [self._none]), *breaks]
 
@@ -104,7 +102,7 @@ def dated_in_words(finding: Mapping[str, Any]) -> str:
 def findings_of(store: Store, now: datetime) -> list[Mapping[str, Any]]:
     """The findings of a store as `morning` has them; of one without a book those of the record alone."""
     told = morning(store, book_now(store), now)
-    return list(told.findings) if told else list(_of_record(store, _scores(store)))
+    return list(told.findings) if told else list(_of_record(store, scores_in_force(store)))
 
 
 def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None:
@@ -123,7 +121,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
     facts, carried = facts_of(recent_of(bars), store.actions), store.carried_of(str(newest.carried))
     exposed = exposed_by(facts, store.experiment.book, carried, held)
     risk = risk_of(exposed, held, carried)
-    scores = _scores(store)
+    scores = scores_in_force(store)
     verdict = (scores.get("verdicts") or {}).get("volatility") or {}
     ended = {name: one.state for name, one in facts.symbols_ended.items()}
     holdings = holdings_of(store, last=NEWEST)
@@ -134,7 +132,10 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         *_of_figures(told, holdings),
     ]
     every = [*(one.to_dict() for one in heaviest_first(found)), *_of_record(store, scores)]
-    breaks = [{"account": account, **one.to_dict()} for account, one in Blotter(store).unexplained]
+    breaks = [
+        {"account": account, **one.to_dict(), "sentence": one.sentence_of(account)}
+        for account, one in Blotter(store).unexplained
+    ]
     return Morning(risk, live_record(store, bars, verdict, told), every, breaks, len(told))
 
 
@@ -183,14 +184,6 @@ def _of_figures(told: Sequence[Figures], holdings: pl.DataFrame) -> list[Finding
         *correlation_spike(float(np.nan if spiked is None else spiked), target),
         *of_sizing(counted(sizing), len(told)),
     ]  # fmt: skip
-
-
-def _scores(store: Store) -> dict[str, Any]:
-    """The scores of the refit in force; nothing without one, or where its files were removed."""
-    model = store.state.model(store.state.serving)
-    if model is None or not store.artefacts.has(part := model.parts["scores.json"]):
-        return {}
-    return Parts.of_content(store.folder, {"scores.json": store.artefacts.get(part)}).json("scores.json", Scores)
 
 
 def _of_record(store: Store, scores: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -33,8 +33,9 @@ from gatecast.market.ends import Ended
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem, Kind, merge_bars, names_of, new_symbols
 from gatecast.market.reading import BarsSettings, as_utc
+from gatecast.market.rows import Source, symbols_of
 from gatecast.market.sessions import GRACE, LONGER, calendar_of, named_calendars, open_days, sessions_missed
-from gatecast.market.sources import IN_MEMORY, LEFT_OUT, Source, read_with_findings, symbols_of
+from gatecast.market.sources import IN_MEMORY, LEFT_OUT, read_with_findings
 from gatecast.newest import BEHIND, newest_rows
 from gatecast.notebook import Shown
 from gatecast.runs import Run, without_doubtful

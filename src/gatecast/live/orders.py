@@ -6,21 +6,33 @@ Nothing is ever sent to a market, see `gatecast.live.proposing`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
+from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
-from gatecast.live.proposing import NEVER_SENT, Orders, refuse_withdrawn, with_status
+from gatecast.live.ordered import NEVER_SENT, Orders, with_status
+from gatecast.live.proposing import refuse_withdrawn, step_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
+
+
+@contextmanager
+def _proposed(store: str | Path, orders_id: str, machine: Machine) -> Iterator[tuple[Store, Blotter, Orders]]:
+    """A store that is locked, its blotter, and orders that were proposed. Raises `StoreError` where they were not."""
+    opened = Store.open(store, machine=machine)
+    with opened.locked():
+        blotter = Blotter(opened)
+        content = blotter.content(blotter.proposed(orders_id))
+        yield opened, blotter, Orders(opened.folder, orders_id, content, "proposed")
 
 
 @checked
@@ -40,22 +52,13 @@ def approve(
     `by`: who. `override`: soft limits that they may exceed, each with a `reason`, up to a moment (`until`). Raises
     `SettingsError` where a soft limit is exceeded and not overridden, `StoreError` for orders that were not proposed.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_odd_text("by", by)
-    refuse_odd_text("reason", reason, MOST_REASON)
-    opened = Store.open(store, machine=machine)
-    with opened.locked():
-        blotter = Blotter(opened)
-        event = blotter.proposed(orders_id)
-        content = blotter.content(event)
-        made = Orders(opened.folder, orders_id, content, "proposed")
+    moment = step_of(by, now, reason)
+    with _proposed(store, orders_id, machine) as (opened, blotter, made):
         before = blotter.of("approved", id=orders_id)
         if before and not override:
             return with_status(blotter, made, f"they are approved by {before[0]['by']} already: nothing has changed.")
-        _refuse_exported(blotter, made)
-        refuse_withdrawn(blotter, content["open"])
-        refuse_halted(blotter, content)
-        exceeded = {one["name"]: one["sentence"] for one in content["breaches"]}
+        refuse_over(blotter, made, moment)
+        exceeded = {one["name"]: one["sentence"] for one in made.content["breaches"]}
         for name in override:
             if name not in exceeded:
                 raise SettingsError(
@@ -72,10 +75,8 @@ def approve(
             raise SettingsError(
                 f'{left[0]} They are not approved. It is overridden with {names} --reason "WHY" --until MOMENT.'
             )
-        if any(datetime.fromisoformat(one["send_before"]) < moment for one in content["orders"]):
-            raise SettingsError(f"the open that orders {orders_id} are for has passed: make those of the next session.")
         told = [{"limit": name, "reason": reason, "until": ends.isoformat()} for name in override if ends is not None]
-        body = {"id": orders_id, "account": event["account"], "by": by, "overrides": told}
+        body = {"id": orders_id, "account": made.account, "by": by, "overrides": told}
         opened.append("approved", body, moment)
         return with_status(Blotter(opened), made)
 
@@ -98,25 +99,19 @@ def export(
     orders of a session and account of which a file was written before, and where it cannot be written; `SettingsError`
     for orders that are not approved.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    moment = step_of(by, now)
     if form not in ("csv", "json"):
         raise SettingsError(f"format is csv or json, not {cut(form)!r}. {did_you_mean(form, ['csv', 'json'])}")
-    refuse_odd_text("by", by)
     place = _place_of(out)
-    opened = Store.open(store, machine=machine)
-    with opened.locked():
-        blotter = Blotter(opened)
-        event = blotter.proposed(orders_id)
-        content = blotter.content(event)
-        made = Orders(opened.folder, orders_id, content, "approved", wrote=place)
+    with _proposed(store, orders_id, machine) as (opened, blotter, made):
         if place.is_relative_to(opened.folder):
             raise SettingsError(f"{place} is in the store: give another place for the file.")
         _refuse_unready(blotter, made, moment, again=again)
         file = made.file("json" if form == "json" else "csv")
         _refuse_taken(place, file)
         body = {
-            "id": orders_id, "account": event["account"], "by": by, "session": content["session"],
-            "sha256": sha256_of(file), "format": form, "halt": content["halt"], "again": again,
+            "id": orders_id, "account": made.account, "by": by, "session": made.session,
+            "sha256": sha256_of(file), "format": form, "halt": made.content["halt"], "again": again,
         }  # fmt: skip
         wrote = False
         try:
@@ -129,7 +124,7 @@ def export(
         except OSError as error:
             so = "The export is journalled: give another place, with --again." if wrote else "Nothing was exported."
             raise StoreError(f"{place} cannot be written: {error.strerror or error}. {so}") from None
-        return with_status(Blotter(opened), made, f"written; {NEVER_SENT}.")
+        return with_status(Blotter(opened), replace(made, wrote=place), f"written; {NEVER_SENT}.")
 
 
 @checked
@@ -148,15 +143,8 @@ def withdraw(
     orders that were not exported, of which something was filled, or after which other orders of the account were
     approved, and `SettingsError` once the open that they were for has passed: what came of them is told with `fills`.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_odd_text("by", by)
-    refuse_odd_text("reason", reason, MOST_REASON)
-    opened = Store.open(store, machine=machine)
-    with opened.locked():
-        blotter = Blotter(opened)
-        event = blotter.proposed(orders_id)
-        content = blotter.content(event)
-        made = Orders(opened.folder, orders_id, content, "approved")
+    moment = step_of(by, now, reason)
+    with _proposed(store, orders_id, machine) as (opened, blotter, made):
         exports, before = blotter.exports(id=orders_id), blotter.of("withdrawn", id=orders_id)
         if not exports and before:
             last = before[-1]
@@ -164,17 +152,17 @@ def withdraw(
             return with_status(blotter, made, said)
         if not exports:
             raise StoreError(f"orders {orders_id} were never exported: there is nothing to withdraw.")
-        _refuse_acted_on(blotter, made, exports[0]["record"], moment)
-        body = {"id": orders_id, "account": event["account"], "by": by, "session": content["session"]}
+        refuse_acted_on(blotter, made, exports[0]["record"], moment)
+        body = {"id": orders_id, "account": made.account, "by": by, "session": made.session}
         opened.append("withdrawn", body | ({"reason": reason} if reason else {}), moment)
         return with_status(
             Blotter(opened), made, "their export is withdrawn. Delete the file; `--out FILE` writes it anew, once."
         )
 
 
-def _refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
+def refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
     """Raises where something has followed the export of orders, whose first record is `since`, or may have."""
-    account, rows, name = made.content["account"], made.content["orders"], made.orders_id
+    account, rows, name = made.account, made.rows, made.orders_id
     filled = blotter.filled(account)
     for row in rows:
         if row["order_id"] in filled:
@@ -188,7 +176,7 @@ def _refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) 
             f"orders {later[-1]['id']} of the account {account!r} were approved by {later[-1]['by']} after the export "
             f"of {name}, and count with it: it cannot be withdrawn."
         )
-    if any(datetime.fromisoformat(row["send_before"]) < now for row in rows):
+    if made.has_passed(now):
         raise SettingsError(
             f"the open that orders {name} are for has passed: they cannot be withdrawn. Tell what came of them with "
             "`gatecast fills`; without a fill they bind nothing."
@@ -217,8 +205,8 @@ def _refuse_taken(place: Path, file: bytes) -> None:
 
 def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: bool) -> None:
     """Raises where no file of orders may be written."""
-    content, name = made.content, made.orders_id
-    before = blotter.exports(account=content["account"], session=content["session"])
+    name = made.orders_id
+    before = blotter.exports(account=made.account, session=made.session)
     same = [one for one in before if one["id"] == name]
     if again and not same:
         taken = blotter.of("withdrawn", id=name)
@@ -231,20 +219,29 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
         )
     if again:
         return
-    _refuse_exported(blotter, made)
-    refuse_halted(blotter, content)
+    refuse_over(blotter, made, now)
     approved = blotter.of("approved", id=name)
     if not approved:
         raise SettingsError(
-            f"orders {name} are proposed and not approved: `gatecast approve {made.store} {name} --by WHO`, then the "
-            "same command again writes the file."
+            f"orders {name} are proposed and not approved: `{made.approval}`, then the same command again writes the "
+            "file."
         )
     overrides = {one["limit"]: one for event in approved for one in event["overrides"]}
-    for one in content["breaches"]:
+    for one in made.content["breaches"]:
         if one["name"] not in overrides or datetime.fromisoformat(overrides[one["name"]]["until"]) < now:
             raise SettingsError(f"{one['sentence']} The override has expired: approve the orders again.")
-    if any(datetime.fromisoformat(one["send_before"]) < now for one in content["orders"]):
-        raise SettingsError(f"the open that orders {name} are for has passed: make those of the next session.")
+
+
+def refuse_over(blotter: Blotter, made: Orders, now: datetime) -> None:
+    """Raises where orders that were not exported can be no more, or not now: a session has one file, an order that they
+    count as open was withdrawn, there is a halt, or the open that they are for has passed."""
+    _refuse_exported(blotter, made)
+    refuse_withdrawn(blotter, made.content["open"])
+    _refuse_halted(blotter, made)
+    if made.has_passed(now):
+        raise SettingsError(
+            f"the open that orders {made.orders_id} are for has passed: make those of the next session."
+        )
 
 
 def _refuse_exported(blotter: Blotter, made: Orders) -> None:
@@ -252,27 +249,26 @@ def _refuse_exported(blotter: Blotter, made: Orders) -> None:
 
     Orders that close what is held may follow the session's own file, once.
     """
-    content = made.content
-    closes = content["halt"] is not None
-    for one in blotter.exports(account=content["account"], session=content["session"]):
+    closes = made.content["halt"] is not None
+    for one in blotter.exports(account=made.account, session=made.session):
         if closes and one["halt"] is None:
             continue
         raise StoreError(
-            f"orders of {content['session']} for the account {content['account']!r} were exported already "
+            f"orders of {made.session} for the account {made.account!r} were exported already "
             f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session, or "
             f"`gatecast withdraw` it, where nothing of it was sent."
         )
 
 
-def refuse_halted(blotter: Blotter, content: Mapping[str, Any]) -> None:
+def _refuse_halted(blotter: Blotter, made: Orders) -> None:
     """Raises `StoreError` while a halt is there, but for the orders that close what is held at it; for those, after
     it was released."""
-    halts = blotter.halts
-    closes = blotter.flattens is not None and content["halt"] in {one.record for one in halts}
+    halts, number = blotter.halts, made.content["halt"]
+    closes = blotter.flattens is not None and number in {one.record for one in halts}
     if halts and not closes:
         but = " but orders that close what is held" if blotter.flattens else ""
         raise StoreError(f"{blotter.store.folder} is {'; '.join(map(str, halts))}: nothing{but} is exported.")
-    if not halts and content["halt"] is not None:
+    if not halts and number is not None:
         raise StoreError("these orders close what was held at a halt that was released: make those of the book.")
 
 

@@ -6,27 +6,24 @@ model is fitted and no server is asked.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from gatecast.arguments import checked, refuse_odd_text
+from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
 from gatecast.live.blotter import Blotter, Break, Halt, rest_of
+from gatecast.live.ordered import Orders, with_status
 from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders, read_positions, read_restricted
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
-from gatecast.notebook import Shown
 from gatecast.store.journal import canonical, moment_of
 from gatecast.store.schema import OrdersFile
 from gatecast.store.store import Store
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from gatecast.trading.desk import Desk
     from gatecast.trading.orders import OrderSettings
 
-Form = Literal["csv", "json"]
 MAIN = "main"
 """Account of a store whose positions name none."""
 UNNAMED = "unnamed"
@@ -52,60 +48,6 @@ MOST_SHOWN = 10
 """Symbols of a restricted list that are not in the book and are named."""
 LEFT_OUT = "left out of these orders, with --without."
 WITHIN_BAND = "what is held is within the band about its target, or at it"
-COLUMNS = (
-    "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "send_before",
-    "last_close", "held", "open_units", "target_units", "value", "commission", "spread", "impact", "cost", "cost_bps",
-    "gate", "reason",
-)  # fmt: skip
-"""Columns of a file of orders."""
-NEVER_SENT = "nothing was sent to a market"
-
-
-@dataclass(frozen=True)
-class Orders(Shown):
-    """Orders of a session.
-
-    `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
-    `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
-    written. `message`: what comes next.
-    """
-
-    store: Path
-    orders_id: str
-    content: Mapping[str, Any]
-    status: str
-    message: str = ""
-    wrote: Path | None = None
-
-    @property
-    def rows(self) -> Sequence[Mapping[str, Any]]:
-        """A row an order, see `trading.orders.Order`."""
-        rows: Sequence[Mapping[str, Any]] = self.content["orders"]
-        return rows
-
-    def file(self, form: Form = "csv") -> bytes:
-        """The orders as a file; the same orders give the same bytes."""
-        told = self.content
-        if form == "json":
-            whole = {"id": self.orders_id, **told}
-            return json.dumps(whole, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-        text = io.StringIO()
-        text.write(
-            f"# gatecast orders {self.orders_id}: account {told['account']}, session {told['session']}, "
-            f"{len(self.rows)} orders; {NEVER_SENT}\n"
-        )
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in self.rows:
-            writer.writerow([f"{one:.15g}" if isinstance(one := row[name], float) else one for name in COLUMNS])
-        return text.getvalue().encode()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {
-            "store": str(self.store), "id": self.orders_id, "status": self.status, "message": self.message,
-            "wrote": str(self.wrote) if self.wrote else None, **self.content,
-        }  # fmt: skip
 
 
 # ── proposing ─────────────────────────────────────────────────────────────────────────────────────
@@ -142,10 +84,9 @@ def propose(
     that cannot be read, `SettingsError` for positions that are not those of the session, a hard limit that is exceeded
     and an open that has passed, `StoreError` while a halt or a break that nobody explained is there.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
+    moment = step_of(by, now)
     if not 1 <= capital <= 1e15:
         raise SettingsError(f"capital = {capital:g}: expected the money of the account, from 1 to 1e15.")
-    refuse_odd_text("by", by)
     held = read_positions(positions)
     opened = Store.open(store, machine=machine)
     with opened.locked():
@@ -509,6 +450,14 @@ def _refuse_open_orders(blotter: Blotter, inputs: _Inputs, now: datetime) -> Non
             )
 
 
+def step_of(by: str | None, now: datetime | None, reason: str | None = None) -> datetime:
+    """The moment of a step that somebody takes: `now`, or the clock. Raises `SettingsError` for a name or a reason that
+    a journal does not take."""
+    refuse_odd_text("by", by)
+    refuse_odd_text("reason", reason, MOST_REASON)
+    return datetime.now(UTC) if now is None else as_utc(now, "now")
+
+
 def refuse_withdrawn(blotter: Blotter, open_orders: Collection[str]) -> None:
     """Raises `SettingsError` where an order that counts as open was withdrawn: what is ordered would be other than what
     is sent."""
@@ -527,19 +476,3 @@ def _in_words(breaks: Sequence[Break]) -> str:
         f"the positions are not what the last ones, fills and actions add up to: {first.symbol!r}{more}, "
         f"{first.expected:g} units were expected, {first.found:g} are there."
     )
-
-
-def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
-    """Orders with what became of them."""
-    where, name = made.store, made.orders_id
-    if blotter.exports(id=name):
-        status, said = "exported", "they were exported before: `--again` writes the same file once more."
-    elif blotter.of("approved", id=name):
-        status, said = "approved", "`--out FILE` writes the file, once."
-    elif blotter.of("proposed", id=name):
-        status, said = "proposed", f"`gatecast approve {where} {name} --by WHO` approves them."
-        if not made.content.get("orders"):
-            said = "as nothing is to be traded, nothing needs to be exported."
-    else:
-        status, said = "computed", ""
-    return Orders(where, name, made.content, status, message or said, made.wrote)

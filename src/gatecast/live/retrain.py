@@ -24,9 +24,9 @@ from gatecast.experiment import Experiment, merge
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.book import HeldNow, book_now, of_symbol
 from gatecast.live.gates import with_gate
+from gatecast.live.issuing import Issued, issue_chain, with_awaited_of
 from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
 from gatecast.live.newest import say_awaited, told_of
-from gatecast.live.update import Issued, issue_chain, with_awaited_of
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
@@ -35,6 +35,7 @@ from gatecast.market.sources import Reading
 from gatecast.notebook import Shown
 from gatecast.runs import judged, without_doubtful
 from gatecast.settings import read_toml, to_toml
+from gatecast.store.checking import rows_dated_back
 from gatecast.store.pieces import pieces_by_record, read_pieces
 from gatecast.store.state import ISSUED, SETTINGS
 from gatecast.store.store import Store
@@ -201,7 +202,8 @@ def _refit(
     before_it = 0 if model is None else model.record
     _, awaited = with_awaited_of(experiment, bars, store.actions, store.state.calendars)
     since = _since_awaited(bars, awaited) if past is not None else None
-    dated_back = [leak.sentence for leak in store.dated_back(before_it)]
+    leaks = rows_dated_back(store.bars, store.state, store.journal, before_it)
+    dated_back = [leak.sentence for leak in leaks]
     parts = {
         role: store.put(content, Path(role).suffix) for role, content in parts_of_model(run, chain, past, since).items()
     }

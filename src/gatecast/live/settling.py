@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.blotter import ROUNDING, Blotter, Break, Halt, rest_of
 from gatecast.live.positions import Fill, read_fills, read_positions, refuse_other_account
-from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come
+from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come, step_of
 from gatecast.machine import ONE_CORE, Machine
-from gatecast.market.reading import as_utc
 from gatecast.notebook import Shown
 from gatecast.store.schema import FillsFile, PositionsFile
 from gatecast.store.store import Store
@@ -47,8 +46,7 @@ def fills(
     Raises `SettingsError` for a fill of an order that was not exported, of another symbol or side, for more than is
     left of it, in the time to come, and for one whose id is there with other numbers.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_odd_text("by", by)
+    moment = step_of(by, now)
     rows, said_account = read_fills(file)
     opened = Store.open(store, machine=machine)
     with opened.locked():
@@ -164,8 +162,7 @@ def reconcile(
     without a break that nobody explained are what is expected from then on. Raises `SettingsError` for an explanation
     of a symbol that does not differ, `BarsFileError` for a file that cannot be read.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_odd_text("by", by)
+    moment = step_of(by, now)
     held = read_positions(positions)
     refuse_to_come(held, moment)
     opened = Store.open(store, machine=machine)
@@ -215,9 +212,7 @@ def halt(
     without a name and a reason, and where it is not said which of several halts is released; `StoreError` where there
     is no such halt, and for one with `flatten` beside one without: it would let orders pass that another stopped.
     """
-    moment = datetime.now(UTC) if now is None else as_utc(now, "now")
-    refuse_odd_text("by", by)
-    refuse_odd_text("reason", reason, MOST_REASON)
+    moment = step_of(by, now, reason)
     if flatten and release:
         raise SettingsError("a halt is released, or flattens: give one of the two.")
     if record is not None and not release:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import polars as pl
 
+from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import book_begins, carried_before, serve
 from gatecast.live.newest import OLD_MODEL
-from gatecast.live.update import with_awaited_of
 from gatecast.market.bars import session_of
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import moment_of

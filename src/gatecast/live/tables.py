@@ -16,10 +16,11 @@ import polars as pl
 from gatecast.errors import SettingsError
 from gatecast.market.actions import join_actions, misnamed, read_actions
 from gatecast.market.reading import TABLES
-from gatecast.market.sources import read_symbols
+from gatecast.market.symbols import read_symbols
 from gatecast.market.universe import read_universe
+from gatecast.store.contents import SYMBOLS_FILE, UNIVERSE_FILE
 from gatecast.store.history import parquet
-from gatecast.store.store import SYMBOLS_FILE, UNIVERSE_FILE, Store
+from gatecast.store.store import Store
 
 KINDS = {"splits": "split", "actions": None, "delisting": "delisting"}
 """Table of actions -> the kind of all of its rows; None: it says the kind of each."""

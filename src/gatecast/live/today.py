@@ -22,12 +22,12 @@ from gatecast.chain import make_chain
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
+from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import newest_of
 from gatecast.live.spans import AWAITED
-from gatecast.live.update import with_awaited_of
 from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc

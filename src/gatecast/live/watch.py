@@ -31,7 +31,8 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.facts import facts_of
 from gatecast.market.sessions import feed_age
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
-from gatecast.store.store import ABOUT, Store
+from gatecast.store.identity import ABOUT
+from gatecast.store.store import Store
 
 ENDINGS = (".csv", ".parquet", ".gz", ".txt")
 """Endings of the files that are read."""

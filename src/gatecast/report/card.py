@@ -23,14 +23,13 @@ from gatecast.evaluation.verdict import in_percent
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.blotter import Blotter
+from gatecast.live.kept import scores_in_force
 from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.market.reading import as_utc
 from gatecast.report.words import is_number, named, number
 from gatecast.store.about import halt_in_words
 from gatecast.store.journal import moment_of
-from gatecast.store.parts import Parts
-from gatecast.store.schema import Scores
 from gatecast.store.store import Store
 from gatecast.trading.by_session import converters_of
 
@@ -168,12 +167,7 @@ class Told:
     @cached_property
     def scores(self) -> dict[str, Any]:
         """Of the refit in force."""
-        model = self.store.state.model(self.store.state.serving)
-        if model is None or not self.store.artefacts.has(part := model.parts["scores.json"]):
-            return {}
-        return Parts.of_content(self.store.folder, {"scores.json": self.store.artefacts.get(part)}).json(
-            "scores.json", Scores
-        )
+        return scores_in_force(self.store)
 
     def of_kind(self, *kinds: str) -> list[Record]:
         """The records of these kinds, in order."""

@@ -17,6 +17,7 @@ from gatecast.errors import SettingsError
 from gatecast.files import jsonable
 from gatecast.market.reading import as_utc, close_named
 from gatecast.service.events import Events
+from gatecast.service.security import OPEN_PATH
 from gatecast.service.turns import Turns
 from gatecast.service.view import Answer, View
 from gatecast.service.watching import Watched
@@ -75,6 +76,13 @@ class Bars(Answered):
     more: bool
 
 
+class Chart(Answered):
+    """The data of a symbol's chart; null without bars."""
+
+    symbol: str
+    chart: dict[str, Any] | None
+
+
 class OfSymbol(Answered):
     """Why a symbol was forecast and held as it was, as `gatecast explain --json`; null with a `reason`."""
 
@@ -102,6 +110,21 @@ class OfBook(Answered):
     """What the book holds; null before the first decision."""
 
     book: dict[str, Any] | None
+
+
+class OfOrders(Answered):
+    """Where orders stand, what accounts lack, halts in force, and the newest records about them; `sentence` in short.
+
+    `next` of each: what can be done, and the command that does it. Nothing is done here.
+    """
+
+    session: str
+    sentence: str
+    orders: Rows
+    accounts: Rows
+    halts: Rows
+    restricted: Rows
+    history: Rows
 
 
 class Findings(Answered):
@@ -171,8 +194,7 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    307: {"description": "The path has a slash too many: where to ask."},
-    400: {"description": "The request is no HTTP."},
+    400: {"model": Refused, "description": "The request is no HTTP."},
     401: {"model": Refused, "description": "No token, or a wrong one."},
     403: {"model": Refused, "description": "A page of another site asked."},
     404: {"model": Refused, "description": "There is no such symbol or path."},
@@ -194,6 +216,14 @@ Moment = Annotated[
     ),
 ]
 From = Annotated[Moment, Query(alias="from")]
+
+
+def ask_for_token(description: dict[str, Any]) -> None:
+    """Says in an OpenAPI description that every path but `OPEN_PATH` asks for a token, in either way."""
+    ways = {name: {"type": "http", "scheme": name} for name in ("bearer", "basic")}
+    description.setdefault("components", {})["securitySchemes"] = ways
+    description["security"] = [{name: []} for name in ways]
+    description["paths"][OPEN_PATH]["get"]["security"] = []
 
 
 def close_of(text: str | None, name: str) -> datetime | date | None:
@@ -266,7 +296,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         view = watched.view
         return told(view, view.bars(symbol, close_of(since, "from"), close_of(to, "to"), limit))
 
-    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Answered)
+    @router.get("/api/symbols/{symbol:path}/chart", tags=["symbol"], response_model=Chart)
     def chart(symbol: Symbol) -> Response:
         """The data of a symbol's chart: bars, signals, weights, strategies, the fan and what was forecast before."""
         known = watched.view.known(symbol)
@@ -307,6 +337,12 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         """What the book may lose: tails, contributions, correlations, stress; the first call takes some seconds."""
         return await in_turn("risk", View.risk, request)
 
+    @router.get("/api/orders", response_model=OfOrders, tags=["book"])
+    def orders() -> Response:
+        """Orders of the last sessions: where they stand, by whom and when; differences, halts, and what comes next."""
+        view = watched.view
+        return told(view, view.orders(watched.now))
+
     @router.get("/api/findings", response_model=Findings, tags=["today"])
     def findings() -> Response:
         """What somebody should look at."""
@@ -338,7 +374,7 @@ def routes(watched: Watched, events: Events) -> APIRouter:
         view = watched.view
         return told(view, view.runs(limit))
 
-    @router.get("/health/live", response_model=Live, tags=["health"])
+    @router.get(OPEN_PATH, response_model=Live, tags=["health"])
     async def live() -> Response:
         """That the process runs; no token is asked for."""
         return JSONResponse({"status": "alive"}, headers=NO_STORE)

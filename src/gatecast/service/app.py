@@ -47,7 +47,7 @@ def make_app(folder: str | Path, rules: Rules | None = None, *, now: datetime | 
     bars count; None: the clock. `app.state.watched` is the store that is watched. A store that is damaged or missing is
     said with status 503 until it can be read.
     """
-    watched = Watched(Path(folder), now)
+    watched, rules = Watched(Path(folder), now), rules or Rules()
     events = Events(watched)
 
     @asynccontextmanager
@@ -60,17 +60,20 @@ def make_app(folder: str | Path, rules: Rules | None = None, *, now: datetime | 
 
     app = FastAPI(
         title="gatecast", version=version("gatecast"), lifespan=lifespan, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         description="The book, forecasts, models and health of a store. Nothing can be changed through it.",
     )  # fmt: skip
     app.state.watched, app.state.events = watched, events
     app.include_router(api.routes(watched, events))
     app.include_router(pages.routes(watched))
+    if rules.token:
+        api.ask_for_token(app.openapi())  # which it keeps
     for kind, status in STATUS.items():
         app.add_exception_handler(kind, _told(status))
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(RequestValidationError, _of_parameters)
     app.add_middleware(Unforeseen, watched=watched)
-    app.add_middleware(Guard, rules=rules or Rules())
+    app.add_middleware(Guard, rules=rules)
     return app
 
 
@@ -96,7 +99,7 @@ class Unforeseen:
             await self.app(scope, receive, noted)
         except Exception as error:
             if not begun and scope["type"] == "http" and await run_in_threadpool(self.watched.is_unsettled):
-                said = f"{self.watched.folder} changes now: ask again in a second."
+                said = f"{self.watched.name} changes now: ask again in a second."
                 await _answer(scope["path"], 503, said, AGAIN)(scope, receive, send)
                 return
             print(f"error: {scope.get('path')}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -116,7 +119,8 @@ def _answer(path: str, status: int, sentence: str, headers: dict[str, str] | Non
 
 def _told(status: int) -> Callable[[Request, Exception], Response]:
     def told(request: Request, error: Exception) -> Response:
-        return _answer(request.url.path, status, str(error), AGAIN if status == 503 else None)
+        watched: Watched = request.app.state.watched
+        return _answer(request.url.path, status, watched.said(error), AGAIN if status == 503 else None)
 
     return told
 

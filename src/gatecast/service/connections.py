@@ -6,6 +6,7 @@ The protocol of uvicorn with four limits. They are kept here since the applicati
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -18,7 +19,8 @@ REQUEST_SECONDS = 10.0
 """Time for a whole request's headers, from the connection or the end of the answer before."""
 UNREAD_SECONDS = 20.0
 """Time in which a client must have read more of an answer that waits for it."""
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+BUSY = (503, "Service Unavailable", "as many connections are answered as may be: ask again soon.")
+NO_REQUEST = (400, "Bad Request", "expected a request of HTTP/1.1, other bytes came.")
 
 
 class Connection(H11Protocol):
@@ -49,8 +51,7 @@ class Connection(H11Protocol):
                 continue
             waiting = [one for one in rivals if one.waits]
             if not waiting:
-                transport.write(BUSY)
-                transport.close()
+                self._refuse(*BUSY)
             else:
                 min(waiting, key=lambda one: one.begun).end()
             return
@@ -86,6 +87,20 @@ class Connection(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request: it is said as the service says every error."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.end()  # in the middle of an answer nothing can be said
+        else:
+            self._refuse(*NO_REQUEST)
+
+    def _refuse(self, status: int, reason: str, sentence: str) -> None:
+        body = json.dumps({"error": sentence})
+        again = "retry-after: 1\r\n" if status == 503 else ""
+        head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}{again}connection: close\r\n\r\n{body}".encode("ascii"))
+        self.transport.close()
 
     def end(self) -> None:
         """Closes it at once, without waiting for what is to be sent."""

@@ -91,7 +91,7 @@ def head_of(watched: Watched) -> dict[str, Any]:
     try:
         view = watched.view
     except StoreError as error:
-        return {"error": str(error)}
+        return {"error": watched.said(error)}
     issued = view.store.state.issued
     return {**view.head, "decided": issued[-1].record if issued else None}
 

@@ -27,7 +27,7 @@ from gatecast.report.scripts import packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 
-PAGES = {"/": "This morning", "/risk": "Risk", "/models": "Models", "/health": "Health"}
+PAGES = {"/": "This morning", "/orders": "Orders", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
 POLICY_HEADERS = {"cache-control": "no-store"}
 FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -60,7 +60,7 @@ def morning(view: View) -> Answer:
         "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
-        "waiting": sorted(view.store.state.waiting),
+        "waiting": sorted(view.store.state.waiting), "ordered": view.orders(view.now)["sentence"],
     }  # fmt: skip
 
 
@@ -98,6 +98,17 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "figures": drawn({"candles": {symbol: data}}) if data else {},
         "candles": {symbol: data} if data else {},
     }  # fmt: skip
+
+
+def orders_page(view: View, now: datetime) -> Answer:
+    """The page of orders: where those of the newest session stand, differences, halts, and the sessions before."""
+    told = view.orders(now)
+    rows = told["orders"]
+    return {
+        **told,
+        "current": [one for one in rows if one["current"]],
+        "rest": [one for one in rows if not one["current"]],
+    }
 
 
 def risk_page(view: View) -> Answer:
@@ -207,9 +218,9 @@ def routes(watched: Watched) -> APIRouter:
     """The pages of a store that is watched."""
     router = APIRouter(include_in_schema=False)
 
-    def page(view: View, path: str, template: str, title: str, data: Any) -> Response:
+    def page(view: View, path: str, template: str, title: str, data: Any, stage: int = 0) -> Response:
         text = view.once(
-            f"page {path}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
+            f"page {path} {stage}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
         )
         return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 
@@ -228,6 +239,11 @@ def routes(watched: Watched) -> APIRouter:
         view = watched.view
         known = view.known(symbol)
         return page(view, f"/symbols/{known}", "symbol.html.j2", known, lambda: symbol_page(view, known))
+
+    @router.get("/orders")
+    def orders() -> Response:
+        view, now = watched.view, watched.now
+        return page(view, "/orders", "orders.html.j2", "Orders", lambda: orders_page(view, now), view.stage(now))
 
     @router.get("/risk")
     def risk() -> Response:

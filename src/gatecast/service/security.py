@@ -280,9 +280,9 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 async def _refuse(refusal: Refusal, send: Send) -> None:
     body = json.dumps({"error": refusal.sentence}).encode() if refusal.sentence else b""
-    headers = {"content-type": "application/json", "cache-control": "no-store", **refusal.headers}
-    if refusal.status != 204:
-        headers["content-length"] = str(len(body))
+    headers = {"cache-control": "no-store", **refusal.headers}
+    if body:
+        headers |= {"content-type": "application/json", "content-length": str(len(body))}
     await send({"type": "http.response.start", "status": refusal.status, "headers": _encoded(headers)})
     await send({"type": "http.response.body", "body": body})
 

@@ -6,6 +6,7 @@ A view never changes. All that stands in one answer is of one record and one mod
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from threading import Lock, RLock
@@ -20,6 +21,7 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
+from gatecast.live.standing import standing
 from gatecast.live.today import NEEDED, today_of
 from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
@@ -163,9 +165,7 @@ class View:
         rows += [
             {
                 "kind": "break", "symbol": one["symbol"], "time": None,
-                "advice": "Explain it with `gatecast reconcile`.",
-                "sentence": f"{one['account']}: {one['symbol']} should be {one['expected']:,.6g} units and is "
-                f"{one['found']:,.6g}.",
+                "advice": "Explain it with `gatecast reconcile`.", "sentence": one["sentence"],
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
@@ -182,6 +182,14 @@ class View:
         if told["behind"]:
             rows.append({"kind": "behind", "symbol": None, "time": None, "sentence": told["behind"]})
         return {"findings": rows}
+
+    def orders(self, now: datetime) -> Answer:
+        """Where the orders of the last sessions stand at a moment, see `live.standing`."""
+        return self.once(f"orders {self.stage(now)}", lambda: standing(self.store, now).to_dict())
+
+    def stage(self, now: datetime) -> int:
+        """How often orders have changed without a record up to a moment: opens passed, and overrides expired."""
+        return bisect_left(self.once("moments", lambda: standing(self.store, self.now).moments), now)
 
     # ── a symbol ──────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from gatecast.store.store import HEARTBEAT, Store
 
 EVERY_SECONDS = 1.0
 """Time between two looks at the journal."""
+MOST_NOTICES = 100
+"""Newest notices that are not said again."""
 HEALTH_SECONDS = 10.0
 """Age at which the health of a store is looked at again."""
 
@@ -41,13 +44,27 @@ class Watched:
         self._error: StoreError | None = None
         self._health: tuple[float, Stamp, Health] | None = None
         self._thread: threading.Thread | None = None
-        self._noticed = set[str]()
+        self._noticed = deque[str](maxlen=MOST_NOTICES)
         self._told: list[Callable[[], None]] = []
 
     @property
     def now(self) -> datetime:
         """The moment up to which bars count."""
         return datetime.now(UTC) if self.fixed is None else self.fixed
+
+    @property
+    def name(self) -> str:
+        """What the store is called where it is told over a connection: its folder's name."""
+        return Path(os.path.abspath(self.folder)).name
+
+    def said(self, error: Exception) -> str:
+        """An error's sentence for who asks from elsewhere: without the place where the store lies on this machine."""
+        if isinstance(error, OSError) and not isinstance(error, GatecastError):
+            return f"a file of {self.name} cannot be read now: {error.strerror or type(error).__name__}."
+        text = str(error)
+        for place in (os.path.realpath(self.folder), os.path.abspath(self.folder)):
+            text = text.replace(place, self.name)
+        return text
 
     @property
     def view(self) -> View:
@@ -103,10 +120,10 @@ class Watched:
         return StoreError(f"{self.folder} cannot be read now: {error}")
 
     def _notice(self, error: BaseException) -> None:
-        """Says an error on standard error, once."""
+        """Says an error on standard error, once, while it is among the newest `MOST_NOTICES`."""
         said = f"notice: {self.folder} could not be looked at: {type(error).__name__}: {error}"
         if said not in self._noticed:
-            self._noticed.add(said)
+            self._noticed.append(said)
             print(said, file=sys.stderr, flush=True)
 
     def _stamp_now(self) -> Stamp:

@@ -1,8 +1,10 @@
 """On disk: runs, saved whole or not at all, and stores, which live for years; read only where every part is whole."""
 
+from gatecast.store.checking import Fault
 from gatecast.store.folders import check_place, discard, locked, previous, studies, unfinished
+from gatecast.store.pruning import Pruning
 from gatecast.store.reading import chain_of, load_models, load_run, load_scale, past_of
-from gatecast.store.store import Fault, Pruning, Store
+from gatecast.store.store import Store
 from gatecast.store.writing import replacement, run_parts, save_run, write_page
 
 __all__ = [

@@ -16,8 +16,16 @@ def about(record: Record) -> str:
     >>> about(Record.make(2, now, now, "bars", {"counts": {"new": 3, "late": 0}}, "0" * 64))
     'new 3'
     """
-    body = record.body
-    match record.kind:
+    return about_body(record.kind, record.body)
+
+
+def about_body(kind: str, body: Mapping[str, Any]) -> str:
+    """The same of a record's kind and body.
+
+    >>> about_body("missed", {"months": ["2024-01", "2024-02"]})
+    '2024-01, 2024-02'
+    """
+    match kind:
         case "bars":
             return ", ".join(f"{name} {count}" for name, count in body["counts"].items() if count)
         case "accepted" | "refused" | "rollback":
@@ -34,16 +42,16 @@ def about(record: Record) -> str:
         case "alarm":
             return f"{body['name']} {body.get('text', '')}".strip()
         case "pruned":
-            return f"{_counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
+            return f"{counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
         case "lost":
-            return f"{_counted(body['count'], 'record')} before it, whose files never came to the disk"
+            return f"{counted(body['count'], 'record')} before it, whose files never came to the disk"
         case "proposed" | "approved" | "exported" | "withdrawn":
             more = ", once more" if body.get("again") else f": {body['reason']}" if body.get("reason") else ""
             return f"orders {body['id']} of {body['account']} by {body['by']}{more}"
         case "fills":
             return f"{body['new']} new, {body['seen']} there already, of {body['account']}"
         case "reconciled":
-            breaks = f": {_counted(len(body['breaks']), 'difference')}" if body["breaks"] else ""
+            breaks = f": {counted(len(body['breaks']), 'difference')}" if body["breaks"] else ""
             return f"{body['account']}{breaks}"
         case "halted" | "released":
             return f"by {body['by']}: {body['reason']}{halt_in_words(body)}"
@@ -64,5 +72,10 @@ def halt_in_words(body: Mapping[str, Any]) -> str:
     return "" if body.get("halt") is None else f" (of the halt in record {body['halt']})"
 
 
-def _counted(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "order"), counted(2, "order")
+    ('1 order', '2 orders')
+    """
     return f"{number} {what}{'s' * (number != 1)}"

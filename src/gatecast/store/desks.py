@@ -14,7 +14,7 @@ from gatecast.formats import arrays_of, json_of, refuse_infinite
 from gatecast.store.schema import DeskTable, fault_of
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.desk import Desk
-from gatecast.trading.money import Instruments
+from gatecast.trading.instruments import Instruments
 from gatecast.trading.orders import OrderSettings
 from gatecast.trading.sizing import BookSettings, BookState, BookView
 

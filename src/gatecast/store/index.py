@@ -9,6 +9,7 @@ fails a store.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,6 +202,21 @@ class Index:
             if same is None or (same.number, same.hash) != (number, found):
                 raise OtherJournalError(number, journal.last.number)
         return self._add(records, decisions)
+
+    def follow_quietly(self, journal: Journal, decisions: ReadDecisions | None = None) -> None:
+        """As `follow`; what fails is said and ends nothing, and a file that cannot be used is made again."""
+        try:
+            self.follow(journal, decisions)
+        except OtherJournalError as error:
+            warnings.warn(f"{self.folder}: {error}", stacklevel=3)
+        except StoreError as error:
+            if self.file is None:
+                warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
+                return
+            try:
+                self.rebuild(journal, decisions)
+            except StoreError as again:
+                warnings.warn(f"{again} The store itself is whole.", stacklevel=3)
 
     def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
         """Makes the index again from the whole journal; how many records it has then."""

@@ -13,10 +13,7 @@ import polars as pl
 from gatecast.errors import SettingsError
 from gatecast.evaluation.following import LEAST_ROWS
 from gatecast.evaluation.knowing import ABOVE
-from gatecast.evaluation.ledger import (
-    independent_trials,
-    record_trials,
-)
+from gatecast.evaluation.ledger import independent_trials, record_trials
 from gatecast.evaluation.outside import PROFITS, Outside
 from gatecast.evaluation.plausible import TOO_GOOD, too_good, void, without_what_is_too_good
 from gatecast.evaluation.power import power_of, undecidable
@@ -26,7 +23,7 @@ from gatecast.market.facts import Facts
 from gatecast.metrics.returns import sharpe
 from gatecast.studies.judgement import Judged, Judgement
 from gatecast.studies.question import Question
-from gatecast.trading.money import cash_rates, earned_on_cash
+from gatecast.trading.charges import cash_rates, earned_on_cash
 from gatecast.trading.plausible import PLANTED, r2_limit
 
 if TYPE_CHECKING:

@@ -21,8 +21,10 @@ from gatecast.market.given import conversion_rates
 from gatecast.market.steps import Level, in_one_unit, splits_so_far
 from gatecast.market.universe import INSIDE, is_inside, stays_inside
 from gatecast.trading.book_settings import Book
+from gatecast.trading.charges import UNKNOWN_BENCHMARK, can_be_lent, cash_rates
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.desk import moment_of
+from gatecast.trading.events import End, Event, Roll, events_of
 from gatecast.trading.grid import (
     FUNDING,
     INTEREST,
@@ -36,18 +38,7 @@ from gatecast.trading.grid import (
     loans_of,
     mean_of_last,
 )
-from gatecast.trading.money import (
-    CONTRACTS,
-    ROLLS,
-    UNKNOWN_BENCHMARK,
-    End,
-    Event,
-    Instruments,
-    Roll,
-    can_be_lent,
-    cash_rates,
-    events_of,
-)
+from gatecast.trading.instruments import CONTRACTS, ROLLS, Instruments
 from gatecast.trading.terms import as_table
 
 if TYPE_CHECKING:
@@ -57,7 +48,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DOLLAR = "USD"
-"""Currency whose interest is known, see `trading.money.cash_rates`."""
+"""Currency whose interest is known, see `trading.charges.cash_rates`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class Sessions:
     its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
     that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
-    funding: what tables say, see `trading.money.Session`. events: actions and ends of symbols, by session.
+    funding: what tables say, see `trading.events.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency. converts:
     whether the price of a symbol is the rate of another one that is listed in the session.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.

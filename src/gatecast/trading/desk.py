@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatecast.errors import SettingsError, did_you_mean
+from gatecast.trading.charges import trading_costs
 from gatecast.trading.costs import MoneySettings
+from gatecast.trading.instruments import Instruments
 from gatecast.trading.line import least_units
-from gatecast.trading.money import Instruments, trading_costs
 from gatecast.trading.sizing import BookSettings, BookState, BookView, Sized, trades_of
 
 FloatArray = NDArray[np.float64]

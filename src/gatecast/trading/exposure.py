@@ -89,6 +89,13 @@ class Today:
         np.divide(self.returns, before, out=found, where=before > 0)
         return found
 
+    @property
+    def past(self) -> tuple[FloatArray, FloatArray, int]:
+        """Returns and `residuals`, (sessions, symbols), where a symbol was missing those of its class
+        (`risk.with_proxies`); and how many sessions have one of all that is held."""
+        moves, wide = (with_proxies(one, self.classes) for one in (self.returns, self.residuals))
+        return moves, wide, int(np.isfinite(wide[:, self.weights != 0]).all(axis=1).sum())
+
 
 def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     """What today's book may lose, as the scores keep it; `horizon`: sessions of the longer tails.
@@ -104,7 +111,7 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     if not held.any():
         return said
     deviation, residuals = today.deviations[-1], today.residuals
-    wide, moves = with_proxies(residuals, today.classes), with_proxies(today.returns, today.classes)
+    moves, wide, vectors = today.past
     stresses = stress(
         today.symbols, today.classes, weights, today.returns, today.days, today.covariance, residuals, deviation
     )
@@ -112,12 +119,12 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     return said | {
         "volatility": volatility_of(weights, today.covariance_of_year),
         "silent": silent_of(today),
-        "vectors": int(np.isfinite(wide[:, held]).all(axis=1).sum()),
+        "vectors": vectors,
         "tails": [
             {"method": one.method, "sessions": one.sessions, "level": 1 - one.level, **one.tail._asdict()}
             for one in tails_of(moves, wide, deviation, weights, horizon)
         ],
-        "symbols": contributions(today, residuals),
+        "symbols": contributions(today),
         "betas": book_betas(today.symbols, today.classes, weights, today.returns),
         "stress": [asdict(one) for one in stresses],
         "smallest_move": _smallest(today),
@@ -130,7 +137,7 @@ def risk_today(today: Today, horizon: int = 1) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def contributions(today: Today, residuals: FloatArray) -> list[dict[str, Any]]:
+def contributions(today: Today) -> list[dict[str, Any]]:
     """What is held, most of the risk first: weight, share of the book's variance, and the symbol's own tail.
 
     The share is w (Σw) / w'Σw, below 0 where a holding hedges the others; all add up to 1. The tail is that of one
@@ -142,7 +149,7 @@ def contributions(today: Today, residuals: FloatArray) -> list[dict[str, Any]]:
     part = weights * (covariance @ weights)
     shares = part / variance if variance > 0 else np.full(len(at), np.nan)
     side = np.sign(weights)
-    tails = symbol_tails(residuals[:, at] * side, today.deviations[-1, at])
+    tails = symbol_tails(today.residuals[:, at] * side, today.deviations[-1, at])
     rows = [
         {"symbol": today.symbols[place], "asset_class": today.classes[place], "weight": float(weight),
          "share": float(share), **tail._asdict()}

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatecast.trading.by_session import Sessions
+from gatecast.trading.charges import DAYS_OF_RATES, UNKNOWN_DEVIATION, carry_nights
 from gatecast.trading.covariance import decay_of
 from gatecast.trading.grid import QUARTER, mean_of_last
 from gatecast.trading.line import Learned, LineState, Step
 from gatecast.trading.line import Terms as LineTerms
-from gatecast.trading.money import DAYS_OF_RATES, LATE_DAYS, UNKNOWN_DEVIATION, carry_nights
+from gatecast.trading.money import LATE_DAYS
 from gatecast.trading.sizing import BAND_SESSIONS, LEVEL, LEVEL_HALF_LIFE, BookState
 
 FloatArray = NDArray[np.float64]

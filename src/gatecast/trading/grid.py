@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from gatecast.market.bars import session_date
 from gatecast.market.classes import currencies_of
 from gatecast.market.given import conversion_rates
-from gatecast.trading.money import Event, Instruments, Session, rows_of
+from gatecast.trading.events import Event, Session
+from gatecast.trading.instruments import Instruments, rows_of
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -80,10 +81,10 @@ class Grid:
         benchmark: Sequence[float] | FloatArray | None = None,
         **arrays: FloatArray | BoolArray,
     ) -> list[Session]:
-        """What each session brings an account, see `trading.money.Session`.
+        """What each session brings an account, see `trading.events.Session`.
 
         `deviation`: (sessions, symbols) forecast the close before, a session; its usual value is the mean of the last
-        63, this one included. `benchmark`: (sessions,) interest a year. `events`: see `trading.money.events_of`.
+        63, this one included. `benchmark`: (sessions,) interest a year. `events`: see `trading.events.events_of`.
         `arrays`: further fields of `Session`, (sessions, symbols) each.
         """
         usual = None if deviation is None else mean_of_last(deviation, QUARTER)

@@ -18,20 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatecast.samples.targets import DECAY
+from gatecast.trading.charges import UNKNOWN_DEVIATION, margin_shares
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.covariance import Correlations, book_variance, covariance_of, places_of, spiked
-from gatecast.trading.money import (
-    LATE_DAYS,
-    UNKNOWN_DEVIATION,
-    Account,
-    Booked,
-    Dividend,
-    Exchange,
-    Instruments,
-    Session,
-    book_session,
-    margin_shares,
-)
+from gatecast.trading.events import Dividend, Exchange, Session
+from gatecast.trading.instruments import Instruments
+from gatecast.trading.money import LATE_DAYS, Account, Booked, book_session
 from gatecast.trading.sizing import BookSettings, BookState, BookView, Finding, trades_of
 
 FloatArray = NDArray[np.float64]

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from gatecast.trading.book_settings import Book
 from gatecast.trading.by_session import Sessions
+from gatecast.trading.charges import earned_on_cash
 from gatecast.trading.covariance import book_variance
+from gatecast.trading.events import Session
 from gatecast.trading.flat import (
     GATES,
     KINDS,
@@ -32,7 +34,6 @@ from gatecast.trading.flat import (
     tell,
 )
 from gatecast.trading.line import Close, Learned, LineState, Step, Terms
-from gatecast.trading.money import Session, earned_on_cash
 from gatecast.trading.sizing import Finding, no_lot, over_a_cap
 
 if TYPE_CHECKING:

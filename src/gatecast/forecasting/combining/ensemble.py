@@ -20,10 +20,12 @@ from gatecast.errors import SettingsError
 from gatecast.forecasting.combining.choice import Learning, are_slopes, choose, is_density, is_share
 from gatecast.forecasting.combining.variance import (
     LARGEST_MIXTURE,
+    MIXTURE,
     SHARE,
     correct_variance,
     correction_of,
     mix_variances,
+    parts_of_mixture,
 )
 from gatecast.forecasting.panel import CORRECTED, CORRECTION, STARTS, forecaster_of, in_order, is_linear
 from gatecast.forecasting.schedule import known_by
@@ -202,12 +204,7 @@ class Ensemble(Settings):
         if not names or chosen == rival:
             return rival, {rival: at_rows(forecasts.values[rival], "return", rows)[:, -1]}
         inputs, part = _return_inputs(forecasts, rival, names, rows), _part("return", chosen, names)
-        learned = forecasts.learned if fold == len(forecasts.folds) - 1 else {}
-        if part not in learned:
-            until = replace(forecasts, folds=forecasts.folds[: fold + 1], learned={})
-            variance = at_rows(forecasts.values["ensemble"], "volatility", np.arange(len(forecasts.samples)))
-            learned = self.combine(until, fold, variance, heads=("return",)).learned
-        slopes, unit = learned[part], inputs.unit[:, -1]
+        (slopes,), unit = self._learned_at(forecasts, fold, "return", part), inputs.unit[:, -1]
         every = inputs.of[STACKED][:, -1]
         if chosen == STACKED:
             weights = slopes
@@ -219,8 +216,36 @@ class Ensemble(Settings):
         start = inputs.start[:, -1] * unit
         return rival, {**found, rival: start + found[rival] if rival in found else start}
 
-    def _volatility(self, forecasts: Forecasts, learning: Learning) -> FloatArray:
-        """(samples,) the members' weighted geometric mean, see `mix_variances`."""
+    def parts_of_variance(self, forecasts: Forecasts, rows: IntArray, fold: int) -> tuple[str, dict[str, FloatArray]]:
+        """As `parts_of_return`, of the log of the variance in force: what the members of the mixture add to the one
+        that it starts from, see `parts_of_mixture`, and the share of the correction that is taken.
+        """
+        names, base = self._mixture(forecasts)
+        mixture, corrected = MIXTURE + ",".join(names), CORRECTION in forecasts.values
+        weights, *share = self._learned_at(forecasts, fold, "volatility", mixture, *((SHARE,) if corrected else ()))
+
+        def own(name: str) -> FloatArray:
+            return at_rows(forecasts.values[name], "volatility", rows)
+
+        start, found = parts_of_mixture({name: own(name) for name in names}, weights, base)
+        if corrected:
+            adds = share[0][0] * correction_of(own(CORRECTION), *map(own, CORRECTED))
+            found[CORRECTION] = found.get(CORRECTION, 0.0) + adds
+        return start, found
+
+    def _learned_at(self, forecasts: Forecasts, fold: int, head: str, *parts: str) -> list[FloatArray]:
+        """The numbers of some parts that were in force at a fold, which are learned again where it is not the last."""
+        learned = forecasts.learned if fold == len(forecasts.folds) - 1 else {}
+        if not set(parts) <= learned.keys():
+            until = replace(forecasts, folds=forecasts.folds[: fold + 1], learned={})
+            variance = None
+            if head != "volatility":
+                variance = at_rows(forecasts.values["ensemble"], "volatility", np.arange(len(forecasts.samples)))
+            learned = self.combine(until, fold, variance, heads=(head,)).learned
+        return [learned[part] for part in parts]
+
+    def _mixture(self, forecasts: Forecasts) -> tuple[list[str], FloatArray]:
+        """The members of the variance in force, and their weights before there is a record."""
         spelled = self.spelled(forecasts)
         given, first = spelled.volatility_members or (), spelled.volatility_base or ()
         names = [name for name in given if "volatility" in forecasts.values.get(name, {})]
@@ -230,11 +255,15 @@ class Ensemble(Settings):
                 f"ensemble.volatility_members = {', '.join(given)}: expected at least one that forecasts volatility "
                 f"here. Those that do: {', '.join(able) or 'none'}."
             )
-        members = {name: forecasts.values[name]["volatility"] for name in names}
         base = np.array([float(name in first) for name in names])
         if not base.any():
             base[0] = 1.0
-        base, since = base / base.sum(), learning.since
+        return names, base / base.sum()
+
+    def _volatility(self, forecasts: Forecasts, learning: Learning) -> FloatArray:
+        """(samples,) the members' weighted geometric mean, see `mix_variances`."""
+        names, base = self._mixture(forecasts)
+        members, since = {name: forecasts.values[name]["volatility"] for name in names}, learning.since
         held = _already_issued(forecasts, "ensemble", "volatility", since)
         if CORRECTION not in forecasts.values:
             return mix_variances(forecasts, members, base, held, learning, since)

@@ -11,7 +11,7 @@ import numpy as np
 from gatecast.forecasting.combining.choice import MIN_RECORD_DAYS, Learning, are_weights, daily_losses, is_share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,8 +53,7 @@ def mix_variances(
     """
 
     def logs_of(rows: IntArray | slice) -> FloatArray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return _near_the_median(np.log(np.column_stack([one[rows] for one in members.values()])))
+        return _logs_of([one[rows] for one in members.values()])
 
     @cache
     def learned() -> list[FloatArray]:
@@ -75,6 +74,32 @@ def mix_variances(
         used = weights > 0
         mixed[fold.test] = np.exp(_weighted(logs_of(fold.test)[:, used], weights[None, used])[:, 0])
     return mixed
+
+
+def parts_of_mixture(
+    members: Mapping[str, FloatArray], weights: FloatArray, base: FloatArray
+) -> tuple[str, dict[str, FloatArray]]:  # fmt: skip
+    """Of the log of `mix_variances` whose forecast it starts from, and name -> (rows,) what each member adds to that.
+
+    In: name -> (rows,) forecasts of variance; (members,) the weights in force, which add up to 1, and those before
+    there was a record. A member adds its weight times its distance from the start, which is the first member of the
+    base that has a weight; the start adds its own log, too. What is added is the log of the mixture.
+
+    >>> start, parts = parts_of_mixture(
+    ...     {"a": np.array([1.0]), "b": np.exp([0.5])}, np.array([0.75, 0.25]), np.array([1.0, 0.0])
+    ... )
+    >>> start, {name: one.tolist() for name, one in parts.items()}
+    ('a', {'a': [0.0], 'b': [0.125]})
+    """
+    names, near = list(members), _logs_of(list(members.values()))
+    first = next(place for place in np.argsort(-base, kind="stable") if weights[place] > 0)
+    with np.errstate(divide="ignore"):
+        start = np.log(members[names[first]])
+    found = {
+        name: share * (logs - start) if share > 0 else np.zeros(len(start))
+        for name, logs, share in zip(names, near.T, weights, strict=True)
+    }
+    return names[first], {**found, names[first]: start + found[names[first]]}
 
 
 def correction_of(corrected: FloatArray, *start: FloatArray) -> FloatArray:
@@ -124,6 +149,12 @@ def correct_variance(
         share = float(learning.at(SHARE, number, (1,), partial(learn, number), is_share)[0])
         held[fold.test] = variance[fold.test] * np.exp(share * correction[fold.test])
     return held
+
+
+def _logs_of(members: Sequence[FloatArray]) -> FloatArray:
+    """(rows, members) logs of forecasts of variance as the mixture takes them."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _near_the_median(np.log(np.column_stack(members)))
 
 
 def _near_the_median(logs: FloatArray) -> FloatArray:

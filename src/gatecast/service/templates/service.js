@@ -32,6 +32,15 @@
     });
   }
 
+  // Commands: a button that copies each, where the browser lets a page do so.
+  for (const one of navigator.clipboard ? document.querySelectorAll(".commands code") : []) {
+    const copy = document.createElement("button");
+    copy.type = "button";
+    copy.textContent = "Copy";
+    copy.addEventListener("click", async () => { await navigator.clipboard.writeText(one.textContent); copy.textContent = "Copied"; });
+    one.after(copy);
+  }
+
   // The page of a symbol: another one by the list or by the arrow keys; a click on a bar says what was decided there.
   const jump = by("jump");
   if (jump) {
@@ -81,8 +90,8 @@
     }));
   };
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
-  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? value.toFixed(3) : percent(value));
-  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3) : `${(100 * value).toFixed(1)} %`);
+  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3) : percent(value));
+  const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3).replace("-", "−") : `${(100 * value).toFixed(1)} %`);
   const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
@@ -103,8 +112,12 @@
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
     ]));
-    fill(by("explained-models"), one.heads.flatMap((head) => head.models.filter(tells).map((model) => [
-      head.head, named(model.model), said(head.head, model.value), model.adds == null ? "" : percent(model.adds),
+    const sums = (head) => head.models.map(((sum) => (model) => (sum += model.adds || 0))(0));
+    const root = (head, value) => (head === "volatility" ? ` (its root ${(100 * Math.exp(value / 2)).toFixed(2)} %)` : "");
+    fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model, place) => ({ ...model, sum: sums(head)[place] })).filter(tells).map((model) => [
+      head.head, named(model.model), said(head.head, model.value),
+      model.adds == null ? "" : model.model === head.starts_from ? "the start" : adds(head.head, model.adds),
+      model.adds == null ? "" : said(head.head, model.sum) + root(head.head, model.sum),
       model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
     ])));
   };
@@ -119,7 +132,7 @@
         one.asset_class, one.head, titles[one.model] || one.model, one.part,
         ...(one.refitted ? [one.stability.toFixed(2),
         one.between_seeds == null ? "–" : one.between_seeds.toFixed(2),
-        one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}`).join("; "),
+        one.moved.slice(0, 3).map((each) => `${each.input}${ago(each.lag)} ${share(each.before)} to ${share(each.now)}${each.turned ? ", the other way round" : ""}`).join("; "),
         ] : ["not refitted", "–", "there was no refit of it: it is the fit before"]),
       ]));
     });

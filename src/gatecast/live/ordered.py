@@ -1,0 +1,129 @@
+"""Orders of a session: what they are, the file of them, what became of them, and the command that comes next."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gatecast.live.blotter import Blotter
+from gatecast.notebook import Shown
+
+Form = Literal["csv", "json"]
+COLUMNS = (
+    "order_id", "symbol", "side", "units", "order_type", "limit_price", "currency", "time_in_force", "send_before",
+    "last_close", "held", "open_units", "target_units", "value", "commission", "spread", "impact", "cost", "cost_bps",
+    "gate", "reason",
+)  # fmt: skip
+"""Columns of a file of orders."""
+NEVER_SENT = "nothing was sent to a market"
+
+
+def command(name: str, store: Path, *words: str) -> str:
+    """A command of gatecast on a store, as a shell takes it; words in capitals stand for what the reader gives.
+
+    >>> command("reconcile", Path("my store"), "--positions", "FILE")
+    "gatecast reconcile 'my store' --positions FILE"
+    """
+    return shlex.join(["gatecast", name, str(store), *words])
+
+
+@dataclass(frozen=True)
+class Orders(Shown):
+    """Orders of a session.
+
+    `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
+    `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
+    written. `message`: what comes next.
+    """
+
+    store: Path
+    orders_id: str
+    content: Mapping[str, Any]
+    status: str
+    message: str = ""
+    wrote: Path | None = None
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """A row an order, see `trading.orders.Order`."""
+        rows: Sequence[Mapping[str, Any]] = self.content["orders"]
+        return rows
+
+    @property
+    def account(self) -> str:
+        """Whose they are."""
+        return str(self.content["account"])
+
+    @property
+    def session(self) -> str:
+        """The day of the session whose targets they lead to."""
+        return str(self.content["session"])
+
+    def has_passed(self, now: datetime) -> bool:
+        """Whether the open has passed that one of them is for."""
+        return any(datetime.fromisoformat(one["send_before"]) < now for one in self.rows)
+
+    @property
+    def approval(self) -> str:
+        """The command that approves them, with an override for each limit that they exceed."""
+        soft = dict.fromkeys(one["name"] for one in self.content.get("breaches", ()))
+        words = [word for name in soft for word in ("--override", name)]
+        why = ["--reason", "TEXT", "--until", "MOMENT"] if soft else []
+        return command("approve", self.store, self.orders_id, "--by", "WHO", *words, *why)
+
+    @property
+    def exporting(self) -> str:
+        """The command that writes the file of them, from the same positions, once they are approved."""
+        told = self.content
+        words = ["--positions", "FILE", "--capital", f"{told['capital']:.15g}", "--account", self.account]
+        words += ["--open-orders", "FILE"] if told["open"] else []
+        words += ["--restricted", "FILE"] if told.get("restricted") else []
+        words += [word for symbol in told.get("without", ()) for word in ("--without", symbol)]
+        return command("orders", self.store, *words, "--as-of", self.session, "--out", "FILE", "--by", "WHO")
+
+    def file(self, form: Form = "csv") -> bytes:
+        """The orders as a file; the same orders give the same bytes."""
+        told = self.content
+        if form == "json":
+            whole = {"id": self.orders_id, **told}
+            return json.dumps(whole, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+        text = io.StringIO()
+        text.write(
+            f"# gatecast orders {self.orders_id}: account {told['account']}, session {told['session']}, "
+            f"{len(self.rows)} orders; {NEVER_SENT}\n"
+        )
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.rows:
+            writer.writerow([f"{one:.15g}" if isinstance(one := row[name], float) else one for name in COLUMNS])
+        return text.getvalue().encode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "store": str(self.store), "id": self.orders_id, "status": self.status, "message": self.message,
+            "wrote": str(self.wrote) if self.wrote else None, **self.content,
+        }  # fmt: skip
+
+
+def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
+    """Orders with what became of them."""
+    name = made.orders_id
+    if blotter.exports(id=name):
+        status, said = "exported", "they were exported before: `--again` writes the same file once more."
+    elif blotter.of("approved", id=name):
+        status, said = "approved", "`--out FILE` writes the file, once."
+    elif blotter.of("proposed", id=name):
+        status, said = "proposed", f"`{made.approval}` approves them."
+        if not made.content.get("orders"):
+            said = "as nothing is to be traded, nothing needs to be exported."
+    else:
+        status, said = "computed", ""
+    return replace(made, status=status, message=message or said)
