@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -87,9 +87,10 @@ def conclude(
             without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
         return verdicts, sessions, lines, risk, later, without
 
-    parts = (judged, lambda: (audit_of(experiment, chain, goes_on=goes_on),))  # the audit is made on one core
+    audited = partial(audit_of, experiment, chain, goes_on=goes_on)  # on one core
+    parts: tuple[Callable[[], Any], ...] = (judged, audited)
     said, audit = side_by_side(lambda part, _: part(), parts, jobs=min(2, jobs))
-    return Conclusion(*said, *audit)
+    return Conclusion(*said, audit)
 
 
 def judge_chain(
