@@ -90,7 +90,7 @@ def conclude(
     audited = partial(audit_of, experiment, chain, goes_on=goes_on)  # on one core
     parts: tuple[Callable[[], Any], ...] = (judged, audited)
     said, audit = side_by_side(lambda part, _: part(), parts, jobs=min(2, jobs))
-    return Conclusion(*said, audit)
+    return Conclusion(*said, audit=audit)
 
 
 def judge_chain(
