@@ -62,7 +62,8 @@ def record(folder: Path) -> Any:
     """Adds a trial to a ledger with four."""
     from dataclasses import replace
 
-    from gatecast.evaluation.ledger import problems, record_trial
+    from gatecast.evaluation.ledger import record_trial
+    from gatecast.evaluation.on_file import problems
     from gatecast.market import synthetic
 
     trial = _trials(synthetic.b1(760, seed=3, r2=0.05, symbols=2))[-1]
@@ -185,7 +186,8 @@ LIVE = ("update", "retrain", "rollback", "orders")
 def left(folder: Path) -> Any:
     """What a folder holds after a writing: digests of the runs there, trials, and names that should be gone."""
     from gatecast.errors import StoreError
-    from gatecast.evaluation.ledger import ledger_path, problems, read_trials
+    from gatecast.evaluation.ledger import ledger_path, read_trials
+    from gatecast.evaluation.on_file import problems
     from gatecast.store import Store, load_run, run_parts
 
     runs, faults = {}, []

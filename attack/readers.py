@@ -215,7 +215,7 @@ def _trials(bars: Any) -> list[Any]:
 
     import polars as pl
 
-    from gatecast.evaluation.ledger import Data, Trial, market_of
+    from gatecast.evaluation.trial import Data, Trial, market_of
 
     market = market_of(bars)
     days = [date(2001, 1, day) for day in range(2, 30)]
@@ -401,7 +401,8 @@ def unseal_run(folder: str, bars: str) -> Any:
 def read_ledger(folder: str) -> Any:
     """How many trials are on file, what is said, and how many there are once one more is recorded."""
 
-    from gatecast.evaluation.ledger import ledger_path, problems, read_trials
+    from gatecast.evaluation.ledger import ledger_path, read_trials
+    from gatecast.evaluation.on_file import problems
 
     os.environ["GATECAST_DATA"] = folder
     with problems() as said:
@@ -412,7 +413,8 @@ def read_ledger(folder: str) -> Any:
 def record_in_ledger(folder: str) -> Any:
     """The number of trials once one more is recorded, and what was said."""
 
-    from gatecast.evaluation.ledger import problems, record_trial
+    from gatecast.evaluation.ledger import record_trial
+    from gatecast.evaluation.on_file import problems
     from gatecast.market import synthetic
 
     os.environ["GATECAST_DATA"] = folder
@@ -423,7 +425,7 @@ def record_in_ledger(folder: str) -> Any:
 
 def read_openings(folder: str) -> Any:
     from gatecast.evaluation.holdout import openings_path, read_openings
-    from gatecast.evaluation.ledger import problems
+    from gatecast.evaluation.on_file import problems
 
     os.environ["GATECAST_DATA"] = folder
     with problems() as said:
@@ -711,7 +713,7 @@ READERS = (
     Reader("forecast", "runs", ("store", "live"), "run", forecast_run, no_hollow_position, others=("newest.csv",)),
     Reader("report", "runs", ("store", "report"), "run", report_run, share=0.5),
     Reader("unseal", "runs", ("studies.unseal",), "run", unseal_run, share=0.2, others=("newest.csv",)),
-    Reader("ledger", "records", ("evaluation.ledger",), "data", read_ledger, said_if_fewer),
+    Reader("ledger", "records", ("evaluation.ledger", "evaluation.on_file"), "data", read_ledger, said_if_fewer),
     Reader("one more trial", "records", ("evaluation.ledger",), "data", record_in_ledger, said_if_fewer),
     Reader("openings", "records", ("evaluation.holdout",), "data", read_openings),
     Reader("copies", "records", ("studies.placebo",), "copies.jsonl", read_copies),

@@ -33,6 +33,8 @@ CHEAP = {
     "models": ("ridge", "logistic", "forest"), "signals": {"model": "ridge", "confirmed_by": "forest"},
     "schedule": {"refit": "2Y", "train": "2Y"},
 }  # fmt: skip
+SHARES = 1e6
+"""Shares in a unit of the market's volume: so many that the book can trade."""
 PARTS = (
     ("open the store", "store.py", "open"),
     ("bars as of now", "history.py", "for_chain"),
@@ -58,7 +60,7 @@ def made_store(folder: Path, symbols: int, bars: int) -> tuple[Path, Path, datet
     """A store with a model, a file with the next bar of every symbol, and the moment at which it came."""
     parts = [
         synthetic.a1(bars + 1, seed=number).with_columns(
-            symbol=pl.lit(f"S{number:02d}"), asset_class=pl.lit("equity")
+            symbol=pl.lit(f"S{number:02d}"), asset_class=pl.lit("equity"), volume=pl.col("volume") * SHARES
         )
         for number in range(symbols)
     ]  # fmt: skip

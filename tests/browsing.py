@@ -33,3 +33,15 @@ class Seen:
         self.page.on("pageerror", lambda one: self.complaints.append(str(one)))
         self.page.on("console", lambda one: self.complaints.append(one.text) if one.type == "error" else None)
         self.page.goto(address, wait_until="load")
+
+
+def violations(page: Any) -> list[str]:
+    """What axe finds of serious or critical kind: its rule, and the first elements that break it."""
+    from axe_playwright_python.base import AXE_FILE_PATH
+
+    page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+    return [
+        f"{one['id']}: {'; '.join(node['html'][:120] for node in one['nodes'][:3])}"
+        for one in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]

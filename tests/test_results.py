@@ -13,7 +13,7 @@ import pytest
 
 from gatecast.audits.leaks import Audit
 from gatecast.chain import Chain, make_chain
-from gatecast.evaluation.ledger import Trial
+from gatecast.evaluation.trial import Trial
 from gatecast.evaluation.verdict import NOTHING, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.market import synthetic

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.ledger import DIGITS, NO_WEEK, Data, market_of
+from gatecast.evaluation.trial import DIGITS, NO_WEEK, Data, market_of
 from gatecast.market.bars import COLUMNS, session_date
 from gatecast.market.sessions import versions
 

@@ -25,14 +25,9 @@ from gatecast.errors import SettingsError
 from gatecast.evaluation.cliffs import cliff_among
 from gatecast.evaluation.delay import DIES
 from gatecast.evaluation.findings import STRATEGIES, Finding, heaviest_first, said_of, too_costly
-from gatecast.evaluation.ledger import (
-    ledger_path,
-    problems,
-    read_trials,
-    trials_are_missing,
-    unrecorded,
-)
+from gatecast.evaluation.ledger import ledger_path, read_trials, trials_are_missing, unrecorded
 from gatecast.evaluation.line_findings import findings_of_line
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.plausible import TOO_GOOD, VOID
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.risk import sentences_of
@@ -48,13 +43,7 @@ from gatecast.market.sources import Reading
 from gatecast.notebook import draw_lines, draw_wealth
 from gatecast.samples.features import DEFAULT_FEATURES
 from gatecast.scores import book_scores, caps_of, line_held, scores_of
-from gatecast.trading.book import (
-    Book,
-    Line,
-    Sessions,
-    deviations_of,
-    no_holdings,
-)
+from gatecast.trading.book import Book, Line, Sessions, deviations_of, no_holdings
 from gatecast.trading.core import Core
 from gatecast.trading.decisions import make_decisions
 from gatecast.trading.plausible import PLANTED

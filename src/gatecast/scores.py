@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from gatecast import provenance
 from gatecast.audits.leaks import Audit
 from gatecast.chain import Chain, ClassResult
+from gatecast.evaluation.counted import best_of_trials, independent_trials
 from gatecast.evaluation.credit import credit_of
 from gatecast.evaluation.delay import Later
 from gatecast.evaluation.holdout import state_of
-from gatecast.evaluation.ledger import (
-    Trial,
-    best_of_trials,
-    independent_trials,
-    market_of,
-)
 from gatecast.evaluation.luck import illusions, many_models
 from gatecast.evaluation.memory import longer_windows
 from gatecast.evaluation.plausible import TOO_GOOD, void
@@ -30,6 +25,7 @@ from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk
 from gatecast.evaluation.search_worth import search_worth, searches_of
 from gatecast.evaluation.tables import gains_without, score_tables
+from gatecast.evaluation.trial import Trial, market_of
 from gatecast.evaluation.verdict import CORE, SKILL, Verdict
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable

@@ -9,13 +9,9 @@ import polars as pl
 
 from gatecast import provenance
 from gatecast.chain import Chain
-from gatecast.evaluation.ledger import (
-    Data,
-    Trial,
-    daily_profit,
-    record_trials,
-)
+from gatecast.evaluation.ledger import daily_profit, record_trials
 from gatecast.evaluation.search_worth import searches_of
+from gatecast.evaluation.trial import Data, Trial
 from gatecast.experiment import Experiment, Volatility
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.walkforward import Forecasts
@@ -23,9 +19,7 @@ from gatecast.market.bars import session_date
 from gatecast.metrics.returns import sharpe
 from gatecast.samples.features.catalogue import BUILT_IN
 from gatecast.samples.windows import Samples
-from gatecast.trading.book import (
-    Book,
-)
+from gatecast.trading.book import Book
 
 
 def record_chain(experiment: Experiment, chain: Chain) -> list[Trial]:

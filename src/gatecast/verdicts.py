@@ -14,15 +14,18 @@ from gatecast.audits.leaks import Audit
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain
 from gatecast.compute.parallel import side_by_side
+from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.gate import gate_of
 from gatecast.evaluation.knowing import most_to_blame
-from gatecast.evaluation.ledger import Trial, independent_trials, problems, trials_are_missing, unrecorded
+from gatecast.evaluation.ledger import trials_are_missing, unrecorded
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.plausible import TOO_GOOD, too_good, without_what_is_too_good
 from gatecast.evaluation.record import Record, records_of
 from gatecast.evaluation.risk import Risk, judge_risk, verdict_on
 from gatecast.evaluation.shortfall import LEVEL as TAIL
 from gatecast.evaluation.shortfall import judge_shortfall
+from gatecast.evaluation.trial import Trial
 from gatecast.evaluation.verdict import Tilt, Verdict, judge, with_trials_unknown
 from gatecast.experiment import Experiment
 from gatecast.forecasting.panel import ENSEMBLE, EWMA_OF_RETURNS, RIVAL
@@ -76,7 +79,7 @@ def conclude(
     """
     sessions = sessions_by(chain.facts, experiment.book, level="newest")
 
-    def judged() -> tuple[Any, ...]:
+    def judged() -> Callable[[Audit], Conclusion]:
         lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
         risk = risk_of(experiment, chain, lines, sessions)
         tilts = Tilts(experiment.book, chain, lines)
@@ -85,12 +88,13 @@ def conclude(
         without = None
         if chain.takes_default_terms:
             without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
-        return verdicts, sessions, lines, risk, later, without
+        return partial(Conclusion, verdicts, sessions, lines, risk, later, without)
 
     audited = partial(audit_of, experiment, chain, goes_on=goes_on)  # on one core
     parts: tuple[Callable[[], Any], ...] = (judged, audited)
-    said, audit = side_by_side(lambda part, _: part(), parts, jobs=min(2, jobs))
-    return Conclusion(*said, audit=audit)
+    with_audit, audit = side_by_side(lambda part, _: part(), parts, jobs=min(2, jobs))
+    concluded: Conclusion = with_audit(audit)
+    return concluded
 
 
 def judge_chain(

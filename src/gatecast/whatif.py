@@ -17,15 +17,11 @@ from numpy.typing import NDArray
 
 from gatecast.chain import Chain, decided_again
 from gatecast.errors import SettingsError, cut, did_you_mean, shown
-from gatecast.evaluation.ledger import (
-    Trial,
-    independent_trials,
-    problems,
-    record_trials,
-    trials_are_missing,
-    unrecorded,
-)
+from gatecast.evaluation.counted import independent_trials
+from gatecast.evaluation.ledger import record_trials, trials_are_missing, unrecorded
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.plausible import void
+from gatecast.evaluation.trial import Trial
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
@@ -34,16 +30,7 @@ from gatecast.metrics.risk import certainty_equivalent
 from gatecast.notebook import Shown, draw_lines
 from gatecast.scores import backtest_scores, line_held, line_scores
 from gatecast.settings import Settings
-from gatecast.trading.book import (
-    TILTED,
-    Book,
-    Line,
-    Sessions,
-    Shared,
-    lines_of,
-    no_holdings,
-    sessions_by,
-)
+from gatecast.trading.book import TILTED, Book, Line, Sessions, Shared, lines_of, no_holdings, sessions_by
 from gatecast.trials import configuration, trials_in
 from gatecast.verdicts import Conclusion, conclude
 

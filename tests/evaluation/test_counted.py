@@ -11,8 +11,9 @@ import pytest
 import gatecast
 from gatecast.chain import make_chain
 from gatecast.errors import SettingsError
-from gatecast.evaluation.ledger import ledger_path, market_of, market_of_answers, read_trials, unrecorded
+from gatecast.evaluation.ledger import ledger_path, read_trials, unrecorded
 from gatecast.evaluation.record import records_of
+from gatecast.evaluation.trial import market_of, market_of_answers
 from gatecast.evaluation.verdict import CANNOT_TELL, SKILL, Verdict
 from gatecast.experiment import Control, Experiment
 from gatecast.forecasting.schedule import Schedule

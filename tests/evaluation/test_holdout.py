@@ -24,9 +24,10 @@ from gatecast.evaluation.holdout import (
     sharpe_error,
     state_of,
 )
-from gatecast.evaluation.ledger import Data, Trial, market_of, record_trial
+from gatecast.evaluation.ledger import record_trial
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.rivals import with_rival
+from gatecast.evaluation.trial import Data, Trial, market_of
 from gatecast.evaluation.verdict import CORE, Tilt
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble

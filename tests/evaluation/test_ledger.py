@@ -19,21 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatecast.evaluation.ledger import (
-    Data,
-    Trial,
-    best_of_trials,
-    configurations,
-    independent_trials,
-    ledger_path,
-    market_of,
-    problems,
-    profits,
-    read_trials,
-    record_trial,
-    record_trials,
-    unrecorded,
-)
+from gatecast.evaluation.counted import best_of_trials, independent_trials, profits
+from gatecast.evaluation.ledger import ledger_path, read_trials, record_trial, record_trials, unrecorded
+from gatecast.evaluation.on_file import problems
+from gatecast.evaluation.trial import Data, Trial, configurations, market_of
 from gatecast.market import synthetic
 from gatecast.market.bars import session_date
 from gatecast.provenance import data_of

@@ -52,9 +52,9 @@ def test_the_bars_share_a_scale_and_begin_where_nothing_is_saved() -> None:
     assert [bar["value"] for bar in table["bars"]] == [0.0123, 0.04, -0.02, 0.0]
     assert [bar["text"] for bar in table["bars"]] == ["+1.23 %", "+4.00 %", "−2.00 %", "0.00 %"]
     page = render(FakeRun(scores={"credit": ROWS}))
-    drawn = [
-        (float(left), float(width)) for left, width in re.findall(r'"fill" style="left:(.*?)%;width:(.*?)%"', page)
-    ]
+    places = dict(re.findall(r"\.(s\d+)\{left:(.*?)%;width", page))
+    wide = dict(re.findall(r"\.(s\d+)\{left:.*?;width:(.*?)%\}", page))
+    drawn = [(float(places[name]), float(wide[name])) for name in re.findall(r'class="fill (s\d+)"', page)]
     scale, zero = 100 / (0.04 + 0.02), 100 * 0.02 / (0.04 + 0.02)  # from -2 % to 4 %
     expected = [(zero, 0.0123 * scale), (zero, 0.04 * scale), (0.0, zero), (zero, 0.0)]
     assert [left for left, _ in drawn] == pytest.approx([left for left, _ in expected], abs=0.01)

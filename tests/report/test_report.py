@@ -532,6 +532,17 @@ def test_policy_forbids_connections_and_allows_exactly_the_pages_scripts(page: T
     assert allowed[1].split() == hashes
 
 
+def test_policy_allows_exactly_the_pages_style_sheet_and_the_empty_one_of_plotly(html: str, page: Tags) -> None:
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a) or ""
+    sheets = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (*sheets, "")]
+    found = re.search(r"style-src ([^;]*);", policy)
+    assert found is not None
+    assert len(sheets) == 1
+    assert found[1].split() == hashes
+    assert not any("style" in attributes for _, attributes in page.tags)
+
+
 def test_plotly_is_as_it_was_published_with_its_license() -> None:
     folder = files("gatecast.report") / "templates"
     assert hashlib.sha256((folder / scripts.PLOTLY).read_bytes()).hexdigest() == scripts.PLOTLY_SHA256
@@ -637,7 +648,7 @@ def parts_missing() -> list[Any]:
 
 @pytest.mark.parametrize("run", parts_missing())
 def test_missing_parts_show_nothing_and_harm_nothing(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatecast.report.page.plotly_script", lambda: "/* plotly */")
+    monkeypatch.setattr("gatecast.report.offline.plotly_script", lambda: "/* plotly */")
     text = Tags(render(run)).text
     assert report_data(run)["headline"] in text
     assert not re.search(r"\b(nan|None|undefined|Undefined)\b", text)
@@ -646,6 +657,19 @@ def test_missing_parts_show_nothing_and_harm_nothing(run: FakeRun, monkeypatch: 
 def test_page_and_json_come_from_the_same_dictionary(run: FakeRun, html: str) -> None:
     line = json.dumps(report_data(run), allow_nan=False)
     assert render_data(json.loads(line)) == html
+
+
+def test_of_many_refits_the_newest_of_each_class_are_shown_and_it_is_said(run: FakeRun, html: str) -> None:
+    assert "All refits (12)" in html
+    folds = [
+        {"asset_class": name, "refit": f"{year}-{month:02}-01", "train": 504}
+        for name in ("index", "fx")
+        for year in range(2001, 2004)
+        for month in range(1, 13)
+    ]
+    few = report_data(replace(run, scores=run.scores | {"folds": folds}))
+    assert [fold for fold in few["folds"] if fold["asset_class"] == "fx"] == folds[-24:]
+    assert "The newest refits of each asset class (48 of 72, which scores.json has)" in render_data(few)
 
 
 def test_every_symbol_has_a_chart_and_the_page_stays_below_two_megabytes() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from browsing import Seen, browser, needs_chromium
+from browsing import Seen, browser, needs_chromium, violations
 
 from gatecast.report import render
 from tests.report.test_book_section import UNSURE, scores
@@ -42,6 +42,7 @@ def opened(browser: Any, address: str, width: int = 1400, scheme: str = "light")
     seen = Seen(browser, address, width, scheme)
     seen.page.wait_for_selector("#candles.js-plotly-plot .main-svg")
     seen.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    seen.page.wait_for_function("!document.querySelector('[data-figure]:not(.js-plotly-plot)')")
     return seen
 
 
@@ -66,8 +67,22 @@ def test_the_page_is_whole_offline_and_no_wider_than_the_screen(
     assert seen.page.evaluate(TOO_WIDE) == []
     if width == 390:
         assert seen.page.evaluate(SIDEWAYS) == []
-    assert seen.page.locator("[data-figure]:not(.js-plotly-plot)").count() == 0
+    assert violations(seen.page) == []
     seen.page.close()
+
+
+def test_a_chapter_is_unfolded_by_its_link_and_its_pictures_are_drawn_then(browser: Any, address: str) -> None:
+    page = Seen(browser, address).page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    assert page.locator("#money [data-figure].js-plotly-plot").count() == 0
+    page.click('nav a[href="#money"]')
+    page.wait_for_selector("#money [data-figure].js-plotly-plot .main-svg")
+    assert page.locator("#money > details[open]").count() == 1
+    assert page.locator("#scores > details[open]").count() == 0
+    page.close()
+    linked = Seen(browser, f"{address}#scores").page
+    linked.wait_for_selector("#scores > details[open]")
+    linked.close()
 
 
 FAINT = """() => {

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 import uvicorn
-from browsing import Seen, browser, needs_chromium
+from browsing import Seen, browser, needs_chromium, violations
 from clerks import Clerk
 from served import FIRST, HOUR, SYMBOLS
 
@@ -88,7 +88,28 @@ def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str
         assert [one for one in seen.complaints if "404" not in one] == []
         wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{path} scrolls sideways by {wide} px at {width}"
+        assert violations(seen.page) == [], path
         seen.page.close()
+
+
+def test_a_label_that_is_taken_away_is_found(browser: Any, address: str) -> None:
+    """The check of accessibility can fail."""
+    page = Seen(browser, address).page
+    page.evaluate("""() => { const find = document.getElementById("find"); find.placeholder = "";
+      find.labels[0].replaceWith(find); }""")
+    assert [one.split(":")[0] for one in violations(page)] == ["label"]
+    page.close()
+
+
+def test_a_chart_that_is_hovered_breaks_no_policy(browser: Any, address: str) -> None:
+    seen = Seen(browser, address + SYMBOL)
+    seen.page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    seen.page.hover("#candles .nsewdrag >> nth=0")
+    seen.page.wait_for_selector("#candles .hoverlayer .legend")
+    cursor = seen.page.evaluate("getComputedStyle(document.querySelector('#candles .main-svg')).overflow")
+    assert cursor == "hidden"  # a rule of Plotly's own style sheet
+    assert seen.complaints == []
+    seen.page.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "light"), (390, "dark")])
@@ -99,6 +120,7 @@ def test_the_page_of_orders_is_whole(browser: Any, ordered: str, width: int, sch
     assert (seen.asked and [one for one in seen.asked if not one.startswith(ordered)], seen.complaints) == ([], [])
     wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"it scrolls sideways by {wide} px at {width}"
+    assert violations(seen.page) == []
     seen.page.close()
 
 

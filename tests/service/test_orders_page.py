@@ -69,6 +69,13 @@ def test_each_step_is_told_with_its_author_and_the_next_command(clerk: Clerk) ->
     assert [one["kind"] for one in clerk.told()["history"]] == ["withdrawn", "exported", "approved", "proposed"]
 
 
+def test_the_api_says_the_same_of_one_record(clerk: Clerk) -> None:
+    clerk.exported()
+    answer = clerk.asked().get("/api/orders").json()
+    assert answer.pop("head")["record"] == answer["history"][0]["record"]
+    assert answer == clerk.told()
+
+
 def test_the_commands_do_what_is_said(clerk: Clerk) -> None:
     """As they stand, with the words in capitals filled in."""
     made = clerk.propose(capital=1.5e6, without=[SYMBOLS[0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,11 @@ def test_every_answer_has_the_headers_of_security(client: TestClient, path: str)
     for name, value in HEADERS.items():
         assert answer.headers[name] == value
     assert "default-src 'self'" in answer.headers["content-security-policy"]
-    assert "script-src 'self';" in answer.headers["content-security-policy"]
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    empty = base64.b64encode(hashlib.sha256(b"").digest()).decode()  # of the style sheet that Plotly fills by rules
+    assert f"style-src 'self' 'sha256-{empty}';" in policy
+    assert "unsafe" not in policy
     assert "server" not in answer.headers
 
 

@@ -48,23 +48,22 @@ def test_records_that_are_gone_are_not_said_to_be_none(store: Path, now: datetim
     assert view.runs(1)["runs"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, StopIteration, FileNotFoundError, SystemExit])
+@pytest.mark.parametrize("error", [RuntimeError, StopIteration, FileNotFoundError, ZeroDivisionError])
 def test_the_watcher_survives_anything_and_says_it_once(
     error: type[BaseException], store: Path, now: datetime, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(watching, "EVERY_SECONDS", 0.005)
-    warmed = threading.Event()
+    prepared = threading.Event()
 
-    def warm(_: Watched) -> None:
-        warmed.set()
+    def prepare(_: View) -> None:
+        prepared.set()
         raise error("bad luck")
 
-    monkeypatch.setattr(Watched, "warm", warm)
-    watched = Watched(store, now)
+    watched = Watched(store, now, prepare)
     watched.start()
     try:
-        until(warmed.is_set)
+        until(prepared.is_set)
         for _ in range(3):
             store.rename(store.with_name("elsewhere"))
             until(lambda: watched._error is not None)
@@ -78,6 +77,33 @@ def test_the_watcher_survives_anything_and_says_it_once(
     finally:
         watched.stop()
     assert capsys.readouterr().err.count("bad luck") == 1
+
+
+def test_the_view_before_is_served_until_the_new_one_is_prepared(store: Path, now: datetime) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    may_end.set()
+
+    def prepare(_: View) -> None:
+        begun.set()
+        assert may_end.wait(60)
+
+    watched = Watched(store, now, prepare)
+    before = watched.view
+    begun.clear()
+    may_end.clear()
+    os.utime(next((store / "journal").iterdir()))
+    looking = threading.Thread(target=watched.look)
+    looking.start()
+    assert begun.wait(60)
+    assert watched.view is before
+    may_end.set()
+    looking.join(60)
+    assert watched.view is not before
+
+
+def test_pages_are_made_before_the_service_is_asked(store: Path, now: datetime) -> None:
+    view = make_app(store, now=now).state.watched.view
+    assert all(view.has(f"page {path} 0") for path in ("/", "/risk", "/models"))
 
 
 def test_an_error_that_nobody_foresaw_while_looking_is_told_as_503(

@@ -60,7 +60,7 @@ def sentence_of(error: BaseException) -> str:
 
 def keep_traceback(error: BaseException) -> Path | None:
     """Writes the traceback of an error to `errors/` of the user's data folder; None where it cannot be written."""
-    from gatecast.evaluation.ledger import data_folder
+    from gatecast.evaluation.on_file import data_folder
     from gatecast.files import write_whole
 
     folder = data_folder() / "errors"

@@ -18,35 +18,12 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError, StoreError
-from gatecast.evaluation.ledger import (
-    Data,
-    Market,
-    Trial,
-    append_records,
-    configurations,
-    data_folder,
-    day_in,
-    keep_market,
-    ledger_path,
-    problems,
-    read_records,
-    read_trials,
-    symbols_in,
-    text_in,
-    with_markets,
-)
+from gatecast.evaluation.ledger import keep_market, ledger_path, read_trials, with_markets
+from gatecast.evaluation.on_file import append_records, data_folder, day_in, problems, read_records, symbols_in, text_in
 from gatecast.evaluation.record import day_means
 from gatecast.evaluation.scope import too_little
-from gatecast.evaluation.verdict import (
-    ADDED,
-    CORE,
-    HELD,
-    NAMES,
-    Estimate,
-    Tilt,
-    estimate_gain,
-    in_percent,
-)
+from gatecast.evaluation.trial import Data, Market, Trial, configurations
+from gatecast.evaluation.verdict import ADDED, CORE, HELD, NAMES, Estimate, Tilt, estimate_gain, in_percent
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL, model_phrase
 from gatecast.market.bars import session_date
 from gatecast.market.reading import as_day
@@ -57,7 +34,6 @@ if TYPE_CHECKING:
 
     from gatecast.evaluation.record import Record
 
-    FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
 MIN_DAYS_PER_SIDE = 30  # on either side, before a gain is measured there

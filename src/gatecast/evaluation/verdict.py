@@ -18,20 +18,16 @@ from numpy.typing import NDArray
 
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError
+from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.hindsight import best_simple, gain_of
-from gatecast.evaluation.ledger import (
-    Trial,
-    independent_trials,
-    ledger_path,
-    problems,
-    trials_are_missing,
-    trials_on,
-)
+from gatecast.evaluation.ledger import ledger_path, trials_are_missing, trials_on
 from gatecast.evaluation.luck import overlap_of
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import Days, Record, day_means, gain_over, set_aside
 from gatecast.evaluation.rivals import CAP, most_in_force
 from gatecast.evaluation.scope import SAME, too_little
+from gatecast.evaluation.trial import Trial
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE, NETWORK, PLAIN, RIVAL, forecaster_of, model_phrase
 from gatecast.metrics import significance

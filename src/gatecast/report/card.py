@@ -27,6 +27,7 @@ from gatecast.live.kept import scores_in_force
 from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.market.reading import as_utc
+from gatecast.report.offline import offline_page
 from gatecast.report.words import is_number, named, number
 from gatecast.store.about import halt_in_words
 from gatecast.store.journal import moment_of
@@ -114,25 +115,36 @@ class Card:
         for one in self.sections:
             said = "".join(f"<li>{escape(text)}</li>" for text in one.said)
             head = "".join(f"<th>{escape(name)}</th>" for name in one.columns)
-            body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in one.rows)
+            body = "".join(_row(one.columns, row) for row in one.rows)
             parts.append(
-                f"<h2>{escape(one.title)}</h2>\n"
+                f"<section><h2>{escape(one.title)}</h2>\n"
                 + (f"<ul>{said}</ul>\n" if said else "")
-                + (f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>\n" if body else "")
+                + (
+                    f'<table class="stacked"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>\n'
+                    if body
+                    else ""
+                )
+                + "</section>\n"
             )
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Card</title>\n'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-            f"<style>{STYLE}</style></head><body>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}"
-            "</body></html>\n"
+        return offline_page(
+            "Card", f"<main>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}</main>", rules=STYLE
         )
 
 
 STYLE = (
-    "body{max-width:60rem;margin:2rem auto;padding:0 1rem;font:16px/1.5 system-ui,sans-serif}"
-    "table{border-collapse:collapse;font-size:.9em}td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;"
-    "border-bottom:1px solid #8884}:root{color-scheme:light dark}"
+    "h1{margin-top:40px}section{padding-top:40px}li{max-width:84ch;overflow-wrap:anywhere}"
+    "td,th{white-space:normal;overflow-wrap:break-word;vertical-align:top}"
+    "@media(max-width:820px){table.stacked td{display:block;text-align:left}"
+    "table.stacked td[data-name]::before{display:block}}"
 )
+
+
+def _row(columns: Sequence[str], cells: Sequence[str]) -> str:
+    first, *others = map(escape, cells)
+    named_cells = (
+        f'<td data-name="{escape(name)}">{cell}</td>' for name, cell in zip(columns[1:], others, strict=True)
+    )
+    return f"<tr><td>{first}</td>{''.join(named_cells)}</tr>"
 
 
 def _plain(text: str) -> str:

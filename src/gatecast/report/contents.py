@@ -52,6 +52,8 @@ METRICS = {
 
 REFUSED_SHOWN = 5
 """Refused refits whose reasons the page shows."""
+REFITS_SHOWN = 24
+"""Newest refits of each asset class that the page shows; all are in `scores.json`."""
 SCORECARD = ("verdicts", "illusions", "trials", "backtest", "holdout", "audit", "many", "windows", "names")
 """Parts of the scores that the scorecard is made of."""
 
@@ -122,7 +124,7 @@ def report_data(run: Run) -> Data:
         ],
         "tear_sheet": _tear_sheet(scores.get("backtest") or {}),
         "signals": scores.get("signals") or {},
-        "folds": folds,
+        "folds": _newest_refits(folds),
         "alarms": scores.get("alarms") or [],
         "fills": scores.get("fills") or {},
         "features_left_out": {k: v for k, v in (scores.get("features_left_out") or {}).items() if v},
@@ -154,6 +156,14 @@ def _span(run: Run, folds: list[Any]) -> Data:
         "asset_classes": classes,
         "refits": len(folds) or None,
     }
+
+
+def _newest_refits(folds: list[Any]) -> list[Any]:
+    """The newest of each asset class, in the order given."""
+    kept: dict[Any, list[Any]] = {}
+    for fold in folds:
+        kept.setdefault(fold.get("asset_class"), []).append(fold)
+    return [fold for of_class in kept.values() for fold in of_class[-REFITS_SHOWN:]]
 
 
 def _window(schedule: Schedule, network: Forecaster | None) -> str | int:

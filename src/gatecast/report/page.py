@@ -10,8 +10,8 @@ from gatecast.report import drawing, words
 from gatecast.report.contents import METRICS, report_data
 from gatecast.report.described import described
 from gatecast.report.figures import Data
+from gatecast.report.offline import Classes, offline_page
 from gatecast.report.scorecard import dumbbell, interval_plot, placed, rival_of, width_of
-from gatecast.report.scripts import allowed, own_script, packed, plotly_script, source
 
 if TYPE_CHECKING:
     import jinja2
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMATS = (
     "begun",
     "number",
+    "units",
+    "between",
     "price",
     "decimals",
     "percent",
@@ -77,28 +79,19 @@ def environment_of(names: str, *packages: str) -> jinja2.Environment:
 def render_data(data: Data) -> str:
     """The page of a report's dictionary, as one HTML text that needs no network.
 
-    Everything in the dictionary is text to show, never markup; the page's policy allows its own two scripts
-    by their hashes and no connection at all.
+    Everything in the dictionary is text to show, never markup; the page's policy allows its own scripts and styles by
+    their hashes, and no connection at all.
     """
     environment = environment_of(json.dumps(data.get("names"), default=str))
-    scripts = plotly_script(), own_script()
-    policy = (
-        f"default-src 'none'; script-src {' '.join(map(allowed, scripts))}; "
-        "style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none'; base-uri 'none'; "
-        "form-action 'none'"
+    figures, classes = drawn(data["figures"]), Classes()
+    body = environment.get_template("report.html.j2").render(
+        report=data, figures=figures, described=described(data["figures"]), metrics=METRICS, styled=classes
     )
-    return environment.get_template("report.html.j2").render(
-        report=data,
-        figures=(figures := drawn(data["figures"])),
-        drawings=packed({"figures": figures, "candles": data["figures"]["candles"]}),
-        described=described(data["figures"]),
-        metrics=METRICS,
-        light=drawing.LIGHT,
-        dark=drawing.DARK,
-        policy=policy,
-        css=source("report.css"),
-        scripts=scripts,
-    )
+    return offline_page(
+        f"{data['headline']} · {data['name']}", body, rules=classes.rules,
+        drawings={"figures": figures, "candles": data["figures"]["candles"]},
+        body_class="leaky" if (data["scorecard"].get("audit") or {}).get("banner") else "",
+    )  # fmt: skip
 
 
 def render(run: Run) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatecast.report.drawing import LIGHT
+from gatecast.report.offline import offline_page
 from gatecast.studies.sensitivity import METRICS
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ WHITE_FROM = 0.72
 """Share of the way from pale to deep from which a number is written in white."""
 FORMS = {"sharpe": ".2f", "certainty_equivalent": ".2%", "turnover": ".2f"}
 """Metric -> how its numbers are written."""
+SVG_STYLE = (
+    f"svg.map text{{font:13px ui-sans-serif,system-ui,sans-serif;fill:{LIGHT['ink']};"
+    "font-variant-numeric:tabular-nums}"
+    f"svg.map .title{{font-weight:600}}svg.map .white{{fill:#fff}}svg.map .none{{fill:{LIGHT['quiet']}}}"
+)
 
 
 def sensitivity_svg(study: Sensitivity) -> str:
@@ -51,11 +57,11 @@ def sensitivity_svg(study: Sensitivity) -> str:
         parts.append(f'<text x="{left - 12:g}" y="{y + HIGH / 2 + 5:g}" text-anchor="end">{escape(label)}</text>')
         for column in range(len(columns)):
             value, error = float(study.values[row, column]), float(study.errors[row, column])
-            fill, ink = UNKNOWN, LIGHT["quiet"]
+            fill, ink = UNKNOWN, "none"
             if math.isfinite(value):
                 share = (value - low) / (high - low) if high > low else 0.5
                 red, green, blue = (round(a + (b - a) * share) for a, b in zip(PALE, DEEP, strict=True))
-                fill, ink = (red, green, blue), "#ffffff" if share > WHITE_FROM else LIGHT["ink"]
+                fill, ink = (red, green, blue), "white" if share > WHITE_FROM else "value"
             x = left + WIDE * column
             said = (
                 f"{study.settings[0]} {labels[row]}, {study.settings[1]} {value_text(columns[column])}: "
@@ -64,7 +70,7 @@ def sensitivity_svg(study: Sensitivity) -> str:
             parts.append(
                 f'<g><title>{escape(said)}</title><rect x="{x + 1:g}" y="{y + 1:g}" width="{WIDE - 2}" '
                 f'height="{HIGH - 2}" rx="3" fill="rgb{fill}"/><text x="{x + WIDE / 2:g}" y="{y + HIGH / 2 + 5:g}" '
-                f'text-anchor="middle" style="fill:{ink}">{number(value, study.metric)}</text></g>'
+                f'text-anchor="middle" class="{ink}">{number(value, study.metric)}</text></g>'
             )
     row, column = study.chosen
     frame = LIGHT["bad"] if study.cliff else LIGHT["ink"]
@@ -72,41 +78,32 @@ def sensitivity_svg(study: Sensitivity) -> str:
         f'<rect x="{left + WIDE * column + 2:g}" y="{TOP + HIGH * row + 2}" width="{WIDE - 4}" height="{HIGH - 4}" '
         f'rx="3" fill="none" stroke="{frame}" stroke-width="3"/>'
     )
-    style = (
-        f"text{{font:13px ui-sans-serif,system-ui,sans-serif;fill:{LIGHT['ink']};font-variant-numeric:tabular-nums}}"
-        ".title{font-weight:600}"
-    )
     alone = f"{escape(study.metric)} over {escape(study.settings[0])} and {escape(study.settings[1])}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{alone}"><style>{style}</style>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="map" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}" role="img" aria-label="{alone}"><style>{SVG_STYLE}</style>'
         f'<rect width="100%" height="100%" fill="{LIGHT["card"]}"/>{"".join(parts)}</svg>\n'
     )
 
 
+STYLE = (
+    f"h1{{margin-top:40px;overflow-wrap:anywhere}}figure.map{{overflow-x:auto;background:{LIGHT['card']}}}"
+    "figure.map svg{display:block;margin:auto}figure.map+p{margin-top:16px}"
+)
+
+
 def render_sensitivity(study: Sensitivity) -> str:
     """The page as one HTML text; nothing in it runs."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    style = (
-        f"body{{background:{LIGHT['paper']};color:{LIGHT['ink']};font:16px/1.5 ui-sans-serif,system-ui,sans-serif;"
-        "max-width:62rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem;font-weight:600;line-height:1.25}"
-        f".map{{overflow-x:auto;background:{LIGHT['card']};border:1px solid {LIGHT['line']};border-radius:12px;"
-        "padding:1rem}.map svg{display:block;margin:auto}"
-        "p{max-width:68ch}h1,p{overflow-wrap:anywhere}"
-        f".quiet{{color:{LIGHT['quiet']};font-size:.875rem}}"
-    )
     cliff, *others = study.sentences
     frame = "The frame is the setting of the run. Each number is of a year; hover over a cell for its standard error."
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>Sensitivity of {escape(study.run)}</title><style>{style}</style></head><body>"
-        f"<h1>{escape(study.run)}: {escape(study.settings[0])} and {escape(study.settings[1])}</h1>"
-        f"<p>{escape(cliff)}</p><div class='map'>{sensitivity_svg(study)}</div>"
-        f"<p class='quiet'>{escape(frame)} Money of the {escape(study.own)}, net of all costs. "
-        f"{escape(' '.join(others))}</p></body></html>\n"
+    title = f"{study.run}: {study.settings[0]} and {study.settings[1]}"
+    body = (
+        f"<main><h1>{escape(title)}</h1><p>{escape(cliff)}</p>"
+        f'<figure class="map" tabindex="0" aria-label="Map">{sensitivity_svg(study)}</figure>'
+        f'<p class="small quiet">{escape(frame)} Money of the {escape(study.own)}, net of all costs. '
+        f"{escape(' '.join(others))}</p></main>"
     )
+    return offline_page(f"Sensitivity of {study.run}", body, rules=STYLE, inside=[SVG_STYLE])
 
 
 def value_text(value: object) -> str:

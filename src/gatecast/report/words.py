@@ -136,6 +136,27 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def units(value: Any) -> str:
+    """Units of a symbol: whole ones without decimals, parts of one with three digits.
+
+    >>> units(12.0), units(-1234.0), units(0.5), units(None)
+    ('12', '−1,234', '0.500', '–')
+    """
+    return number(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def between(low: Any, high: Any, digits: int = 1) -> str:
+    """An interval of shares as percentages; the percent sign stays on the line of its number.
+
+    >>> between(-0.021, 0.0204).replace("\N{NO-BREAK SPACE}", "_"), between(0.1, None)
+    ('−2.1 to +2.0_%', '–')
+    """
+    if not (is_number(low) and is_number(high)):
+        return MISSING
+    least, most = (percent(one, digits, True).removesuffix(" %") for one in (low, high))
+    return f"{least} to {most}\N{NO-BREAK SPACE}%"
+
+
 def price(value: Any, least: Any) -> str:
     """A price with as many decimals as the smallest of its column, `least`, needs for four digits; two from 10 on.
 

@@ -47,7 +47,7 @@ def make_app(folder: str | Path, rules: Rules | None = None, *, now: datetime | 
     bars count; None: the clock. `app.state.watched` is the store that is watched. A store that is damaged or missing is
     said with status 503 until it can be read.
     """
-    watched, rules = Watched(Path(folder), now), rules or Rules()
+    watched, rules = Watched(Path(folder), now, pages.prepare), rules or Rules()
     events = Events(watched)
 
     @asynccontextmanager
@@ -168,11 +168,12 @@ def serve(
     """
     app = make_app(folder, rules, now=now)
     assert app.state.watched.view is not None
+    app.state.watched.health()
     with listening(host, port) as at:
         config = uvicorn.Config(
-            app, log_level="error", access_log=False, server_header=False, date_header=False, lifespan="on", ws="none",
-            http=Connection, limit_concurrency=2 * MOST_CONNECTIONS, timeout_graceful_shutdown=ENDS_SECONDS,
-            proxy_headers=False,
+            app, log_level="critical", access_log=False, server_header=False, date_header=False, lifespan="on",
+            ws="none", http=Connection, limit_concurrency=2 * MOST_CONNECTIONS, proxy_headers=False,
+            timeout_graceful_shutdown=ENDS_SECONDS,
         )  # fmt: skip
         name, number = at.getsockname()[:2]
         ready(f"http://[{name}]:{number}/" if ":" in name else f"http://{name}:{number}/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -22,10 +23,12 @@ from gatecast.report.book import to_trade
 from gatecast.report.described import described
 from gatecast.report.exposure import exposure
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
+from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
-from gatecast.report.scripts import packed, plotly_script, source
+from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
+from gatecast.trading.cuts import GATES, KEEP_FROM_TRADE, LEAST_OFF
 
 PAGES = {"/": "This morning", "/orders": "Orders", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
@@ -60,8 +63,24 @@ def morning(view: View) -> Answer:
         "behind": told["behind"], "findings": view.findings()["findings"],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
-        "waiting": sorted(view.store.state.waiting), "ordered": view.orders(view.now)["sentence"],
+        "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
+        "ordered": view.orders(view.now)["sentence"],
     }  # fmt: skip
+
+
+def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What keeps holdings from targets that they lie away from, where nothing is traded; "" where nothing does.
+
+    >>> _kept_from([{"held": 0.0, "target": 0.02, "cut_by": "lot"}, {"held": 0.1, "target": 0.1, "cut_by": "cash"}])
+    'nothing is traded: less than a lot is left to be traded (1 symbol).'
+    """
+    counts = Counter(
+        row["cut_by"]
+        for row in rows
+        if row.get("cut_by") in KEEP_FROM_TRADE and abs(_held(row) - _held(row, "target")) >= LEAST_OFF
+    )
+    said = (f"{GATES[gate]} ({number} symbol{'s' * (number > 1)})" for gate, number in counts.most_common())
+    return f"nothing is traded: {'; '.join(said)}." if counts else ""
 
 
 def _held(row: Mapping[str, Any], name: str = "held") -> float:
@@ -166,6 +185,7 @@ def render(template: str, title: str, at: str, head: Answer | None, titles: Mapp
         light=drawing.LIGHT,
         dark=drawing.DARK,
         files=FILES,
+        map_style=MAP_STYLE,
         drawings=packed({name: data.get(name) or {} for name in ("figures", "candles")}),
         **data,
     )
@@ -174,12 +194,7 @@ def render(template: str, title: str, at: str, head: Answer | None, titles: Mapp
 @lru_cache(maxsize=1)
 def static_files() -> dict[str, tuple[bytes, bytes, str]]:
     """Name -> content, the same compressed, and its media type: scripts, styles, and the report's bundle of Plotly."""
-    dark = "".join(f"--{role}: {colour}; " for role, colour in drawing.DARK.items())
-    light = "".join(f"--{role}: {colour}; " for role, colour in drawing.LIGHT.items())
-    style = (
-        f":root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}\n"
-        f"{source('report.css')}\n{source('service.css', 'gatecast.service')}"
-    )
+    style = style_sheet(source("service.css", "gatecast.service"))
     texts = {
         "style.css": (style, "text/css"), "page.js": (source("service.js", "gatecast.service"), "text/javascript"),
         "tables.js": (source("tables.js"), "text/javascript"), "figures.js": (source("report.js"), "text/javascript"),
@@ -214,15 +229,29 @@ def error_page(status: int, sentence: str) -> Response:
     return Response(text, status, media_type="text/html", headers=POLICY_HEADERS)
 
 
+def page(view: View, path: str, template: str, title: str, data: Any, stage: int = 0) -> Response:
+    """The page of a view at a path, made when it is first asked for, and once more at each further stage."""
+    text = view.once(
+        f"page {path} {stage}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
+    )
+    return Response(text, media_type="text/html", headers=POLICY_HEADERS)
+
+
+def prepare(view: View) -> None:
+    """Makes what the first reader of a view would wait for: its pages, and one of those of the symbols."""
+    static_files()
+    page(view, "/", "morning.html.j2", "This morning", lambda: morning(view))
+    page(view, "/risk", "risk.html.j2", "Risk", lambda: risk_page(view))
+    page(view, "/models", "models.html.j2", "Models", lambda: models_page(view))
+    page(view, "/orders", "orders.html.j2", "Orders", lambda: orders_page(view, view.now), view.stage(view.now))
+    if view.rows:
+        first = min(view.rows)
+        page(view, f"/symbols/{first}", "symbol.html.j2", first, lambda: symbol_page(view, first))
+
+
 def routes(watched: Watched) -> APIRouter:
     """The pages of a store that is watched."""
     router = APIRouter(include_in_schema=False)
-
-    def page(view: View, path: str, template: str, title: str, data: Any, stage: int = 0) -> Response:
-        text = view.once(
-            f"page {path} {stage}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
-        )
-        return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 
     @router.get("/")
     def this_morning() -> Response:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gatecast.errors import SettingsError
 from gatecast.files import read
+from gatecast.report.scripts import allowed
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +38,7 @@ TOKEN_LENGTHS = (16, 1_000)
 
 HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        f"default-src 'self'; script-src 'self'; style-src 'self' {allowed('')}; img-src 'self' data:; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -47,7 +48,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
-"""Headers of every answer. Styles may stand in the page, since Plotly sets them; scripts may not."""
+"""Headers of every answer. Neither styles nor scripts may stand in a page; Plotly fills an empty style sheet."""
 
 
 def is_loopback(host: str) -> bool:

@@ -21,7 +21,7 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
-from gatecast.live.standing import standing
+from gatecast.live.standing import Standing, standing
 from gatecast.live.today import NEEDED, today_of
 from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
@@ -185,11 +185,21 @@ class View:
 
     def orders(self, now: datetime) -> Answer:
         """Where the orders of the last sessions stand at a moment, see `live.standing`."""
-        return self.once(f"orders {self.stage(now)}", lambda: standing(self.store, now).to_dict())
+        stage = self.stage(now)
+        at = self.now if stage == self.stage(self.now) else now
+
+        def made() -> Answer:
+            return (self._standing if at == self.now else standing(self.store, at)).to_dict()
+
+        return self.once(f"orders {stage}", made)
 
     def stage(self, now: datetime) -> int:
         """How often orders have changed without a record up to a moment: opens passed, and overrides expired."""
-        return bisect_left(self.once("moments", lambda: standing(self.store, self.now).moments), now)
+        return bisect_left(self._standing.moments, now)
+
+    @property
+    def _standing(self) -> Standing:
+        return self.once("standing", lambda: standing(self.store, self.now))
 
     # ── a symbol ──────────────────────────────────────────────────────────────────────────────────
 

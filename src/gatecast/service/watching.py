@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,11 +32,14 @@ class Watched:
 
     `now`: a moment that stands still, as of which the store is read; None: the clock, and a view is made again in each
     hour, as bars become old. Nothing is written. A store that cannot be read, or can no more, is what `view` raises,
-    until it can be again.
+    until it can be again. `prepare` makes what nobody is to wait for of a new view; until it has, the view before is
+    what the store says.
     """
 
-    def __init__(self, folder: Path, now: datetime | None = None) -> None:
-        self.folder, self.fixed = folder, now
+    def __init__(
+        self, folder: Path, now: datetime | None = None, prepare: Callable[[View], object] = View.today
+    ) -> None:
+        self.folder, self.fixed, self.prepare = folder, now, prepare
         self._look, self._stop, self._changed = threading.Lock(), threading.Event(), threading.Condition()
         self._stamp: Stamp = ()
         self._view: View | None = None
@@ -86,14 +88,17 @@ class Watched:
             if stamp == self._stamp and self._error is None:
                 return False
             before = self._error
+            view: View | None = None
+            told: StoreError | None = None
             try:
                 view = View(Store.open(self.folder, upgrades=False).as_of(self.fixed), self.now)
                 view.today()
-                self._view, self._error = view, None
+                self._prepared(view)
             except Exception as error:
-                self._view, self._error = None, self._as_told(error)
-            is_first, self._stamp = not self._stamp, stamp
-            if before is not None and str(before) == str(self._error):
+                view, told = None, self._as_told(error)
+            is_first = not self._stamp
+            self._view, self._error, self._stamp = view, told, stamp
+            if before is not None and str(before) == str(told):
                 return False
         for tell in () if is_first else list(self._told):
             tell()
@@ -103,14 +108,14 @@ class Watched:
         """Whether the store has changed since the newest view, or cannot be read."""
         return self._error is not None or self._stamp_now() != self._stamp
 
-    def warm(self) -> None:
-        """Makes the parts of the newest view that take seconds, so that no page waits for them."""
-        view = self._view
-        if view is None:
-            return
-        for make in (lambda: view.recent, view.risk):
-            with suppress(GatecastError):  # whoever asks for it is told
-                make()
+    def _prepared(self, view: View) -> None:
+        """Makes what nobody is to wait for; where that fails, whoever asks for it is told."""
+        try:
+            self.prepare(view)
+        except GatecastError:
+            pass
+        except Exception as error:
+            self._notice(error)
 
     def _as_told(self, error: Exception) -> StoreError:
         """The error as it is told; one that is not of the store's own, as where files vanish meanwhile, is noted."""
@@ -163,13 +168,9 @@ class Watched:
             self._thread = None
 
     def _watch(self) -> None:
-        warmed: View | None = None
         while True:
             try:
                 self.look()
-                if self._view is not warmed:
-                    warmed = self._view
-                    self.warm()
             except BaseException as error:  # whatever it is, the next look tries again
                 self._notice(error)
             if self._stop.wait(EVERY_SECONDS):

@@ -17,9 +17,11 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
-from gatecast.evaluation.ledger import Trial, problems, record_trials
+from gatecast.evaluation.ledger import record_trials
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import day_means, gain_over, records_of
+from gatecast.evaluation.trial import Trial
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.forecaster import Task

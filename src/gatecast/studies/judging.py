@@ -18,7 +18,8 @@ from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
-from gatecast.evaluation.ledger import problems, trials_are_missing
+from gatecast.evaluation.ledger import trials_are_missing
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.outside import PROFITS, read_outside
 from gatecast.evaluation.record import LONGEST_HORIZON
 from gatecast.evaluation.verdict import with_trials_unknown

@@ -11,14 +11,16 @@ import polars as pl
 
 from gatecast.chain import Progress
 from gatecast.errors import SettingsError
+from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.delay import one_bar_later, without_what_dies
 from gatecast.evaluation.following import ABOUT_SIGNS, MOST_GAIN, follows, leaks_of, planted_leak
-from gatecast.evaluation.ledger import Trial, daily_profit, independent_trials, record_trials
+from gatecast.evaluation.ledger import daily_profit, record_trials
 from gatecast.evaluation.outside import QUANTILES, Outside
 from gatecast.evaluation.plausible import VOID, TooGood, too_good, void, without_what_is_too_good
 from gatecast.evaluation.power import power_of, undecidable
 from gatecast.evaluation.quantiles import judge_quantiles
 from gatecast.evaluation.record import Record, day_means, records_of
+from gatecast.evaluation.trial import Trial
 from gatecast.evaluation.verdict import judge
 from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL, RIVALS, always
 from gatecast.forecasting.walkforward import walk_forward

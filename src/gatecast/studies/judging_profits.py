@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from gatecast.errors import SettingsError
+from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.following import LEAST_ROWS
 from gatecast.evaluation.knowing import ABOVE
-from gatecast.evaluation.ledger import independent_trials, record_trials
+from gatecast.evaluation.ledger import record_trials
 from gatecast.evaluation.outside import PROFITS, Outside
 from gatecast.evaluation.plausible import TOO_GOOD, too_good, void, without_what_is_too_good
 from gatecast.evaluation.power import power_of, undecidable

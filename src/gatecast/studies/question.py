@@ -12,8 +12,8 @@ import polars as pl
 
 from gatecast import provenance
 from gatecast.evaluation.following import MOST_GAIN
-from gatecast.evaluation.ledger import Trial
 from gatecast.evaluation.record import Record
+from gatecast.evaluation.trial import Trial
 from gatecast.evaluation.verdict import Verdict
 from gatecast.forecasting.schedule import Schedule
 from gatecast.market.bars import session_date

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
-from gatecast.evaluation.ledger import problems, record_trials
+from gatecast.evaluation.ledger import record_trials
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.record import Record
-from gatecast.evaluation.search_worth import (
-    said_of,
-    search_worth,
-    searched,
-    searches_of,
-    setting_named,
-    value_named,
-)
+from gatecast.evaluation.search_worth import said_of, search_worth, searched, searches_of, setting_named, value_named
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.forecaster import Task

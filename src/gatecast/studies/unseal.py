@@ -16,8 +16,9 @@ from gatecast.chain import Progress, make_chain
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
 from gatecast.evaluation import holdout
-from gatecast.evaluation.ledger import market_of, problems
+from gatecast.evaluation.on_file import problems
 from gatecast.evaluation.record import records_of
+from gatecast.evaluation.trial import market_of
 from gatecast.files import jsonable
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date

@@ -191,14 +191,18 @@
     Plotly.react(chart, traces, layout, config).then(() => chart.dispatchEvent(new CustomEvent("drawn", { detail: data })));
   };
 
+  // Figures that are folded away are drawn when they are unfolded.
+  const picture = (place) => {
+    const figure = figures[place.dataset.figure];
+    if (figure) Plotly.react(place, figure.data, figure.layout, config);
+  };
+  const pictures = (within) => [...within.querySelectorAll("[data-figure]")].filter((place) => place.checkVisibility());
   const everything = () => {
     themed();
     candles();
-    for (const place of document.querySelectorAll("[data-figure]")) {
-      const figure = figures[place.dataset.figure];
-      Plotly.react(place, figure.data, figure.layout, config);
-    }
+    pictures(document).forEach(picture);
   };
+  addEventListener("toggle", ({ target }) => { if (target.open) pictures(target).forEach(picture); }, true);
 
   const press = (buttons, pressed) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === pressed)));
   for (const button of spans)
@@ -231,6 +235,20 @@
     for (const { target, isIntersecting } of entries) links.get(target.id).classList.toggle("here", isIntersecting);
   }, { rootMargin: "-30% 0px -69% 0px" });
   for (const id of links.keys()) if (by(id)) seen.observe(by(id));
+
+  // What a link leads to is unfolded, and so is all that is printed.
+  const unfold = (target) => {
+    for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+    const own = target.querySelector(":scope > details");
+    if (own) own.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]'), target = link && by(link.hash.slice(1));
+    if (target) unfold(target);
+  });
+  if (location.hash && by(location.hash.slice(1))) unfold(by(location.hash.slice(1)));
+  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
 
   if (narrow() && spans.length) press(spans, spans[0]);
   scheme.addEventListener("change", everything);

@@ -106,5 +106,20 @@
     exportable(table, heads);
     sortable(table, heads);
   }
+  // On a narrow screen a long table shows its first rows until all are asked for, or one is looked for.
+  const FIRST = 12;
+  for (const table of innerWidth < 640 ? document.querySelectorAll("table.stacked:not(.newest)") : []) {
+    const rows = table.tBodies.length ? table.tBodies[0].rows.length : 0;
+    if (rows < 2 * FIRST) continue;
+    const button = document.createElement("button"), find = document.querySelector(`[aria-controls="${table.id || "-"}"]`);
+    const whole = () => { table.classList.remove("short"); button.remove(); };
+    button.type = "button";
+    button.className = "csv";
+    button.textContent = `Show all ${rows} rows`;
+    button.addEventListener("click", whole);
+    if (find) find.addEventListener("input", whole);
+    table.classList.add("short");
+    (table.closest(".scroll") || table).after(button);
+  }
   if (innerWidth < 640) for (const panel of document.querySelectorAll("details.panel[open]")) panel.open = false;
 })();

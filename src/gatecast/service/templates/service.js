@@ -52,7 +52,9 @@
     });
   }
   const clicked = by("clicked"), chart = by("candles");
-  const percent = (value) => (value == null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(2)} %`);
+  const signed = (value, text) => (Number(text) ? `${value < 0 ? "−" : "+"}${text}` : text);  // what rounds to nothing has no sign
+  const plain = (value) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
+  const percent = (value) => (value == null ? "–" : signed(value, (100 * Math.abs(value)).toFixed(2)) + " %");
   const newest = () => { let asked = 0; return () => { const own = ++asked; return () => own === asked; }; };
   const saying = newest(), whying = newest();  // the answer to an earlier click may come last
   const say = async (label, close) => {
@@ -90,7 +92,7 @@
     }));
   };
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
-  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3) : percent(value));
+  const adds = (head, value) => (value == null ? "–" : head === "volatility" ? signed(value, Math.abs(value).toFixed(3)) : percent(value));
   const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3).replace("-", "−") : `${(100 * value).toFixed(1)} %`);
   const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
@@ -112,6 +114,7 @@
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
     ]));
+    by("explained-heads").hidden = !one.heads.some((head) => head.models.some(tells));
     const sums = (head) => head.models.map(((sum) => (model) => (sum += model.adds || 0))(0));
     const root = (head, value) => (head === "volatility" ? ` (its root ${(100 * Math.exp(value / 2)).toFixed(2)} %)` : "");
     fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model, place) => ({ ...model, sum: sums(head)[place] })).filter(tells).map((model) => [
