@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from gatecast.compute.disk import Disk
 from gatecast.compute.estimate import Work
+from gatecast.compute.memory import give_back
+from gatecast.compute.parallel import side_by_side
 from gatecast.errors import BarsError, SettingsError
 from gatecast.evaluation.rivals import with_rival
 from gatecast.experiment import Experiment
@@ -133,9 +136,10 @@ class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
     `facts`: of the bars of all classes, and the delistings that are known. `seconds`: model -> wall-clock time of its
-    training. `left_out`: asset class without a single refit -> what it would take. `disk`: where the arrays of several
-    classes are. `default_ends`: whether the end of a symbol on terms that nobody knows is booked on the usual ones.
-    `book`: settings of the book; `carried`, `begins`, `settled`: see `Past`.
+    training, each class counted by itself where two are at work at a time. `left_out`: asset class without a single
+    refit -> what it would take. `disk`: where the arrays of several classes are. `default_ends`: whether the end of a
+    symbol on terms that nobody knows is booked on the usual ones. `book`: settings of the book; `carried`, `begins`,
+    `settled`: see `Past`.
     """
 
     facts: Facts
@@ -273,7 +277,8 @@ def make_chain(
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    One class after the other; of several only the one at work is in memory, see `compute.disk`. `actions`: the
+    With several cores two classes at a time, the largest first: what one of them does on one core is done beside the
+    fits of the other. Of several classes only those at work are in memory, see `compute.disk`. `actions`: the
     delistings that are known, see `gatecast.market.ends`.
 
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
@@ -309,14 +314,22 @@ def make_chain(
     }  # fmt: skip
     if plan:
         plan({name: work_of(one, experiment.schedule.folds(one.times, one.known_at)) for name, one in samples.items()})
-    seconds: dict[str, float] = {}
+    facts, seconds, hearing = facts_of(bars, actions), dict[str, float](), Lock()
 
-    def clock(fits: Fits) -> None:
-        seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
+    def made_of(name: str, go_on: Callable[[], None]) -> ClassResult:
+        """One class, from its samples to its strategy in force; `go_on`: see `side_by_side`."""
 
-    facts, results = facts_of(bars, actions), dict[str, ClassResult]()
-    for name, one in samples.items():
-        at_work = deepcopy(one) if disk else one  # a copy is in memory
+        def told(stage: str, done: int, total: int) -> None:
+            go_on()
+            if progress:
+                with hearing:
+                    progress(stage, done, total)
+
+        def clock(fits: Fits) -> None:
+            with hearing:
+                seconds[fits.name] = seconds.get(fits.name, 0.0) + fits.seconds
+
+        at_work = deepcopy(samples[name]) if disk else samples[name]  # a copy is in memory
         issued = before.forecasts.get(name) if before else None
         unwatched = refit != "due" and not watch
         watched = before.alarms.get(name, Alarms()) if before else Alarms()
@@ -324,19 +337,26 @@ def make_chain(
             watched = watch_inputs(at_work, experiment.drift, experiment.schedule, watched)
         added = (*(watched.refits if refit == "due" else ()), *(asked or {}).get(name, ()))
         forecasts = forecast_class(
-            experiment, at_work, progress, clock, past=issued, refit=refit, alarms=added, task=machine.task
+            experiment, at_work, told, clock, past=issued, refit=refit, alarms=added, task=machine.task
         )
         result = decide(experiment, forecasts, facts).with_inputs(watched)
         result = result.as_issued(before.weights) if before else result
-        results[name] = result.stored_on(disk, one) if disk else result
         at_work.forget()
-        del at_work, forecasts, result  # or they would stay until the next class is done
+        result = result.stored_on(disk, samples[name]) if disk else result
+        if refit == "due":  # a live forecast is done sooner with what it has
+            give_back()
+        return result
+
+    largest_first = sorted(samples, key=lambda name: -len(samples[name]))
+    results = dict(zip(largest_first, side_by_side(made_of, largest_first, jobs=min(2, machine.jobs)), strict=True))
+    results = {name: results[name] for name in samples}
+    spent = {name: seconds[name] for name in experiment.panel if name in seconds}
     titles, override = experiment.strategy_titles, experiment.selection.evidence
     issued_weights = before.weights if before else None
     decisions = make_decisions(results, facts, titles=titles, override=override, issued=issued_weights)
     book, begins = experiment.book, before.begins if before else None
     return Chain(
-        facts, results, decisions, experiment.costs, seconds, left_out, disk, experiment.forecasting, book=book,
+        facts, results, decisions, experiment.costs, spent, left_out, disk, experiment.forecasting, book=book,
         carried=before.carried if before else tuple, begins=begins, settled=before is not None and before.settled,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from gatecast.arguments import checked
 from gatecast.chain import Chain, ClassResult, Plan, Progress, decided_again, make_chain
 from gatecast.compute.disk import Disk, StoredFile
 from gatecast.compute.estimate import Cost
+from gatecast.compute.memory import give_back
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
 from gatecast.errors import SettingsError
@@ -282,6 +283,7 @@ def judged(
     if said.doubted and experiment.selection.evidence is None:  # nothing is held of what cannot be believed
         chain = chain.with_nothing_held()
     control = make_control()
+    give_back()
     with problems() as more:
         scores = scores_of(
             experiment, chain, said.verdicts, trials, reading, said.audit, said.without_default_ends, said.later,
@@ -302,6 +304,7 @@ def judged(
         more.append(NO_BOOK)
     scores["warnings"] = [*dict.fromkeys([*early, *found, *more]), *scores["warnings"]]
     held = no_holdings() if own is None else own.holdings
+    give_back()
     return replace(finish(experiment, chain), control=control, scores=scores, book=held)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ import polars as pl
 from gatecast.audits.leaks import Audit
 from gatecast.audits.quick import audit_of
 from gatecast.chain import Chain
+from gatecast.compute.parallel import side_by_side
 from gatecast.evaluation.counted import independent_trials
 from gatecast.evaluation.delay import DIES, Later, one_bar_later, without_repeated_ranges, without_what_dies
 from gatecast.evaluation.estimate import Tilt
@@ -78,16 +80,23 @@ def conclude(
     `unread`: see `judge_chain`. `jobs`: cores. `goes_on`: see `audit_of`.
     """
     sessions = sessions_by(chain.facts, experiment.book, level="newest")
-    lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
-    risk = risk_of(experiment, chain, lines, sessions)
-    tilts = Tilts(experiment.book, chain, lines)
-    later = later_of(chain, experiment.costs, tilts)
-    verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk, tilts=tilts)
-    without = None
-    if chain.takes_default_terms:
-        without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
-    audit = audit_of(experiment, chain, goes_on=goes_on)
-    return Conclusion(verdicts, sessions, lines, risk, later, without, audit)
+
+    def judged() -> Callable[[Audit], Conclusion]:
+        lines = lines_of(chain.classes, sessions, experiment.book, jobs=jobs)
+        risk = risk_of(experiment, chain, lines, sessions)
+        tilts = Tilts(experiment.book, chain, lines)
+        later = later_of(chain, experiment.costs, tilts)
+        verdicts = judge_chain(experiment, chain, trials, later, unread=unread, risk=risk, tilts=tilts)
+        without = None
+        if chain.takes_default_terms:
+            without = judge_chain(experiment, chain.without_default_ends(), trials, later, unread=unread)
+        return partial(Conclusion, verdicts, sessions, lines, risk, later, without)
+
+    audited = partial(audit_of, experiment, chain, goes_on=goes_on)  # on one core
+    parts: tuple[Callable[[], Any], ...] = (judged, audited)
+    with_audit, audit = side_by_side(lambda part, _: part(), parts, jobs=min(2, jobs))
+    concluded: Conclusion = with_audit(audit)
+    return concluded
 
 
 def judge_chain(

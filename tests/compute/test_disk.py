@@ -24,6 +24,7 @@ from gatecast.chain import make_chain
 from gatecast.compute.disk import Disk, StoredArrays, StoredFile
 from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
+from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.runs import Run, run
 
@@ -164,17 +165,17 @@ def two_classes() -> Experiment:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Run]]:
-    """The same run, finished classes on disk and in memory."""
+    """The same run: finished classes on disk, both at work at a time; and in memory, one after the other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATECAST_DATA", str(tmp_path_factory.mktemp("data")))
-        away = run(two_classes())
+        away = run(two_classes(), machine=Machine(jobs=2))
         with patch.context() as only_here:
             only_here.setattr(Disk, "for_classes", lambda _: None)
             held = run(two_classes())
         yield away, held
 
 
-def test_on_disk_and_in_memory_are_the_same_bytes(both: tuple[Run, Run]) -> None:
+def test_on_disk_side_by_side_and_in_memory_one_after_the_other_are_the_same_bytes(both: tuple[Run, Run]) -> None:
     away, held = (store.run_parts(one) for one in both)
     assert isinstance(both[0].forecasts_parquet, StoredFile)
     assert isinstance(both[1].forecasts_parquet, bytes)

@@ -1,14 +1,24 @@
-"""Jobs in processes."""
+"""Jobs in processes and threads, and work side by side."""
 
 from __future__ import annotations
 
+import inspect
+import signal
 import subprocess
 import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import process_executor
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from gatecast.compute.parallel import fan_out
+from gatecast.compute import parallel
+from gatecast.compute.parallel import fan_out, one_thread, side_by_side
 
 
 def test_processes_find_a_package_whose_folder_was_added_after_they_were_made(
@@ -34,3 +44,94 @@ print(fan_out(abs, [-1, -2, -3], jobs=2), fan_out(abs, [-1, -2], jobs=2, process
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[1, 2, 3] [1, 2]", 0), done.stderr
+
+
+def test_side_by_side_two_items_are_at_work_at_a_time_and_results_are_in_order() -> None:
+    both = threading.Barrier(2)  # broken unless two wait at it
+
+    def work(item: int, go_on: Callable[[], None]) -> tuple[int, list[int]]:
+        go_on()
+        both.wait(timeout=30)
+        return item, fan_out(abs, [-item, item], jobs=2)
+
+    expected = [(item, [item, item]) for item in (3, 1, 2, 4)]
+    assert side_by_side(work, [3, 1, 2, 4], jobs=2) == expected
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_side_by_side_the_failure_is_raised_and_what_stands_beside_it_ends(jobs: int) -> None:
+    ended = list[str]()
+
+    def work(item: str, go_on: Callable[[], None]) -> None:
+        if item == "fails":
+            raise ValueError("this one")
+        try:
+            while True:
+                go_on()
+                time.sleep(0.001)
+        finally:
+            ended.append(item)
+
+    with pytest.raises(ValueError, match="this one"):
+        side_by_side(work, ["long", "fails", "never"] if jobs == 2 else ["fails", "never"], jobs=jobs)
+    assert ended == ["long"] * (jobs == 2)
+
+
+def test_an_interrupt_ends_what_is_at_work() -> None:
+    both, ended = threading.Barrier(3), list[int]()
+
+    def work(item: int, go_on: Callable[[], None]) -> None:
+        both.wait(timeout=30)
+        try:
+            while True:
+                go_on()
+                time.sleep(0.001)
+        finally:
+            ended.append(item)
+
+    def interrupt() -> None:
+        both.wait(timeout=30)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(work, [1, 2, 3], jobs=2)
+    until = time.monotonic() + 30
+    while sorted(ended) != [1, 2]:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_blas_stays_on_one_thread_until_the_last_of_several_has_left() -> None:
+    def threads() -> list[int]:
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    with threadpool_limits(3, user_api="blas"):
+        before, first, second = threads(), one_thread(), one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert set(threads()) == {1}
+        second.__exit__(None, None, None)
+        assert threads() == before
+
+
+def test_what_is_set_in_the_context_reaches_what_stands_side_by_side() -> None:
+    setting = ContextVar("setting", default=0)
+    setting.set(7)
+    assert side_by_side(lambda item, go_on: item * setting.get(), [1, 2], jobs=2) == [7, 14]
+
+
+def test_that_joblib_replaces_a_worker_is_said_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parallel.WORKER_REPLACED in inspect.getsource(process_executor)
+
+    class Warns(list[int]):
+        def __iter__(self) -> Iterator[int]:  # as the pool's own thread does while results are awaited
+            warnings.warn(f"{parallel.WORKER_REPLACED} executor.", UserWarning, stacklevel=1)
+            warnings.warn("something else", UserWarning, stacklevel=1)
+            return super().__iter__()
+
+    monkeypatch.setattr(parallel, "_stream", lambda *_: Warns([1]))
+    with pytest.warns(UserWarning, match="something") as said:
+        assert fan_out(abs, [1], jobs=2, processes=True) == [1]
+    assert [str(one.message) for one in said] == ["something else"]

@@ -31,6 +31,7 @@ from gatecast.audits.tables import (
     up_to,
 )
 from gatecast.chain import Chain, ClassResult, combine
+from gatecast.compute.memory import give_back
 from gatecast.errors import GatecastError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
@@ -68,6 +69,7 @@ def quick_audit(experiment: Experiment, chain: Chain, *, cuts: int = 2) -> Audit
             one, own, cuts, experiment.sampling, experiment.ensemble, experiment.intervals, experiment.signals
         )
         samples.forget()
+        give_back()
     findings, consequences = first_guilty(reactions, broken, natures)
     return Audit(
         tuple(worded(leak) for leak in findings),
@@ -107,6 +109,7 @@ def _reactions(
         except GatecastError as error:  # a feature that fails without later bars
             text = f"features: without the bars after {to_minute(moment)} they cannot be made: {error}"
             found.append(Leak("features", "all of it", "cut", None, None, None, None, None, text))
+        give_back()
     return found
 
 

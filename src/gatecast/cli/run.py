@@ -62,6 +62,7 @@ def run(
 
     from gatecast.compute.cluster import cluster
     from gatecast.compute.estimate import Cost
+    from gatecast.compute.memory import give_back
     from gatecast.runs import run as run_experiment
     from gatecast.store import check_place, discard, locked, replacement, save_run, studies, unfinished
 
@@ -100,6 +101,7 @@ def run(
         result = save_run(result, place)
         replaced = replacement(result) if replaces else ""
         discard(kept)
+        give_back()
         page = draw_page(result, place)
         cost = Cost.since(began, len(result.bars))
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from gatecast.compute.cluster import active
@@ -51,7 +54,7 @@ def stream_out(
 ) -> Generator[Result]:
     """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
     cluster = None if light else active()
-    with one_thread():
+    with one_thread(), _one_pool() if processes and jobs > 1 and not cluster else nullcontext():
         stream = cluster.stream(work, items) if cluster else _stream(work, items, jobs, processes)
         try:
             for result in stream:  # noqa: UP028, since a `yield from` would close it before it can be abandoned
@@ -67,6 +70,70 @@ def stream_out(
             raise
 
 
+class AbandonedError(Exception):
+    """Work that nobody waits for any more: what stood beside it has failed, or was interrupted."""
+
+
+def side_by_side(
+    work: Callable[[Item, Callable[[], None]], Result], items: Iterable[Item], *, jobs: int = 1
+) -> list[Result]:
+    """`[work(item, go_on) for item in items]`, at most `jobs` at a time, each of which may fan out by itself; in order.
+
+    For long work with stages that use one core: those of one item run beside those of another. Work calls `go_on` now
+    and then: once another item has failed, or an interrupt has come, it raises `AbandonedError`. The first failure is
+    raised when all that had begun has ended. Inside `cluster` one item follows the other.
+
+    >>> side_by_side(lambda item, go_on: go_on() or -item, [1, 2, 3], jobs=2)
+    [-1, -2, -3]
+    """
+    abandoned, failures = threading.Event(), list[BaseException]()
+
+    def go_on() -> None:
+        if abandoned.is_set():
+            raise AbandonedError
+
+    def begun(item: Item) -> Result:
+        try:
+            go_on()
+            return work(item, go_on)
+        except BaseException as error:
+            if not isinstance(error, AbandonedError):
+                failures.append(error)
+            abandoned.set()
+            raise
+
+    with one_thread():
+        if jobs == 1 or active() or not _has_locks():
+            return [work(item, go_on) for item in items]
+        # what a thread ignores of warnings, another may restore: at the end they are as before
+        with warnings.catch_warnings(), ThreadPoolExecutor(jobs) as pool:
+            try:
+                results = [pool.submit(copy_context().run, begun, item) for item in items]
+                while wait(results, timeout=1).not_done:  # an interrupt just before it waits is seen after that
+                    pass
+                return [one.result() for one in results]
+            except AbandonedError:
+                raise failures[0] from None
+            finally:
+                abandoned.set()
+
+
+_pool = threading.RLock()
+WORKER_REPLACED = "A worker stopped while some jobs were given to the"
+"""How a warning of joblib's begins."""
+
+
+@contextmanager
+def _one_pool() -> Iterator[None]:
+    """The processes of joblib, which all threads share, for one of them; the others wait.
+
+    joblib warns where it replaces a process that was idle for long, or has grown by 300 MB: no job is lost by that.
+    """
+    with _pool, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", WORKER_REPLACED)
+        yield
+
+
 def _abandon(stream: object) -> None:
     """Ends a stream before its time, on purpose: joblib need not warn of the jobs that nobody waits for."""
     if isinstance(stream, Generator):
@@ -75,10 +142,31 @@ def _abandon(stream: object) -> None:
             stream.close()
 
 
-def one_thread() -> AbstractContextManager[object]:
-    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine."""
-    limits: AbstractContextManager[object] = _libraries(len(sys.modules)).limit(limits=1)
-    return limits
+_limiting = threading.Lock()
+_inside = 0  # of `one_thread`, in all threads
+_limits: list[tuple[Any, Any]] = []  # the libraries that were found, and what gives them back their threads
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine.
+
+    Where several threads are inside, the last one to leave gives BLAS back what it had.
+    """
+    global _inside
+    with _limiting:
+        found = _libraries(len(sys.modules))
+        limit = found.limit(limits=1)
+        if not _limits or _limits[-1][0] is not found:
+            _limits.append((found, limit))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _limiting:
+            _inside -= 1
+            while _limits and not _inside:
+                _limits.pop()[1].restore_original_limits()
 
 
 @functools.lru_cache(maxsize=1)
