@@ -11,6 +11,7 @@ GatecastError
 ├── StrategyError          a strategy that fails, or whose sides or sizes are out of range
 ├── PluginError            a name that is taken, that nobody offers, or whose package cannot be imported
 ├── StoreError             a run or model on disk that cannot be read safely
+│   ├── NotKeptError           what is asked for is not kept in a store that is whole
 │   └── StudiesError           studies of a search that cannot be read or written
 ├── TrainingError          a fit that exploded or had nothing to learn from
 └── ClusterError           machines that do not answer, or would not give the same results
@@ -19,6 +20,7 @@ GatecastError
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import reprlib
 from collections.abc import Iterable
@@ -30,6 +32,23 @@ LONGEST_MESSAGE = 4000
 """Characters of a message."""
 MOST_NAMES = 100
 """Known names that a message lists."""
+
+
+def hint_of(error: OSError) -> str:
+    """What to do where the disk took no file, in words that fit the kind of the error.
+
+    >>> import errno
+    >>> hint_of(OSError(errno.ENOSPC, "full")), hint_of(PermissionError(errno.EACCES, "denied"))
+    ('make room', 'allow yourself to write there')
+    """
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "allow yourself to write there"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return MAKE_ROOM
+    return "mend that"
+
+
+MAKE_ROOM = "make room"
 
 
 class GatecastError(Exception):
@@ -99,6 +118,10 @@ class PluginError(GatecastError, ValueError):
 
 class StoreError(GatecastError, OSError):
     """A run or model on disk that cannot be read safely."""
+
+
+class NotKeptError(StoreError):
+    """What is asked for is not in a store, which is whole: it was pruned, or never was."""
 
 
 class StudiesError(StoreError):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import polars as pl
 
+from gatecast.errors import StoreError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from polars._typing import PolarsDataType
@@ -218,6 +220,7 @@ def table_of(
     try:
         table = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as error:
+        _refuse_environment(str(error))
         raise ValueError(f"it is no table: {_short(str(error))}") from None
     _refuse_columns(dict(table.schema), columns, further)
     for name in (name for name, kind in table.schema.items() if kind == pl.String):
@@ -228,6 +231,19 @@ def table_of(
     if total > limit:
         raise ValueError(f"it has {total:,} bytes of text in a file of {len(content):,}, expected at most {limit:,}")
     return table
+
+
+def _refuse_environment(why: str) -> None:
+    """Raises `StoreError` where no table at all can be read: then it is not the file that is at fault."""
+    file = io.BytesIO()
+    try:
+        pl.DataFrame({"a": [1]}).write_parquet(file)
+        pl.read_parquet(io.BytesIO(file.getvalue()))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError):
+        raise StoreError(
+            f"no table can be read in this environment: {_short(why)}. The files are not at fault: look at the "
+            "variables that begin with POLARS_, such as POLARS_MAX_THREADS."
+        ) from None
 
 
 def text_bytes(table: pl.DataFrame) -> int:

@@ -204,6 +204,10 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         print_json(found.to_dict())
         return
     console = make_console()
+    if not found.rows and found.lost:
+        say(f"{folder} has no decision that was not lost: what it says is not what was decided.")
+        _show_halts(found)
+        return
     if not found.rows:
         first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
         say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")

@@ -185,7 +185,7 @@ def record_opening(opening: Opening, path: Path | None = None, market: Market | 
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written: {error.strerror or error}. A hold-out is opened only where that can be "
-            "recorded: make room, or set GATECAST_DATA to a folder that can be written."
+            "recorded: {hint_of(error)}, or set GATECAST_DATA to a folder that can be written."
         ) from None
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.chain import make_chain
-from gatecast.errors import SettingsError, StoreError, did_you_mean
+from gatecast.errors import NotKeptError, SettingsError, StoreError, did_you_mean
 from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
@@ -127,6 +127,10 @@ class Origin(ABC):
         """Symbol -> its newest close at which something was decided."""
         return {symbol: closes[-1] for symbol in sorted(self.symbols) if (closes := self.closes(symbol))}
 
+    def has_bar(self, symbol: str, session: date) -> bool:
+        """Whether a bar of a session is there that was decided together with a later one."""
+        return False
+
     @abstractmethod
     def moments(self, keys: Sequence[tuple[str, datetime]]) -> list[Moment]:
         """What was decided at closes of symbols."""
@@ -168,6 +172,10 @@ class Origin(ABC):
         moment = time if isinstance(time, datetime) else datetime.combine(time, clock(), UTC)
         if moment.time() == clock() and (same := [one for one in closes if session_of(one) == moment.date()]):
             return same[-1]
+        if moment.time() == clock() and self.has_bar(symbol, moment.date()):
+            after = next((one for one in closes if one > moment), None)
+            with_it = f"together with the close {_spelled(after)}: ask for that one" if after else "at no close yet"
+            raise SettingsError(f"{symbol!r}: the session of {moment:%Y-%m-%d} was decided {with_it}.")
         near = sorted(closes, key=lambda one: abs(one - moment))[:2]
         raise SettingsError(
             f"{symbol!r}: nothing was decided at {_spelled(moment)}. Decisions are of {len(closes):,} closes from "
@@ -385,6 +393,11 @@ class StoreOrigin(Origin):
         table = self.store.decisions_of(issued.decisions, NEEDED).select("symbol", "time", "gate")
         return [{**row, "model": issued.model} for row in table.to_dicts()]
 
+    def has_bar(self, symbol: str, session: date) -> bool:
+        """See `Origin`."""
+        own = self.store.bars.for_chain(self.now).filter(pl.col("symbol") == symbol)
+        return session in own.select(session_date(pl.col("time"))).to_series().to_list()
+
     def newest(self) -> Mapping[str, datetime]:
         """See `Origin`."""
         return {symbol: row["time"] for symbol, row in sorted(self._newest.items())}
@@ -401,12 +414,12 @@ class StoreOrigin(Origin):
             said = self._decided[symbol][time] if said is None or said["time"] != time else said
             name, model = self.symbols[symbol], said["model"]
             if model is None:
-                raise StoreError(
+                raise NotKeptError(
                     f"{symbol!r}: no model decided at {_spelled(time)}: {GATES.get(said['gate'], said['gate'])}."
                 )
             result = self._chain(model).classes.get(name)
             if result is None:
-                raise StoreError(f"{symbol!r}: model {model} knows no {name}: its symbols join at the next refit.")
+                raise NotKeptError(f"{symbol!r}: model {model} knows no {name}: its symbols join at the next refit.")
             if (model, name) not in self._rows:
                 self._rows[model, name] = _rows_of(result)
             row = self._rows[model, name].get((symbol, time), -1)
@@ -440,12 +453,23 @@ class StoreOrigin(Origin):
                 str(one.record) for one in self.store.state.models
                 if all(map(self.store.artefacts.has, one.parts.values()))
             ]  # fmt: skip
-            raise StoreError(
-                f"{self.path}: the files of model {number}, which decided there, are gone, as `gatecast store prune` "
+            self._refuse_lost(model)
+            raise NotKeptError(
+                f"the files of model {number}, which decided there, are gone, as `gatecast store prune` "
                 f"removes those of older models. Models that are there: {', '.join(there) or 'none'}. Ask for a close "
                 "that one of these decided, or restore the files from a copy."
             )
         return model
+
+    def _refuse_lost(self, model: Model | None) -> None:
+        """Raises `StoreError` where a file of a model is missing that no command removed, as in a store that moved."""
+        self.store.journal.record(self.store.state.number)
+        removed = {
+            name for one in self.store.journal.records() if one.kind == "pruned" for name in one.body["removed"]
+        }  # fmt: skip
+        for part in () if model is None else model.parts.values():
+            if part not in removed:
+                self.store.artefacts.get(part)
 
     def book(self, session: date) -> BookAt | None:
         """See `Origin`: the desk that is kept of the session."""

@@ -17,7 +17,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.chain import Progress
 from gatecast.compute.progress import shown
-from gatecast.errors import BarsError, GatecastError, PluginError, SettingsError, StoreError
+from gatecast.errors import BarsError, GatecastError, PluginError, SettingsError, StoreError, hint_of
 from gatecast.errors import shown as shown_value
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, write_whole
@@ -234,8 +234,8 @@ def _keep(file: Path, table: pl.DataFrame) -> None:
         write_whole(file, content.getvalue())
     except OSError as error:
         raise StoreError(
-            f"{file.parent} cannot be written: {error.strerror or error}. Nothing was stored; make room, or give "
-            "another folder."
+            f"{file.parent} cannot be written: {error.strerror or error}. Nothing was stored; {hint_of(error)}, or "
+            "give another folder."
         ) from None
 
 

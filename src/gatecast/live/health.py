@@ -98,21 +98,23 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
             if not (Path(store) / "store.json").exists():
                 raise
             return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
-    whole = opened.state.number
+    whole, lost = opened.state.number, [Check("store", "failure", opened.lost)] if opened.lost else []
+    said = [one for one in said if not opened.lost or opened.lost not in str(one.message)]
     opened = opened.as_of(None if now is None else moment)
     bars = opened.bars.as_of(moment)
     if bars.is_empty():
-        return Health(opened.folder, moment, [Check("bars", "warning", "there are no bars yet.")], {})
+        return Health(opened.folder, moment, [*lost, Check("bars", "warning", "there are no bars yet.")], {})
     try:
         refit = _refit(opened, bars)
     except StoreError as error:  # settings that name a plug-in which is not here
-        return Health(opened.folder, moment, [Check("settings", "failure", str(error))], {})
+        return Health(opened.folder, moment, [*lost, Check("settings", "failure", str(error))], {})
     ended = facts_of(bars, opened.actions).symbols_ended
     ages = feed_age(bars, moment, opened.state.calendars)
     behind = {
         row["symbol"]: int(row["sessions_behind"]) for row in ages.iter_rows(named=True) if row["symbol"] not in ended
     }
     found = [
+        *lost,
         _bars(behind),
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),

@@ -64,7 +64,8 @@ class Today(Shown):
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
-    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`.
+    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `lost`: that records of
+    the journal were lost, see `Store.lost`.
 
     `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
@@ -87,6 +88,7 @@ class Today(Shown):
     morning: Morning | None = None
     halts: Sequence[Mapping[str, Any]] = ()
     restricted: Sequence[Mapping[str, Any]] = ()
+    lost: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -94,7 +96,7 @@ class Today(Shown):
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "book": self.book.to_dict() if self.book else None,
-            "halts": list(self.halts), "restricted": list(self.restricted),
+            "halts": list(self.halts), "restricted": list(self.restricted), "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
@@ -116,7 +118,8 @@ def today_of(opened: Store, moment: datetime) -> Today:
     said, blotter = _Said.of(opened), Blotter(opened)
     if not said.newest:
         return Today(
-            opened.folder, moment, opened.state.serving, [], halts=blotter.halted, restricted=blotter.restricted
+            opened.folder, moment, opened.state.serving, [], halts=blotter.halted, restricted=blotter.restricted,
+            lost=opened.lost,
         )  # fmt: skip
     again = _Again(opened, said.newest, moment)
     causes, book = _causes(again, said), book_now(opened)
@@ -130,7 +133,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, said.newest, moment), book, told, blotter.halted, blotter.restricted,
+        _behind(opened, said.newest, moment), book, told, blotter.halted, blotter.restricted, opened.lost,
     )  # fmt: skip
 
 

@@ -225,13 +225,14 @@ def _said_as_stored(store: Store, *, took_bars: bool) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        why, unchanged, _ = str(error).partition(f" {UNCHANGED}")
+        why, unchanged, rest = str(error).partition(f" {UNCHANGED}")
         decided = len(store.state.issued) > issued
         if not unchanged or not (took_bars or decided):
             raise
         what = "The bars and decisions are stored" if decided else "The bars are stored, decisions are not issued yet"
         does = "finishes it" if decided else "makes them"
-        raise StoreError(f"{why} {what}: make room, then the same update again {does}.") from None
+        hint = rest.removeprefix("; ").partition(", then")[0]
+        raise StoreError(f"{why} {what}: {hint}, then the same update again {does}.") from None
 
 
 def _decided_on(store: Store, known: pl.DataFrame, now: datetime) -> pl.DataFrame:

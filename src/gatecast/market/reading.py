@@ -210,4 +210,8 @@ def close_named(text: str) -> datetime | date:
         return date.fromisoformat(text)
     except ValueError:
         moment = datetime.fromisoformat(text)
+        try:
+            moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -381,15 +381,18 @@ def routes(watched: Watched, events: Events) -> APIRouter:
 
     @router.get("/health/ready", response_model=Ready, tags=["health"])
     def ready() -> Response:
-        """Whether the store can be read (503 where not), and how old its data are."""
-        view, found = watched.view, watched.health()
+        """Whether the store can be read and its journal is whole (503 where not), and how old its data are."""
+        view, found, said = watched.view, watched.health(), watched.told_health()
         newest = view.all_bars["time"].max()
         behind = max(found.behind.values(), default=None)
+        lost = bool(view.today()["lost"])
         content = {
-            "ready": True, "sentence": found.sentence, "level": found.level, "head": view.head,
-            "newest_bar": newest, "sessions_behind": behind, "checks": found.to_dict()["checks"], "now": found.now,
+            "ready": not lost, "sentence": said["checks"][0]["sentence"], "level": found.level, "head": view.head,
+            "newest_bar": newest, "sessions_behind": behind, "checks": said["checks"], "now": found.now,
         }  # fmt: skip
-        return Response(encoded(jsonable(content)), media_type="application/json", headers=NO_STORE)
+        return Response(
+            encoded(jsonable(content)), 503 if lost else 200, media_type="application/json", headers=NO_STORE
+        )
 
     @router.get("/events", include_in_schema=False)
     async def stream() -> Response:

@@ -19,11 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gatecast.errors import GatecastError, SettingsError, StoreError
+from gatecast.errors import GatecastError, SettingsError, StoreError, shown
 from gatecast.service import api, pages
 from gatecast.service.connections import MOST_CONNECTIONS, Connection
 from gatecast.service.events import Events, TooManyClientsError
-from gatecast.service.security import Guard, Rules, is_loopback, read_token
+from gatecast.service.security import Guard, Rules, is_loopback, is_origin, read_token
 from gatecast.service.turns import BusyError, LeftError
 from gatecast.service.view import UnknownSymbolError
 from gatecast.service.watching import Watched
@@ -152,9 +152,9 @@ def rules_of(
             "only you can read (openssl rand -hex 32) and name it with --token-file."
         )
     token = read_token(token_file) if token_file else ""
-    odd = [one for one in allow_origins if not one.startswith(("http://", "https://")) or one.count("/") != 2]
+    odd = [one for one in allow_origins if not is_origin(one)]
     if odd:
-        raise SettingsError(f"--allow-origin {odd[0][:80]}: expected a site such as https://example.org.")
+        raise SettingsError(f"--allow-origin {shown(odd[0])}: expected a site such as https://example.org.")
     return Rules(token=token, hosts=tuple(one.lower() for one in (*allow_hosts, host)), origins=allow_origins)
 
 

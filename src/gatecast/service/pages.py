@@ -286,14 +286,13 @@ def routes(watched: Watched) -> APIRouter:
 
     @router.get("/health")
     def health() -> Response:
-        found = watched.health()
         try:
             view = watched.view
         except StoreError as error:
-            sentence, head, runs = str(error), None, []
+            sentence, head, runs = watched.said(error), None, []
         else:
             sentence, head, runs = "", view.head, view.runs(20)["runs"]
-        told = found.to_dict()
+        told = watched.told_health()
         text = render(
             "health.html.j2", "Health", "/health", head, {}, {"health": told, "runs": runs, "sentence": sentence}
         )

@@ -7,6 +7,9 @@ import binascii
 import hmac
 import ipaddress
 import json
+import os
+import re
+import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
@@ -65,6 +68,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_origin(text: str) -> bool:
+    """Whether a text is the origin of a site as browsers send it: scheme, host in lower case, and port if need be.
+
+    >>> [is_origin(one) for one in ("https://a.example:8443", "http://[::1]", "https://a b", "https://a/", "*")]
+    [True, True, False, False, False]
+    """
+    found = re.fullmatch(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text)
+    return found is not None and int((found[2] or ":1")[1:]) <= 65535
+
+
 def host_named(header: str) -> str:
     """The host of a `Host` header in lower case, without port, brackets and the last dot; "" where it is none.
 
@@ -106,6 +119,11 @@ def is_allowed(host: str, named: Collection[str]) -> bool:
 def read_token(path: Path) -> str:
     """The token in a file: one line of 16 to 1,000 printable ASCII characters. Raises `SettingsError`."""
     try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise SettingsError(
+                f"{path}: others than you can read or change the token. Run `chmod 600 {shlex.quote(str(path))}`, and "
+                "make another token if someone else may have read this one."
+            )
         text = read(path, at_most=10_000).decode("ascii").strip()
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: a token is one line of ASCII characters, other bytes came.") from None
@@ -258,6 +276,10 @@ class Guard:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit() and len(length) < 10) or int(length) > BODY_BYTES:
             return Refusal(413, f"a request's body may have {BODY_BYTES:,} bytes at most: send none.")
+        if "transfer-encoding" in headers:
+            return Refusal(
+                411, f"a body without a length is not read, with one {BODY_BYTES:,} bytes at most: send none."
+            )
         strange = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         if strange and headers.get("origin", "") not in self.rules.origins:
             return Refusal(403, "a page of another site may not read this: start with --allow-origin.")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from gatecast.errors import GatecastError, StoreError, did_you_mean
+from gatecast.errors import GatecastError, NotKeptError, did_you_mean
 from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
@@ -156,7 +156,8 @@ class View:
         Of symbols that the book leaves out nothing is said of the inputs.
         """
         told = self.today()
-        rows = [
+        rows = [{"kind": "lost", "symbol": None, "time": None, "sentence": told["lost"]}] if told["lost"] else []
+        rows += [
             {"kind": "drift", "symbol": one.get("symbol"), "time": one["time"], "sentence": one["sentence"]}
             for one in told["alarms"]
             if one.get("symbol") not in ((told["book"] or {}).get("left_out") or {})
@@ -343,7 +344,7 @@ class View:
                 return {**nothing, "reason": "nothing was decided of it yet."}
             try:
                 found = explained(self._origin, known, time, refits=1).to_dict()
-            except StoreError as error:  # pruned: the answer, not the store, is what is not there
+            except NotKeptError as error:
                 return {**nothing, "reason": str(error)}
         return {"symbol": known, "explanation": found["explanations"][0], "titles": found["titles"]}
 
@@ -366,7 +367,7 @@ class View:
                     found = (
                         explained(self._origin, own[0], refits=2).to_dict() if own else {"changes": [], "titles": {}}
                     )
-                except StoreError:
+                except NotKeptError:
                     continue
                 rows += found["changes"]
                 titles |= found["titles"]

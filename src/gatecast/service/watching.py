@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from gatecast.errors import GatecastError, StoreError
 from gatecast.live.health import Health, health
@@ -63,7 +64,10 @@ class Watched:
         """An error's sentence for who asks from elsewhere: without the place where the store lies on this machine."""
         if isinstance(error, OSError) and not isinstance(error, GatecastError):
             return f"a file of {self.name} cannot be read now: {error.strerror or type(error).__name__}."
-        text = str(error)
+        return self.without_place(str(error))
+
+    def without_place(self, text: str) -> str:
+        """A text without the place where the store lies on this machine."""
         for place in (os.path.realpath(self.folder), os.path.abspath(self.folder)):
             text = text.replace(place, self.name)
         return text
@@ -149,6 +153,12 @@ class Watched:
             kept = (time.monotonic(), stamp, health(self.folder, now=self.now))
             self._health = kept
         return kept[2]
+
+    def told_health(self) -> dict[str, Any]:
+        """The same as JSON holds it, without the place where the store lies on this machine."""
+        told = self.health().to_dict()
+        checks = [{**one, "sentence": self.without_place(one["sentence"])} for one in told["checks"]]
+        return {**told, "store": self.name, "checks": checks}
 
     def on_change(self, tell: Callable[[], None]) -> None:
         """Calls `tell`, from the watching thread, each time there is a new view."""

@@ -44,7 +44,7 @@ def about_body(kind: str, body: Mapping[str, Any]) -> str:
         case "pruned":
             return f"{counted(body['count'], 'artefact')}, {body['bytes']:,} bytes"
         case "lost":
-            return f"{counted(body['count'], 'record')} before it, whose files never came to the disk"
+            return f"{counted(body['count'], 'record')} that were lost here"
         case "proposed" | "approved" | "exported" | "withdrawn":
             more = ", once more" if body.get("again") else f": {body['reason']}" if body.get("reason") else ""
             return f"orders {body['id']} of {body['account']} by {body['by']}{more}"

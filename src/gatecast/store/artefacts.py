@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatecast.errors import StoreError, cut
+from gatecast.errors import StoreError, cut, hint_of
 from gatecast.files import PART, opened, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
@@ -68,8 +68,8 @@ class Artefacts:
                     sync_folder(self.folder)
         except OSError as error:
             raise StoreError(
-                f"{path} cannot be written: {error.strerror or error}. The store is as it was; make room, then do the "
-                "same again."
+                f"{path} cannot be written: {error.strerror or error}. The store is as it was; {hint_of(error)}, then "
+                "do the same again."
             ) from None
         return name
 

@@ -25,6 +25,7 @@ from gatecast.store.artefacts import Artefacts
 from gatecast.store.history import History
 from gatecast.store.identity import ABOUT, ABOUT_BYTES, FORMAT, indented
 from gatecast.store.indexed import FILE
+from gatecast.store.indexed import REBUILD as rebuild
 from gatecast.store.journal import FOLDER, Journal, Line, Record, parts_named
 from gatecast.store.state import State
 
@@ -111,19 +112,17 @@ def faults_of_about(folder: Path, store: str, records: list[Record]) -> list[Fau
 
 def faults_of_index(index: Index, records: list[Record]) -> list[Fault]:
     """Where the index is missing, behind the journal, or of another one."""
-    from gatecast.store.index import REBUILD as rebuild
-    from gatecast.store.index import OtherJournalError
-
     place = index.file or index.folder / FILE
     try:
         if index.file is not None and not index.file.exists():
             return [Fault(place, f"there is no index; {rebuild}", is_harmless=True)]
-        number, found = index.last()
+        number, _ = index.last()
         count = index.count()
+        other = index.other_journal(Journal.open(index.folder))
     except StoreError as error:
         return [Fault(place, str(error), is_harmless=index.file is None)]
-    if number > len(records) or (number and records[number - 1].hash != found):
-        return [Fault(index.folder / FOLDER, str(OtherJournalError(number, len(records))))]
+    if other is not None:
+        return [Fault(index.folder / FOLDER, str(other))]
     if number and count != number:
         return [Fault(place, f"the index is not of this journal; {rebuild}")]
     if number < len(records):

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatecast.errors import StoreError, cut
+from gatecast.errors import MAKE_ROOM, StoreError, cut, hint_of
 from gatecast.files import beside, free_name, full_path, is_regular, read, remove, sweep, sync_folder, write
 from gatecast.store.parts import MANIFEST, PAGE, read_manifest
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-UNCHANGED = "What was there is unchanged; make room or give another folder, then save again."
+UNCHANGED = f"What was there is unchanged; {MAKE_ROOM} or give another folder, then save again."
 HOLDER_BYTES = 1_000
 _held: set[Path] = set()
 """Places whose lock this process has."""
@@ -136,7 +136,9 @@ def locked(place: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"{place} cannot be locked: {error.strerror or error}. {UNCHANGED}") from None
+        raise StoreError(
+            f"{place} cannot be locked: {error.strerror or error}. {UNCHANGED.replace(MAKE_ROOM, hint_of(error))}"
+        ) from None
     _held.add(place)
     try:
         with contextlib.suppress(OSError):
@@ -177,6 +179,7 @@ def written_beside(place: Path, follows: str = UNCHANGED) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, StoreError):
             raise
+        follows = follows.replace(MAKE_ROOM, hint_of(error))
         raise StoreError(f"{place} cannot be written: {error.strerror or error}. {follows}") from None
 
 

@@ -42,7 +42,7 @@ from sqlalchemy.pool import NullPool
 from gatecast.errors import StoreError, cut, hidden
 from gatecast.files import is_regular, remove
 from gatecast.store import indexed
-from gatecast.store.indexed import FILE, FILE_BYTES, ReadDecisions, files_of, rows_of
+from gatecast.store.indexed import FILE, FILE_BYTES, OtherJournalError, ReadDecisions, files_of, not_in, rows_of
 from gatecast.store.journal import Journal, Record
 
 _META = MetaData()
@@ -83,21 +83,6 @@ DECISIONS = Table(
 _OF_ONE = delete(DECISIONS).where(
     DECISIONS.c.symbol == bindparam("_symbol"), DECISIONS.c.time == bindparam("_time")
 )  # fmt: skip
-
-REBUILD = "`gatecast store check --rebuild` makes it again"
-
-
-class OtherJournalError(StoreError):
-    """The index has records that the journal has not."""
-
-    def __init__(self, number: int, last: int) -> None:
-        super().__init__(
-            f"the index has record {number}, the journal ends with {last}: records were lost. Restore the journal from "
-            f"a copy, or accept the loss: {REBUILD}."
-            if number > last
-            else f"record {number} of the index is another one in the journal: records were lost, or it is the index "
-            f"of another journal. Restore the journal from a copy, or accept the loss: {REBUILD}."
-        )
 
 
 class Index:
@@ -196,12 +181,22 @@ class Index:
         number, found = self.last()
         if journal.last is None or (journal.last.number, journal.last.hash) == (number, found):
             return 0
+        if error := self.other_journal(journal):
+            raise error
         records = journal.records(since=max(number, 1))
         if number:
-            same = next(records, None)
-            if same is None or (same.number, same.hash) != (number, found):
-                raise OtherJournalError(number, journal.last.number)
+            next(records)
         return self._add(records, decisions)
+
+    def other_journal(self, journal: Journal) -> OtherJournalError | None:
+        """The error where it has records that the journal has not; None where it has none. Raises `StoreError`."""
+        number, found = self.last()
+        if not number or (same := not_in(journal, number, found)) is None:
+            return None
+        wanted = select(RECORDS.c.record, RECORDS.c.hash, RECORDS.c.kind).where(RECORDS.c.store == self.store)
+        with self._connected() as connection:
+            rows = [(int(row[0]), str(row[1]), str(row[2])) for row in connection.execute(wanted)]
+        return OtherJournalError.of(same, rows)
 
     def follow_quietly(self, journal: Journal, decisions: ReadDecisions | None = None) -> None:
         """As `follow`; what fails is said and ends nothing, and a file that cannot be used is made again."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,79 @@ RECORDS, BARS, REFITS, DECISIONS = (f"gatecast_{name}" for name in ("records", "
 OF_REFITS = ("refit", "accepted", "refused")
 """Records that say something of a refit."""
 
+NEWEST = f"SELECT record, hash FROM {RECORDS} WHERE store = ? ORDER BY record DESC LIMIT 1"
+
 ReadDecisions = Callable[[str], pl.DataFrame]
 """The table of decisions of an artefact, by its name."""
 Rows = list[dict[str, Any]]
+
+
+REBUILD = "`gatecast store check --rebuild` makes it again"
+OF_BROKER = ("approved", "exported", "fills")
+"""Records of what may have gone to a broker."""
+
+
+class OtherJournalError(StoreError):
+    """The index has records that the journal has not. `count` of them, `hash`: of the last."""
+
+    def __init__(self, last: int, lost: list[tuple[int, str, str]]) -> None:
+        self.count, self.number, self.hash = len(lost), lost[-1][0], lost[-1][1]
+        kinds = Counter(kind for *_, kind in lost)
+        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        broker = (
+            " Orders of them may be at a broker: look there before orders are made again."
+            if kinds.keys() & {*OF_BROKER}
+            else ""
+        )
+        begins = (
+            f"the index has record {self.number}, the journal ends with {last}: records were lost"
+            if self.number > last
+            else f"record {self.number} of the index is another one in the journal: records were lost, or it is the "
+            "index of another journal"
+        )
+        super().__init__(
+            f"{begins} ({what}).{broker} Nothing is written until the journal is restored from a copy of the store, or "
+            f"the loss is accepted: {REBUILD}."
+        )
+
+    @classmethod
+    def of(cls, journal: Journal, rows: Iterable[tuple[int, str, str]]) -> OtherJournalError:
+        """Of number, hash and kind of all records of the index."""
+        there = {(one.number, one.hash) for one in journal.records()}
+        lost = [row for row in sorted(rows) if row[:2] not in there]
+        return cls(journal.last.number if journal.last else 0, lost)
+
+
+def not_in(journal: Journal, number: int, found: str) -> Journal | None:
+    """The journal as it is on the disk now, where it has no record of this number and hash; None where it has.
+
+    It is read again, as another process may have written since: that writes its journal before an index.
+    """
+    if journal.last is None or (journal.last.number, journal.last.hash) == (number, found):
+        return None
+    if number > journal.last.number:
+        journal = Journal.open(journal.folder.parent)
+    same = next(journal.records(since=number), None)
+    return journal if same is None or (same.number, same.hash) != (number, found) else None
+
+
+def other_journal(folder: Path, store: str, journal: Journal) -> OtherJournalError | None:
+    """The error where the index beside a store has records that its journal has not: then they were lost.
+
+    None where it has not, or where there is no index that can be read.
+    """
+    file = folder / FILE
+    if file not in files_of(folder) or any(map(_is_odd, files_of(folder))):
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            last = connection.execute(NEWEST, (store,)).fetchone()
+            if last is None or (same := not_in(journal, *last)) is None:
+                return None
+            rows = connection.execute(f"SELECT record, hash, kind FROM {RECORDS} WHERE store = ?", (store,))
+            return OtherJournalError.of(same, rows.fetchall())
+    except (sqlite3.Error, TypeError, ValueError, OverflowError):
+        return None
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -98,8 +169,7 @@ def _is_odd(file: Path) -> bool:
 
 
 def _append(connection: sqlite3.Connection, store: str, journal: Journal, decisions: ReadDecisions | None) -> bool:
-    newest = f"SELECT record, hash FROM {RECORDS} WHERE store = ? ORDER BY record DESC LIMIT 1"
-    last = connection.execute(newest, (store,)).fetchone()
+    last = connection.execute(NEWEST, (store,)).fetchone()
     if last is None or journal.last is None:
         return False
     records = list(journal.records(since=last[0]))

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from gatecast.errors import StoreError, cut, shown
+from gatecast.errors import StoreError, cut, hint_of, shown
 from gatecast.files import opened, read_at_most, remove, sha256_of, sync_folder, write_whole
 from gatecast.formats import json_of
 
@@ -289,8 +289,8 @@ class Journal:
                 _append(file, record.line)
         except OSError as error:
             raise StoreError(
-                f"{self.folder} cannot be written: {error.strerror or error}. The store is as it was; make room, then "
-                "do the same again."
+                f"{self.folder} cannot be written: {error.strerror or error}. The store is as it was; "
+                f"{hint_of(error)}, then do the same again."
             ) from None
         self.last = record
         return record

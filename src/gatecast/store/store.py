@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.errors import StoreError
+from gatecast.errors import MAKE_ROOM, StoreError
 from gatecast.experiment import Experiment
 from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
@@ -52,7 +52,7 @@ from gatecast.store.contents import SYMBOLS_FILE, UNIVERSE_FILE, Contents
 from gatecast.store.folders import discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.identity import ABOUT, ABOUT_BYTES, FORMAT, VERSION, about_of, indented, refuse_taken, upgrade
-from gatecast.store.indexed import append_to_file
+from gatecast.store.indexed import OtherJournalError, append_to_file, other_journal
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Record, canonical, moment_of, parts_named, text_of
 from gatecast.store.lock import locked
@@ -115,7 +115,7 @@ class Store(Contents):
         about = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "gatecast": version("gatecast")}
         moment = now or datetime.now(UTC)
         refuse_naive(moment)
-        follows = "Nothing was made; make room or give another folder."
+        follows = f"Nothing was made; {MAKE_ROOM} or give another folder."
         with written_beside(place, follows) as temporary:
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
@@ -150,7 +150,18 @@ class Store(Contents):
                     f"`gatecast store list {place}` brings it to version {VERSION}."
                 )
             about = upgrade(place)
-        return cls(place, about, machine)
+        found = cls(place, about, machine)
+        if found.lost:
+            warnings.warn(f"{place}: {found.lost}", stacklevel=2)
+        return found
+
+    @property
+    def lost(self) -> str:
+        """That records of the journal were lost, which the index beside the store has; "" where none were.
+
+        Until the journal is restored from a copy, or `rebuild_index` accepts the loss, nothing is written.
+        """
+        return str(other_journal(self.folder, self.id, self.journal) or "")
 
     def records(self) -> Iterator[Record]:
         """The records that the store has read, in order."""
@@ -192,11 +203,11 @@ class Store(Contents):
     # ── writing ───────────────────────────────────────────────────────────────────────────────────
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, accepts_loss: bool = False) -> Iterator[None]:
         """For as long as it lasts no other process writes; inside itself it does nothing.
 
         What others wrote before is read first. The lock of a process that runs no more is taken over, and said. Raises
-        `StoreError` that says who has it.
+        `StoreError` that says who has it; and where records of the journal were lost, unless `accepts_loss`.
         """
         if self._holds:
             yield
@@ -207,6 +218,8 @@ class Store(Contents):
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
                 self._catch_up()
+                if not accepts_loss and (error := self._other_journal()):
+                    raise StoreError(f"{self.folder}: {error}")
                 if self._lost:
                     self._take_away(self._lost)
                 with self.bars.read_once():
@@ -218,6 +231,14 @@ class Store(Contents):
                     self.index().follow_quietly(self.journal, self.decisions_of)
             finally:
                 self._holds = 0
+
+    def _other_journal(self) -> OtherJournalError | None:
+        """The error where an index has records that the journal has not; a shared one that cannot be asked has none."""
+        if self.machine.index is None:
+            return other_journal(self.folder, self.id, self.journal)
+        with contextlib.suppress(StoreError):
+            return self.index().other_journal(self.journal)
+        return None
 
     def _catch_up(self) -> None:
         """Reads what others have written since."""
@@ -550,8 +571,14 @@ class Store(Contents):
         return found + faults_of_index(self.index(), records)
 
     def rebuild_index(self) -> int:
-        """Makes the index again from the journal; how many records it has then."""
-        with self.locked():
+        """Makes the index again from the journal; how many records it has then.
+
+        Where it had records that the journal has not, that loss is accepted: how many they were becomes a record.
+        """
+        with self.locked(accepts_loss=True):
+            if error := self._other_journal():
+                body = {"count": error.count, "last": error.hash}
+                self.append("lost", body, datetime.fromisoformat(self.state.now))
             return self.index().rebuild(self.journal, self.decisions_of)
 
     def prunable(self, keep: int | None = None) -> Pruning:

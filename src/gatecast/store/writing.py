@@ -19,7 +19,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.compute.disk import StoredFile
-from gatecast.errors import StoreError
+from gatecast.errors import MAKE_ROOM, StoreError
 from gatecast.files import full_path, sha256_of, sync_folder, write
 from gatecast.forecasting.forecaster import state_of
 from gatecast.market.actions import with_terms
@@ -116,7 +116,7 @@ def write_page(folder: str | Path, html: str) -> Path:
     Raises `StoreError` where it cannot be written; the run is whole without it.
     """
     page = full_path(folder) / PAGE
-    follows = f"The run itself is saved; make room, then `gatecast report {folder}` draws the page."
+    follows = f"The run itself is saved; {MAKE_ROOM}, then `gatecast report {folder}` draws the page."
     with written_beside(page, follows) as temporary:
         write(temporary, html.encode("utf-8", "backslashreplace"))
         os.replace(temporary, page)
