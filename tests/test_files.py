@@ -1,15 +1,21 @@
 """Files are opened in one place: regular ones within a size, at once."""
 
+import errno
 import io
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from gatecast import files
+from gatecast.errors import StoreError
 from gatecast.formats import table_of
+from gatecast.store.artefacts import Artefacts
 
 SMALL = 1000
 
@@ -86,3 +92,36 @@ def test_a_table_whose_rows_share_a_long_text_is_refused() -> None:
     pl.DataFrame({"a": pl.repeat("x" * 1000, 200_000, eager=True)}).write_parquet(file := io.BytesIO())
     with pytest.raises(ValueError, match="200,000,000 bytes of text"):
         table_of(file.getvalue(), {"a": pl.String})
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [(errno.ENOSPC, "make room"), (errno.EACCES, "allow yourself to write there"), (errno.EROFS, "allow yourself")],
+)
+def test_what_to_do_fits_what_the_disk_said(
+    code: int, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("gatecast.store.artefacts.write_whole", refuses)
+    with pytest.raises(StoreError, match=f"as it was; {hint}") as told:
+        Artefacts(tmp_path).put(b"{}", ".json")
+    assert ("make room" in str(told.value)) == (code == errno.ENOSPC)
+
+
+def test_a_reader_that_cannot_start_is_not_the_fault_of_the_file(tmp_path: Path) -> None:
+    code = (
+        "import io, polars as pl, sys\nfrom pathlib import Path\nfrom gatecast.store.artefacts import Artefacts\n"
+        "from gatecast.errors import StoreError\n"
+        "try: Artefacts(Path(sys.argv[1])).table(sys.argv[2], {'a': pl.Int64})\nexcept StoreError as why: print(why)"
+    )
+    content = io.BytesIO()
+    pl.DataFrame({"a": [1]}).write_parquet(content)
+    name = Artefacts(tmp_path).put(content.getvalue(), ".parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), name], capture_output=True, text=True, check=True,
+        env={**os.environ, "POLARS_MAX_THREADS": "0"},
+    )  # fmt: skip
+    assert "POLARS_MAX_THREADS" in done.stdout
+    assert "Restore" not in done.stdout

@@ -220,7 +220,7 @@ def table_of(
     try:
         table = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError) as error:
-        _refuse_environment(str(error))
+        refuse_environment(str(error))
         raise ValueError(f"it is no table: {_short(str(error))}") from None
     _refuse_columns(dict(table.schema), columns, further)
     for name in (name for name, kind in table.schema.items() if kind == pl.String):
@@ -233,7 +233,7 @@ def table_of(
     return table
 
 
-def _refuse_environment(why: str) -> None:
+def refuse_environment(why: str) -> None:
     """Raises `StoreError` where no table at all can be read: then it is not the file that is at fault."""
     file = io.BytesIO()
     try:
@@ -268,6 +268,7 @@ def refuse_table(
         footer = pq.read_metadata(io.BytesIO(content))
         schema = dict(pl.read_parquet_schema(io.BytesIO(content)))
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        refuse_environment(str(error))
         raise ValueError(f"it is no table: {_short(str(error))}") from None
     _refuse_columns(schema, columns, further)
     rows = footer.num_rows

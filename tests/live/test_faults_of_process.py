@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -112,17 +113,26 @@ def test_a_file_of_the_journal_that_never_came_to_the_disk_is_none(gatecast: Com
     assert Store.faults(store) == []
 
 
-def test_lines_of_the_journal_that_are_lost_are_said_and_done_again(
-    gatecast: Command, store: Path, live: Path
+def test_lines_of_the_journal_that_are_lost_stop_all_that_writes(
+    gatecast: Command, store: Path, live: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     words = ("update", store, "--bars", live / "live_next.csv", "--now", NOW, "--json")
     done = gatecast(*words).json
     file = Store.open(store).journal.files()[-1]
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
-    again = gatecast(*words).json
-    assert "records were lost" in " ".join(again["warnings"])
-    assert [row["weight"] for row in again["decisions"]] == [row["weight"] for row in done["decisions"]]
+    kept = file.read_bytes()
+    monkeypatch.setattr(warnings, "warn", lambda *_, **__: None)  # which the suite takes as errors
+    for command in (words, ("retrain", store, "--now", NOW)):
+        refused = gatecast(*command)
+        assert (refused.status, "records were lost (1 issued" in refused.err) == (2, True)
+    assert file.read_bytes() == kept
+    assert "records were lost" in gatecast("today", store, "--now", NOW, "--json").json["lost"]
+    ill = gatecast("health", store, "--now", NOW)
+    assert (ill.status, "records were lost" in ill.out) == (2, True)
     assert gatecast("store", "check", store, "--rebuild").status == 0
+    again = gatecast(*words).json
+    assert [row["weight"] for row in again["decisions"]] == [row["weight"] for row in done["decisions"]]
+    assert [one.kind for one in Store.open(store).journal.records()].count("lost") == 1
 
 
 # ── 79: a heartbeat that cannot be written ────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from served import FIRST, HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
 from gatecast.cli.app import execute
+from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
@@ -128,10 +129,24 @@ def test_what_is_not_there_is_refused(client: TestClient, path: str, status: int
 def test_a_model_that_is_gone_is_a_reason(store: Path, now: datetime) -> None:
     opened = Store.open(store)
     parts = opened.state.models[0].parts
-    opened.artefacts.discard([part for role, part in parts.items() if role.startswith("models/")])
+    removed = sorted(part for role, part in parts.items() if role.startswith("models/"))
+    opened.artefacts.discard(removed)
+    with pytest.raises(StoreError, match="is missing. Restore it from a copy"):
+        View(opened, now).explain(SYMBOLS[0])
+    opened.append("pruned", {"removed": removed, "count": len(removed), "bytes": 1, "keep": 1}, now)
     answer = View(opened, now).explain(SYMBOLS[0])
     assert answer["explanation"] is None
     assert "are gone" in answer["reason"]
+    assert str(store) not in answer["reason"]
+
+
+def test_a_store_that_was_moved_away_has_no_explanation(store: Path, now: datetime) -> None:
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/health/ready").status_code == 200
+    store.rename(store.with_name("elsewhere"))
+    for path in (f"{PATH}?time={now:%Y-%m-%d}", "/api/changes"):
+        answer = client.get(path)
+        assert (answer.status_code, str(store.parent) in answer.text) == (503, False)
 
 
 def test_changes_are_those_of_the_newest_refit(

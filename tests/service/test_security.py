@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,20 +115,9 @@ def test_bodies_and_addresses_are_bounded() -> None:
     assert client.get("/?" + "a" * TARGET_BYTES).status_code == 414
 
 
-def test_a_body_without_a_length_ends_where_it_may() -> None:
-    seen: list[int] = []
-
-    async def reads(scope: Any, receive: Any, send: Any) -> None:
-        more = True
-        while more:
-            message = await receive()
-            seen.append(len(message.get("body", b"")))
-            more = message.get("more_body", False)
-        await PlainTextResponse("read")(scope, receive, send)
-
-    parts = (b"x" * 400 for _ in range(50))
-    TestClient(Guard(reads, Rules()), base_url="http://127.0.0.1").request("GET", "/", content=parts)
-    assert sum(seen) == 1_000
+def test_a_body_without_a_length_is_refused() -> None:
+    answer = client_of(Rules()).request("GET", "/", content=(b"x" * 400 for _ in range(50)))
+    assert (answer.status_code, "1,000 bytes at most" in answer.json()["error"]) == (411, True)
 
 
 def test_one_address_may_ask_so_often() -> None:
@@ -208,6 +198,7 @@ def test_every_answer_has_the_headers_of_security(client: TestClient, path: str)
 def test_a_token_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
+    file.chmod(0o600)
     assert read_token(file) == TOKEN
     for text in ("short", "with a space in between them", "x" * 1_001, "", "ä" * 20, "a\nb" * 9):
         file.write_text(text)
@@ -217,14 +208,42 @@ def test_a_token_is_read_from_a_file(tmp_path: Path) -> None:
         read_token(tmp_path / "none")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o777])
+def test_a_token_that_others_can_read_is_none(mode: int, tmp_path: Path) -> None:
+    file = tmp_path / "my token"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    with pytest.raises(SettingsError, match=r"Run `chmod 600 '.*my token'`"):
+        read_token(file)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "example.org"])
 def test_another_address_needs_a_token(host: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--token-file"):
         rules_of(host, None)
     (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
     assert rules_of(host, tmp_path / "token").token == TOKEN
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "https://a b",
+        "https://a\n",
+        "https://a\r\nx: y",
+        "https://",
+        "https://a/",
+        "https://a:99999",
+        "ftp://a",
+        "null",
+    ],
+)
+def test_an_origin_is_that_of_a_site(origin: str) -> None:
     with pytest.raises(SettingsError, match="expected a site"):
-        rules_of("localhost", None, allow_origins=("*",))
+        rules_of("localhost", None, allow_origins=(origin,))
 
 
 HOSTILE = (

@@ -27,6 +27,7 @@ def read(address: str, token: str = "", lines: int | None = None) -> str:
 
 def test_the_command_serves_and_ends(made: Path, now: datetime, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
     words = ["serve", str(made), "--port", "0", "--token-file", str(tmp_path / "token"), "--now", now.isoformat()]
     command = [sys.executable, "-m", "gatecast", *words, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -54,6 +55,7 @@ def test_the_command_serves_and_ends(made: Path, now: datetime, tmp_path: Path) 
         (["--host", "0.0.0.0"], "a token is needed there"),
         (["--token-file", "none"], "cannot be read"),
         (["--allow-origin", "*"], "expected a site"),
+        (["--now", "9999-12-31T23:59-14:00"], "--now must be a date"),
         (["--port", "70000"], "65535"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -173,3 +174,29 @@ def test_an_error_is_told_without_the_place_of_the_store(name: str, tmp_path: Pa
     )
     gone = FileNotFoundError(2, "no such file", f"{tmp_path}/a")
     assert watched.said(gone) == f"a file of {name} cannot be read now: no such file."
+
+
+def test_records_that_are_lost_are_a_fault_until_somebody_accepts_it(store: Path, now: datetime) -> None:
+    file = Store.open(store).journal.files()[-1]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    with warnings.catch_warnings(action="ignore"):
+        client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert "records were lost" in ready.json()["sentence"]
+        assert client.get("/api/findings").json()["findings"][0]["kind"] == "lost"
+        for page in ("/", "/health"):
+            assert "records were lost" in client.get(page).text
+        Store.open(store).rebuild_index()
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert client.get("/health/ready").status_code == 200
+    assert "records were lost" not in client.get("/api/findings").text
+
+
+def test_the_page_of_health_tells_no_place_of_a_damaged_store(store: Path, now: datetime) -> None:
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    Store.open(store).journal.files()[-1].write_bytes(b"[[[[")
+    for path in ("/health", "/health/ready", "/"):
+        answer = client.get(path)
+        assert str(store.parent) not in answer.text
+        assert "no whole record" in answer.text

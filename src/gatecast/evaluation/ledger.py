@@ -39,6 +39,7 @@ from gatecast.evaluation.on_file import (
 )
 from gatecast.evaluation.trial import MARKET_DIGITS, Data, Market, Trial, configurations, market_of_answers, same_data
 from gatecast.files import read, sha256_of, sweep, write_whole
+from gatecast.formats import refuse_environment
 from gatecast.market.bars import session_date
 from gatecast.metrics.returns import per_session
 
@@ -330,7 +331,8 @@ def _read_table(
         return pl.read_parquet(io.BytesIO(content), schema=schema)
     except OSError as error:
         return error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # polars panics over some damaged files
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # polars panics over some damaged files
+        refuse_environment(str(error))
         return OSError("it is damaged or no table of this program")
 
 

@@ -266,6 +266,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
             frame = chosen.collect()
         frame = _with_short_texts(frame, path)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        formats.refuse_environment(str(error))
         problem = f"not a readable Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
         raise BarsFileError(problem, file=path) from None
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
@@ -729,6 +730,7 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
             "the file has a header and no rows.", file=path, line=skip, advice=f"Give a file with {holds}."
         ) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        formats.refuse_environment(str(error))
         text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
         for number, cells in enumerate(_readable(csv.reader(text, delimiter=separator)), start=1):
             if number > skip and len(cells) > len(names):

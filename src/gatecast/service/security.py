@@ -256,7 +256,7 @@ class Guard:
         elif scope["method"] == "OPTIONS":
             await _refuse(Refusal(204, "", {"allow": ", ".join(METHODS)}), guarded)
         else:
-            await self.app(scope, _limited(receive), guarded)
+            await self.app(scope, receive, guarded)
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> Refusal | None:
         """Why a request is not answered; None where it is."""
@@ -308,19 +308,3 @@ async def _refuse(refusal: Refusal, send: Send) -> None:
         headers |= {"content-type": "application/json", "content-length": str(len(body))}
     await send({"type": "http.response.start", "status": refusal.status, "headers": _encoded(headers)})
     await send({"type": "http.response.body", "body": body})
-
-
-def _limited(receive: Receive) -> Receive:
-    """The same with a body that ends after `BODY_BYTES`, whatever length was said."""
-    left = BODY_BYTES
-
-    async def limited() -> Message:
-        nonlocal left
-        message = await receive()
-        if message["type"] == "http.request":
-            body = message.get("body", b"")[:left]
-            left -= len(body)
-            message = {**message, "body": body, "more_body": message.get("more_body", False) and left > 0}
-        return message
-
-    return limited
