@@ -186,7 +186,7 @@ def test_control_is_a_claim_only_where_it_is_as_large_as_could_have_been_seen(lo
     said = verdict["control"]["sentence"]
     assert ("the volatility of the book varies less than" in said) == (low == 0.005)
     assert ("cannot tell whether" in said) == (low == 0.003)
-    assert "p 0.001, which no correction counts" in said
+    assert "p 0.001 alone, not corrected for the other tests" in said
     assert "spread" not in said
 
 

@@ -41,6 +41,7 @@ WORDS = {
     "diebold_mariano": "p, Diebold-Mariano with HLN",
     "non_overlapping": "p, days without overlap",
     "clark_west": "p, Clark-West against no change",
+    "least_certain": "fixed forecast that is beaten least surely",
     "most_in_force": "most frequent rival",
     "rival_loss": "mean loss of the rival in force",
     "plain": "plain yardstick",
