@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from gatecast.evaluation.record import Days, Record, day_means
 from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.metrics import significance
-from gatecast.metrics.significance import BOUND
+from gatecast.metrics.significance import BEYOND, BOUND
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
 POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
 EQUAL = 1e-9  # a difference of losses, in units of the mean loss, of no more is rounding
 
@@ -110,8 +109,7 @@ def estimate_gain(days: Days, overlap: int, fixed: Mapping[str, Days] = MappingP
     gain = significance.fixed_b_mean(days.gain, overlap)
     statistic, pvalue, clark_west, least_certain = gain.statistic, gain.pvalue, np.nan, ""
     tested: tuple[FloatArray, ...] = (days.gain[differing(days.gain, days.rival)],)
-    reach = significance.fixed_b_critical(BOUND, gain.share) + BEYOND
-    detectable = reach * gain.standard_error / scale if scale > 0 else np.nan
+    detectable = gain.detectable / scale if scale > 0 else np.nan
     for name, every in fixed.items():
         against = every.of(np.isin(every.day, days.day))
         of_returns = bool(np.isfinite(against.adjusted).any())
@@ -122,7 +120,7 @@ def estimate_gain(days: Days, overlap: int, fixed: Mapping[str, Days] = MappingP
         if of_returns:
             clark_west = signal.pvalue
             base, size = float(against.rival.mean()), float(against.size.mean())
-            detectable = (reach * signal.standard_error) ** 2 / max(base * size, 1e-300)
+            detectable = signal.detectable**2 / max(base * size, 1e-300)
         elif not told.any():  # the same forecasts, no gain
             chance = 0.0, 0.5
         tested += (series[told],)
@@ -154,10 +152,9 @@ def estimate_alpha(
     line = significance.hac_alpha(strategy, benchmark, width - 1)
     test = significance.FixedB.of(line, width / max(held, 1))
     beyond = strategy - line.slope * benchmark if np.isfinite(line.slope) else strategy
-    reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
     return Estimate(
         test.effect * periods, test.standard_error * periods, test.statistic, test.pvalue, beyond * periods, held,
-        min(_effective(beyond, test.standard_error), held), reach * test.standard_error * periods, test.share,
+        min(_effective(beyond, test.standard_error), held), test.detectable * periods, test.share,
         lag_of(len(strategy)), (beyond,), line.slope,
     )  # fmt: skip
 

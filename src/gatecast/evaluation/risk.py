@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gatecast.evaluation.estimate import BEYOND
 from gatecast.evaluation.judge import after_trials
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict
@@ -24,7 +23,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import SIZED_BY, model_phrase
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certainty_equivalent_gain, realised_by_forecast, spread_of_volatility
-from gatecast.metrics.significance import BOUND, FixedB
+from gatecast.metrics.significance import FixedB
 
 FloatArray = NDArray[np.float64]
 WINDOW = 21
@@ -74,10 +73,9 @@ class Answer:
     @classmethod
     def of(cls, measure: str, test: FixedB, scale: float = 1.0) -> Answer:
         """A test's numbers, its effect over `scale`."""
-        reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
         return cls(
             measure, test.effect / scale, test.low / scale, test.high / scale, test.pvalue,
-            reach * test.standard_error / scale, test.n, test.reason,
+            test.detectable / scale, test.n, test.reason,
         )  # fmt: skip
 
     @property
