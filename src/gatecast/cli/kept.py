@@ -76,12 +76,14 @@ def update(
 
 
 DECIDED = (
-    "symbol", "class", "close", "expected, log", "s.d.", "80 % interval, log", "P(rise)", "signal", "strategy",
-    "evidence", "of risk", "held", "target", "trade", "tilt", "limited by", "gate",
+    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80 % interval",
+    "P(rise)", "signal", "strategy", "gate",
 )  # fmt: skip
 """What is shown of a decision."""
-NARROW = ("symbol", "expected, log", "held", "target", "trade", "of risk", "limited by", "gate")
+NARROW = ("symbol", "held", "target", "trade", "of risk", "limited by", "expected", "gate")
 """What of it where there is no room for all."""
+SELDOM = ("tilt", "of risk")
+"""Columns that are left out where they say nothing of any symbol."""
 HELD_WORDS = (
     "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
     "the rest is the core. Limited by: what cut the target (a cap), and what keeps the trade from it (the band, lots). "
@@ -91,16 +93,17 @@ HELD_WORDS = (
 
 
 def _show_decisions(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """The table of decisions, of `update` and `today` alike; a column of which nothing is known is left out."""
+    """The table of decisions, of `update` and `today` alike."""
     from gatecast.store.store import Store
 
     experiment = Store.open(folder).experiment
     cells = [_decision(row, experiment.strategy_titles) for row in rows]
-    known = [place for place, _ in enumerate(DECIDED) if any(one[place] not in ("-", None) for one in cells)]
+    said = {name: any(one[place] not in ("-", "0.0%") for one in cells) for place, name in enumerate(DECIDED)}
+    known = [place for place, name in enumerate(DECIDED) if said[name] or name not in SELDOM]
     columns = [DECIDED[place] for place in known]
     kept = ([one[place] for place in known] for one in cells)
     show_rows(columns, kept, console, narrow=[name for name in NARROW if name in columns])
-    say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}. {HELD_WORDS}")
+    say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}, as log returns. {HELD_WORDS}")
 
 
 def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:
@@ -109,13 +112,12 @@ def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object
 
     strategy, units = row.get("strategy"), trade(row.get("trade"))
     return (
-        row["symbol"], row.get("asset_class"), moment_text(row.get("class_newest_bar") or row.get("time")),
+        row["symbol"], moment_text(row.get("class_newest_bar") or row.get("time")), share_text(row.get("held"), "+.1%"),
+        share_text(row.get("target"), "+.1%"), "-" if units == MISSING else units, share_text(row.get("tilt"), "+.1%"),
+        share_text(row.get("risk_share"), ".1%"), row.get("limited_by") or None,
         share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
         interval_text(row.get("low_80"), row.get("high_80")), share_text(row.get("probability_up"), ".1%"),
-        _signal(row.get("signal")), titles.get(str(strategy), strategy), share_text(row.get("evidence"), ".2f"),
-        share_text(row.get("risk_share"), ".1%"), share_text(row.get("held"), "+.1%"),
-        share_text(row.get("target"), "+.1%"), "-" if units == MISSING else units, share_text(row.get("tilt"), "+.1%"),
-        row.get("limited_by") or None, row.get("gate"),
+        _signal(row.get("signal")), titles.get(str(strategy), strategy), row.get("gate"),
     )  # fmt: skip
 
 

@@ -244,7 +244,8 @@
   }, { rootMargin: "-30% 0px -69% 0px" });
   for (const id of links.keys()) if (by(id)) seen.observe(by(id));
 
-  // What a link leads to is unfolded, and so is all that is printed.
+  // What a link leads to is unfolded. What is printed is unfolded, too, but for long lists that are looked up and not
+  // read (`aside`), and folded again afterwards.
   const unfold = (target) => {
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     const own = target.querySelector(":scope > details");
@@ -256,7 +257,12 @@
     if (target) unfold(target);
   });
   if (location.hash && by(location.hash.slice(1))) unfold(by(location.hash.slice(1)));
-  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open], .aside)")];
+    for (const one of unfolded) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
 
   if (narrow() && spans.length) press(spans, spans[0]);
   scheme.addEventListener("change", everything);
