@@ -26,7 +26,7 @@ WORDS = {
     "max_drawdown": "maximum drawdown",
     "longest_drawdown": "longest drawdown, in periods",
     "value_at_risk": "value at risk, 95 %",
-    "cvar": "expected shortfall (CVaR), 95 %",
+    "cvar": "expected shortfall, 95 %",
     "best": "best period",
     "worst": "worst period",
     "avg_win": "average win",
@@ -144,6 +144,17 @@ def units(value: Any) -> str:
     ('12', '−1,234', '0.500', '–')
     """
     return number(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def trade(value: Any) -> str:
+    """A trade in units, with its side; a dash where there is none.
+
+    >>> trade(2253.0), trade(-0.5), trade(0.0), trade(None)
+    ('buy 2,253', 'sell 0.500', '–', '–')
+    """
+    if not is_number(value) or value == 0:
+        return MISSING
+    return f"{'buy' if value > 0 else 'sell'} {units(abs(value))}"
 
 
 def between(low: Any, high: Any, digits: int = 1) -> str:
