@@ -96,7 +96,8 @@ class Today(Shown):
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
-            "behind": self.behind, "stale": self.stale, "due": self.due, "book": self.book.to_dict() if self.book else None,
+            "behind": self.behind, "stale": self.stale, "due": self.due,
+            "book": self.book.to_dict() if self.book else None,
             "halts": list(self.halts), "restricted": list(self.restricted),
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip

@@ -136,7 +136,7 @@
     if (!one) { by("explained-said").textContent = error || reason; return; }
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
-    const order = decision.order == null ? "" : ` Held before ${percent(decision.before)}, order ${percent(decision.order)}, held ${percent(decision.held)}.`;
+    const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
