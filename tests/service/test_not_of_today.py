@@ -179,3 +179,13 @@ def test_closes_of_the_table_are_those_that_the_api_takes(client: TestClient) ->
     for close in closes:
         asked = {"symbol": SYMBOLS[0], "from": close, "to": close}
         assert [row["time"] for row in client.get("/api/decisions", params=asked).json()["decisions"]] == [close]
+
+
+def test_charts_are_drawn_of_what_the_book_holds(made: Path, now: datetime) -> None:
+    """And not of the strategies' weights alone, which are 0 without evidence while the book holds its core."""
+    opened = Store.open(made).as_of(now)
+    book, rows = View(opened, now).recent.book, View(opened, now).rows
+    for symbol in SYMBOLS:
+        newest = book.filter(pl.col("symbol") == symbol).sort("session").row(-1, named=True)
+        assert newest["held"] == rows[symbol]["held"]
+        assert str(newest["time"]) == rows[symbol]["time"]

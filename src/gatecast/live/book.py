@@ -360,7 +360,7 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
         waits = f" Its order of {order:+,.6g} waits for its next bar." if order else ""
         return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"{nothing}{waits}"
     if not now.before:
-        return f"held {after:+.1%}: the first session of the book." if after else nothing
+        return f"held {after:+.1%} once its order is filled: the first session of the book." if after else nothing
     if abs(after - before) < LEAST_SAID:
         target = float(row.get("target") or 0.0)
         aimed = f", {target:+.1%} aimed at: within its band, or cut" if abs(target - after) >= LEAST_SAID else ""

@@ -344,7 +344,7 @@ class View:
         return Run(
             self.store.experiment, bars, sink.getvalue(), signals.filter(pl.col("strategy").is_not_null()),
             weights.sort("symbol", "time"), empty["equity"], scores, provenance, path=self.store.folder,
-            book=holdings_of(self.store, last=MOST_ISSUED),
+            book=holdings_of(self.store, last=CHARTED),
         )  # fmt: skip
 
     def _charted_since(self) -> pl.Series:
