@@ -67,7 +67,7 @@ def test_the_age_of_a_model_is_that_of_the_clock(stale: TestClient, made: Path, 
     state = Store.open(made).state
     cutoffs = [date.fromisoformat(one[:10]) for one in state.model(state.serving).cutoffs.values()]  # type: ignore[union-attr]
     text = " ".join(stale.get("/").text.split())
-    assert f"<dd>{(late.date() - min(cutoffs)).days} days<small>" in text
+    assert f"<dd>{(late.date() - min(cutoffs)).days:,} days<small>" in text
 
 
 def test_one_late_symbol_makes_no_store_stale(made: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
