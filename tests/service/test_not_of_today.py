@@ -189,3 +189,6 @@ def test_charts_are_drawn_of_what_the_book_holds(made: Path, now: datetime) -> N
         newest = book.filter(pl.col("symbol") == symbol).sort("session").row(-1, named=True)
         assert newest["held"] == rows[symbol]["held"]
         assert str(newest["time"]) == rows[symbol]["time"]
+        chart = View(opened, now).candles(symbol)
+        assert chart
+        assert chart["held"][-1] == pytest.approx(rows[symbol]["held"], abs=1e-4)

@@ -105,7 +105,7 @@ def at_close(row: Mapping[str, Any]) -> float | None:
     row: of `trading.book.holdings_of`. The share after the order, for as many units.
 
     >>> at_close({"units": 300.0, "trade": 100.0, "held": 0.2}), at_close({"units": 0.0, "trade": 5.0, "held": 0.1})
-    (0.15000000000000002, 0.0)
+    (0.15, 0.0)
     """
     units, after = _held(row, "units"), _held(row, "units") + _held(row, "trade")
     if not units:
