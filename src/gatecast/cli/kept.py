@@ -237,6 +237,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         _show_missed(found.book)
     if found.behind:
         say(found.behind)
+    if found.due:
+        say(f"{found.due}: `gatecast retrain {found.store} --if-due` makes up for it.")
     if found.undecided:
         say(f"no decision yet of {', '.join(found.undecided)}: {WHY_UNDECIDED}.")
     for one in found.alarms:

@@ -115,7 +115,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
     newest = next((one for one in reversed(store.state.issued) if one.book and one.carried), None)
     if held is None or newest is None:
         return None
-    told = _figures(store)
+    told = sessions_of_book(store, NEWEST)
     bars = store.bars.for_chain(now)
     if bars.is_empty() or session_of(bars["time"].min()) > date.fromisoformat(held.session[:10]):  # type: ignore[arg-type]
         return None
@@ -143,9 +143,9 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _figures(store: Store) -> list[Figures]:
-    """What the newest records say of the book, one a session, in order; of one decided again the newest."""
-    said = [one for one in store.state.issued if one.book][-NEWEST:]
+def sessions_of_book(store: Store, last: int = 0) -> list[Figures]:
+    """What the `last` records (0: all) say of the book, one a session, in order; of one decided again the newest."""
+    said = [one for one in store.state.issued if one.book][-last:]
     if not said:
         return []
     numbers = {one.record for one in said}

@@ -22,6 +22,7 @@ from gatecast.live.actions import say_waiting
 from gatecast.live.book import holdings_of
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
+from gatecast.live.morning import sessions_of_book
 from gatecast.live.standing import Standing, standing
 from gatecast.live.today import NEEDED, today_of
 from gatecast.market.bars import session_date
@@ -151,17 +152,26 @@ class View:
         rows = [{**row, "why": said.get(row["symbol"])} for row in found["holdings"]]
         return {"book": {**found, "holdings": rows}, "behind": self.today()["behind"]}
 
-    def findings(self) -> Answer:
-        """What somebody should look at: of the book, of the inputs (drift), of bars that wait, of a dead feed.
+    def sessions_of_book(self) -> list[Any]:
+        """What the records say of the book's sessions, see `store.schema.BookOfRecord`, in order; of one that was
+        decided again the newest."""
+        return self.once("sessions of the book", lambda: sessions_of_book(self.store))
 
-        Of symbols that the book leaves out nothing is said of the inputs.
+    def findings(self) -> Answer:
+        """What somebody should look at: of the book, of the inputs (drift), of refits that are due, of bars that
+        wait, of a dead feed.
+
+        The alarms are those of `drift` and of `gatecast health`, of symbols that the book leaves out, too.
         """
         told = self.today()
         rows = [
             {"kind": "drift", "symbol": one.get("symbol"), "time": one["time"], "sentence": one["sentence"]}
             for one in told["alarms"]
-            if one.get("symbol") not in ((told["book"] or {}).get("left_out") or {})
         ]
+        if told["due"]:
+            sentence = f"{told['due'][:1].upper()}{told['due'][1:]}."
+            advice = "`gatecast retrain --if-due` makes up for it."
+            rows.append({"kind": "refit", "symbol": None, "time": None, "sentence": sentence, "advice": advice})
         rows += told.get("findings") or []
         rows += [
             {
@@ -205,22 +215,32 @@ class View:
     # ── a symbol ──────────────────────────────────────────────────────────────────────────────────
 
     def forecast(self, symbol: str) -> Answer:
-        """The newest decision of a symbol, and `path`: what is forecast for each of the coming bars.
+        """The newest decision of a symbol, and `path`: what is forecast for each of the coming bars, made at the close
+        `path_time`; [] where the newest decision has no forecast, as an older one is not of the coming bars.
 
         Raises `UnknownSymbolError`.
         """
         row = self.rows.get(self.known(symbol))
         if row is None:
-            return {"symbol": symbol, "decision": None, "path": [], "reason": "nothing was decided of it yet."}
+            return {
+                "symbol": symbol,
+                "decision": None,
+                "path": [],
+                "path_time": None,
+                "reason": "nothing was decided of it yet.",
+            }
         own = self.recent.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
         made_at = pl.lit(row["forecast_time"]).str.to_datetime(time_zone="UTC", time_unit="us")
-        at = own.filter(pl.col("time") == made_at) if row.get("forecast_time") else own.clear()
+        told = row.get("forecast_time") if row.get("expected_return_log") is not None else None
+        at = own.filter(pl.col("time") == made_at) if told else own.clear()
         steps: dict[int, Answer] = {}
         for head, step, value in at.select("head", "step", "value").sort("step", "head").iter_rows():
             if head == "return" or head.startswith(("return_low_", "return_high_")):
                 name = "expected_return_log" if head == "return" else head.removeprefix("return_") + "_log"
                 steps.setdefault(step, {"step": step})[name] = value
-        return {"symbol": symbol, "decision": row, "path": [steps[step] for step in sorted(steps)]}
+        path = [steps[step] for step in sorted(steps)]
+        reason = {} if path else {"reason": missing_of({**row, "path": None})["path"]}
+        return {"symbol": symbol, "decision": row, "path": path, "path_time": told if path else None, **reason}
 
     def bars(self, symbol: str, since: Close, until: Close, limit: int) -> Answer:
         """The newest `limit` bars of a symbol that close from `since` to `until`, the oldest first, as JSON holds them.
@@ -260,13 +280,16 @@ class View:
     def candles(self, symbol: str) -> Answer | None:
         """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close.
 
-        None without bars.
+        None without bars. The fan is that of the newest close or none.
         """
         state = self.rows.get(self.known(symbol), {}).get("today")
         ended = {"ended": "ended", "no bar": "no bar today"}.get(str(state))
         data = candles_data(self.recent, symbol, since=ended)
         if data is None:
             return None
+        fan, row = data["fan"], self.rows.get(symbol, {})
+        if fan and (row.get("expected_return_log") is None or fan["origin"] != len(data["time"]) - 1):
+            data["fan"] = None  # an older forecast is not of the coming bars
         own = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
         return {**data, "closes": [one.isoformat() for one in own]}
 

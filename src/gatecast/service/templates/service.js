@@ -72,10 +72,40 @@
   if (clicked && chart)
     chart.addEventListener("drawn", ({ detail: { time, closes } }) => chart.on("plotly_click", (event) => {
       const label = String(event.points[0].x), close = closes[time.indexOf(label)];
-      if (!close) return;  // beyond the newest bar
-      say(label, close);
-      if (explaining) explain(close);
+      if (close) look(label, close);  // else beyond the newest bar
     }), { once: true });
+
+  // The same of a close in the table, without a pointer; and the way back.
+  const back = by("newest"), unclicked = clicked && clicked.textContent;
+  let from = null;
+  const look = (label, close) => {
+    say(label, close);
+    if (explaining) explain(close);
+    if (back) back.hidden = false;
+  };
+  if (clicked)
+    for (const cell of document.querySelectorAll("#closes [data-close]")) {
+      const choose = document.createElement("button"), label = cell.textContent;
+      choose.type = "button";
+      choose.textContent = label;
+      choose.title = "What was forecast and explained of this close";
+      choose.addEventListener("click", () => {
+        from = choose;
+        look(label, cell.dataset.close);
+        clicked.scrollIntoView({ block: "center" });
+        back.focus({ preventScroll: true });
+      });
+      cell.replaceChildren(choose);
+    }
+  if (back)
+    back.addEventListener("click", () => {
+      saying();  // an answer on its way is not of the newest close
+      clicked.classList.remove("said");
+      clicked.textContent = unclicked;
+      if (explaining) explain("");
+      back.hidden = true;
+      (from || by("jump")).focus();
+    });
 
   // Why: the steps from the models' votes to what is held, and what models and inputs add; of a bar that is clicked, too.
   const fill = (table, rows) => {
@@ -106,7 +136,7 @@
     if (!one) { by("explained-said").textContent = error || reason; return; }
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
-    const order = decision.order == null ? "" : ` Held before ${percent(decision.before)}, order ${percent(decision.order)}, held ${percent(decision.held)}.`;
+    const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
