@@ -84,7 +84,7 @@ def explain(
         for part in _tables(one, found.titles, whole=bool(head)):
             console.print(part, markup=False, soft_wrap=isinstance(part, str))
     for name, why in found.unchanged.items():
-        say(f"What the last refit changed ({name}): {why}.")
+        console.print(printable(f"What the last refit changed ({name}): {why}."), markup=False, soft_wrap=True)
     if found.changes:
         changed = ("head", "model", "part", "refits", "stability", "between seeds", "most changed")
         title = "What changed since the refit before (1: the inputs add as before)"
@@ -127,7 +127,8 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
             "fits say of this bar:"
         )
     if one.known:
-        yield printable("Known: " + ", ".join(f"{name} {value:.4g}" for name, value in one.known.items()) + ".")
+        words = one.known_words
+        yield printable("Known: " + "; ".join(f"{words[name]} {value:.4g}" for name, value in one.known.items()) + ".")
     if one.came is not None:
         yield f"Came: {one.came:+.2%} (log return)."
     for head in one.heads if whole else ():

@@ -12,7 +12,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
 from gatecast.explanations.decisions import decision_of
-from gatecast.explanations.forecasts import HeadSays, forecasts_of
+from gatecast.explanations.forecasts import HeadSays, forecasts_of, told_models
 from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
@@ -20,6 +20,7 @@ from gatecast.live.gates import WITHOUT_FORECAST
 from gatecast.market.reading import as_utc
 from gatecast.notebook import Shown, draw_bars
 from gatecast.runs import Run
+from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.targets import HEADS
 
 if TYPE_CHECKING:
@@ -67,11 +68,22 @@ class Explanation:
         doubt = f"; nothing was issued: {self.not_issued}" if self.not_issued else ""
         return f"{self.symbol} at {self.time:%Y-%m-%d %H:%M} UTC: {said}; held {held:+.2%}{doubt}"
 
+    @property
+    def known_words(self) -> dict[str, str]:
+        """Feature of `known` -> its name, and what it is and its unit, where the catalogue says so."""
+        found = dict[str, str]()
+        for name in self.known:
+            one = FEATURES.find(name) if name in FEATURES else None
+            said = ", ".join(filter(None, (one.description, one.unit))) if one else ""
+            found[name] = f"{name} ({said})" if said else name
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "symbol": self.symbol, "asset_class": self.asset_class, "time": self.time, "model": self.model,
-            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known), "reason": self.reason,
+            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known),
+            "known_words": self.known_words, "reason": self.reason,
             "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
             "came": self.came, "not_issued": self.not_issued,
         }  # fmt: skip
@@ -190,7 +202,8 @@ def explained(
     titles, unchanged = dict[str, str](), dict[str, str]()
     for group in _groups(moments):
         first = group[0]
-        earlier = origin.refits(first, count, every=importance)
+        also = {name for head in asked for name in told_models(first.result.forecasts, head)} if importance else ()
+        earlier = origin.refits(first, count, also)
         if count > 1 and len(earlier) < 2:
             unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)

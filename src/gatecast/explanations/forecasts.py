@@ -105,8 +105,8 @@ class HeadSays:
 
     Where there is a start it is the first of the models, and what they add is the ensemble's value, to rounding.
     `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
-    `standard_deviation`: of the volatility that of the return over the horizon, from close to close, as everywhere else;
-    the root of the variance itself is in the unit of its proxy, of the range of each bar mostly; else None.
+    `standard_deviation`: of the volatility that of the return over the horizon, from close to close, as everywhere
+    else; the root of the variance itself is in the unit of its proxy, of the range of each bar mostly; else None.
     """
 
     head: str

@@ -7,7 +7,7 @@ last refit: a run keeps its last fits alone, and those in force there are fitted
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -21,7 +21,6 @@ import polars as pl
 
 from gatecast.chain import make_chain
 from gatecast.errors import SettingsError, StoreError, did_you_mean
-from gatecast.explanations.forecasts import told_models
 from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
@@ -33,7 +32,7 @@ from gatecast.live.today import NEEDED
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.facts import facts_of
 from gatecast.runs import Run, without_doubtful
-from gatecast.samples.targets import HEADS, came_after
+from gatecast.samples.targets import came_after
 from gatecast.store.identity import ABOUT
 from gatecast.store.parts import MANIFEST
 from gatecast.store.reading import load_run
@@ -149,10 +148,10 @@ class Origin(ABC):
         """The book at a session; None where there is none, or nothing is kept of it."""
 
     @abstractmethod
-    def refits(self, moment: Moment, count: int, *, every: bool = False) -> list[Refit]:
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
         """The refit in force at a moment and those before it, the newest first, at most so many.
 
-        `every`: also with the models that cannot say what their inputs add, where they are fitted again for it.
+        `also`: models that cannot say what their inputs add, and are fitted again with those that can.
         """
 
     @abstractmethod
@@ -235,7 +234,7 @@ class RunOrigin(Origin):
     def __init__(self, run: Run) -> None:
         self.run, self.path = run, run.path
         self._books: dict[date, BookAt | None] = {}
-        self._fitted: dict[tuple[str, int, bool], Refit] = {}
+        self._fitted: dict[tuple[str, int, frozenset[str]], Refit] = {}
         self._results: dict[str, ClassResult] = {}
 
     @property
@@ -324,28 +323,29 @@ class RunOrigin(Origin):
         rows = self.run.book.filter(pl.col("session") == session, pl.col("symbol") == symbol)
         return rows.row(0, named=True) if len(rows) else {}
 
-    def refits(self, moment: Moment, count: int, *, every: bool = False) -> list[Refit]:
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
         """See `Origin`; earlier ones are fitted again."""
         numbers = range(moment.fold, max(moment.fold - count, -1), -1)
-        return [self._refit(moment.asset_class, number, every) for number in numbers]
+        return [self._refit(moment.asset_class, number, frozenset(also)) for number in numbers]
 
-    def _refit(self, name: str, number: int, every: bool) -> Refit:
-        if (name, number, every) not in self._fitted:
+    def _refit(self, name: str, number: int, also: frozenset[str]) -> Refit:
+        if (name, number, also) not in self._fitted:
             forecasts = self._result(name).forecasts
             last = number == len(forecasts.folds) - 1
-            fits = forecasts.fitted if last else self._fitted_again(name, number, every)
-            self._fitted[name, number, every] = Refit(forecasts.folds[number].cutoff, number, fits)
-        return self._fitted[name, number, every]
+            fits = forecasts.fitted if last else self._fitted_again(name, number, also)
+            self._fitted[name, number, also] = Refit(forecasts.folds[number].cutoff, number, fits)
+        return self._fitted[name, number, also]
 
-    def _fitted_again(self, name: str, number: int, every: bool) -> Fits:
-        """The fits in force at an earlier fold, of models whose forecasts make the ensemble's, but for searched settings;
-        without `every`, of those alone that say what their inputs add."""
+    def _fitted_again(self, name: str, number: int, also: Collection[str]) -> Fits:
+        """The fits in force at an earlier fold, of models that say what their inputs add, but for searched settings.
+
+        `also`: of these, too.
+        """
         result, found = self._result(name), dict[str, Any]()
-        told = {model for head in HEADS for model in told_models(result.forecasts, head)}
         folds = [fold.on(result.samples) for fold in result.forecasts.folds]
         for model, forecaster in result.forecasts.panel.items():
             fitted = result.forecasts.fitted.get(model)
-            asked = isinstance(fitted, Attributable) or (every and fitted is not None and model in told)
+            asked = isinstance(fitted, Attributable) or (fitted is not None and model in also)
             if not asked or isinstance(forecaster, TunedLSTM):
                 continue
             refused = result.forecasts.refused.get(model, {})
@@ -498,7 +498,7 @@ class StoreOrigin(Origin):
             self._held[session] = {row["symbol"]: row for row in rows}
         return self._held[session].get(symbol, {})
 
-    def refits(self, moment: Moment, count: int, *, every: bool = False) -> list[Refit]:
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
         """See `Origin`: the models of the store that were accepted, as far as their files are there."""
         name, folds = moment.asset_class, moment.result.forecasts.folds
         assert moment.model is not None

@@ -88,6 +88,19 @@ def cut_by(gate: str) -> str:
     return CUT_BY.get(gate, f"{gate}_cap" if gate in TARGET_CAPS else gate)
 
 
+def kept_off(gate: str, held: float, target: float) -> tuple[str, ...]:
+    """The gates that keep a holding off its target: the band, where none other that is noted does; () at the target.
+
+    What a small ticket drops is the way to the edge of the band, so that the band keeps the rest.
+
+    >>> kept_off("lot", 0.0, 0.02), kept_off("ticket", 0.15, 0.14), kept_off("gross", 0.3, 0.28), kept_off("", 0.1, 0.1)
+    (('lot',), ('band', 'ticket'), ('band',), ())
+    """
+    if abs(held - target) < LEAST_OFF:
+        return ()
+    return (BAND, gate) if gate == "ticket" else (gate,) if gate in KEEP_FROM_TRADE else (BAND,)
+
+
 def limited_by(row: Mapping[str, Any]) -> str:
     """What cut the target of a holding, and what keeps it from a trade toward the target; "" where nothing does.
 
@@ -103,10 +116,12 @@ def limited_by(row: Mapping[str, Any]) -> str:
     'target: gross_cap; trade: band or lots'
     >>> limited_by({"gate": "lot", "held": 0.0, "target": 0.01, "trade": 0.0}), limited_by({"gate": ""})
     ('trade: lots', '')
+    >>> limited_by({"gate": "ticket", "held": 0.15, "target": 0.14, "trade": 0.0})
+    'trade: band or minimum_ticket'
     """
     gate = str(row.get("gate") or "")
     off = abs(float(row.get("held") or 0.0) - float(row.get("target") or 0.0)) >= LEAST_OFF
     if gate in KEEP_FROM_TRADE:
-        return f"trade: {cut_by(gate)}"
+        return f"trade: {'band or ' if off and gate == 'ticket' else ''}{cut_by(gate)}"
     said = [f"target: {cut_by(gate)}"] if gate else []
     return "; ".join([*said, *(["trade: band or lots" if row.get("trade") else "trade: band"] if off else [])])
