@@ -25,6 +25,7 @@ from gatecast.evaluation.findings import (
     of_sizing,
     short_of_target,
     too_coarse,
+    too_thin,
     too_wide,
     unforecast,
 )
@@ -163,7 +164,7 @@ def _of_holdings(holdings: pl.DataFrame, carried: Carried) -> list[Finding]:
     at = [days[day] for day in own["session"]], [places[name] for name in own["symbol"]]
     share[at], there[at] = own["share"].to_numpy(), own["time"].is_not_null().to_numpy()
     told = np.where(share != 0, 1.0, np.nan)  # without a forecast a symbol has no share of the core
-    return [*too_coarse(holdings), *too_wide(holdings), *unforecast(names, there, told, share)]
+    return [*too_coarse(holdings), *too_thin(holdings), *too_wide(holdings), *unforecast(names, there, told, share)]
 
 
 def _of_figures(told: Sequence[Figures], holdings: pl.DataFrame) -> list[Finding]:

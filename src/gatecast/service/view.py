@@ -19,6 +19,7 @@ from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
+from gatecast.live.book import holdings_of
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
 from gatecast.live.standing import Standing, standing
@@ -319,6 +320,7 @@ class View:
         return Run(
             self.store.experiment, bars, sink.getvalue(), signals.filter(pl.col("strategy").is_not_null()),
             weights.sort("symbol", "time"), empty["equity"], scores, provenance, path=self.store.folder,
+            book=holdings_of(self.store, last=CHARTED),
         )  # fmt: skip
 
     def _charted_since(self) -> pl.Series:

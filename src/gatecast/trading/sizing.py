@@ -619,7 +619,10 @@ def _units_of(
         return np.where(same, view.held, _whole(units, view.held, view.lot, room / unit))
 
     units = whole(caps.net_again(_weights(whole(weights), unit), fixed))
-    gates.set((units == view.held) & (np.abs(weights - held) > SLACK), "lot", "lots")
+    less = (units == view.held) & (np.abs(weights - held) > SLACK)
+    gates.set(less, "lot", "lots")
+    thin = less & (np.abs(reached - wanted) > SLACK) & (np.abs(wanted - held) >= view.lot * unit)
+    gates.set(thin & view.tradable, "participation", "lots")  # a lot was wanted: the volume left less
     in_lots = _weights(units, unit)
     units = _without_small(units, view.held, unit, least, caps, gates, "ticket")
     without_small = _weights(units, unit)
