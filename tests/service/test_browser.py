@@ -5,7 +5,6 @@ Needs Chromium; where there is none on the path the tests are skipped.
 
 from __future__ import annotations
 
-import math
 import shutil
 import threading
 import time
@@ -153,8 +152,9 @@ def test_the_models_add_up_to_the_forecast_on_the_page_of_a_symbol(browser: Any,
     last = {row[0]: row[4] for row in rows if row[4]}
     assert set(last) == {"return", "volatility"}
     assert last["return"] == f"{100 * value['return']:+.2f} %".replace("-", "−")
-    root = 100 * math.exp(value["volatility"] / 2)
-    assert last["volatility"] == f"{value['volatility']:.3f} (its root {root:.2f} %)".replace("-", "−")
+    spread = 100 * next(one["standard_deviation"] for one in told["heads"] if one["head"] == "volatility")
+    said = f"{value['volatility']:.3f} (s.d. from close to close {spread:.2f} %)"
+    assert last["volatility"] == said.replace("-", "−", 1)
     assert [row[3] for row in rows if row[3]].count("the start") == 2
 
 

@@ -28,7 +28,7 @@ from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
-from gatecast.trading.cuts import GATES, KEEP_FROM_TRADE, LEAST_OFF
+from gatecast.trading.cuts import GATES, kept_off
 
 PAGES = {"/": "This morning", "/orders": "Orders", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
@@ -78,9 +78,7 @@ def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
     'nothing is traded: less than a lot is left to be traded (1 symbol).'
     """
     counts = Counter(
-        row["cut_by"]
-        for row in rows
-        if row.get("cut_by") in KEEP_FROM_TRADE and abs(_held(row) - _held(row, "target")) >= LEAST_OFF
+        gate for row in rows for gate in kept_off(str(row.get("cut_by") or ""), _held(row), _held(row, "target"))
     )
     said = (f"{GATES[gate]} ({number} symbol{'s' * (number > 1)})" for gate, number in counts.most_common())
     return f"nothing is traded: {'; '.join(said)}." if counts else ""

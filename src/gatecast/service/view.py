@@ -29,6 +29,7 @@ from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
 from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
+from gatecast.samples.targets import came_after
 from gatecast.store.about import about
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import Record
@@ -266,11 +267,9 @@ class View:
         """
         own = self.decided if symbol is None else self.decided.filter(pl.col("symbol") == self.known(symbol))
         rows = _within(own, since, until).sort("time", "symbol", descending=[True, False])
-        bars = self.all_bars.select(
-            "symbol", "time",
-            came_return_log=(pl.col("close").shift(-self.horizon) / pl.col("close")).log().over("symbol"),
-        )  # fmt: skip
-        kept = rows.head(limit).join(bars, on=["symbol", "time"], how="left", maintain_order="left")
+        kept = rows.head(limit)
+        came = came_after(self.all_bars.filter(pl.col("symbol").is_in(kept["symbol"].unique().to_list())), self.horizon)
+        kept = kept.join(came, on=["symbol", "time"], how="left", maintain_order="left")
         found = plain_rows(kept)
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),

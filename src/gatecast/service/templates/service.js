@@ -124,7 +124,7 @@
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
   const adds = (head, value) => (value == null ? "–" : head === "volatility" ? signed(value, Math.abs(value).toFixed(3)) : percent(value));
   const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3).replace("-", "−") : `${(100 * value).toFixed(1)} %`);
-  const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
+  const shown = (step) => !["", "rounding"].includes(step.gate) || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
   const explain = async (close) => {
@@ -137,8 +137,8 @@
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
-    const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
-    const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
+    const gate = decision.gate ? ` Gate: ${decision.gate_sentence || decision.gate}.` : "";
+    const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${Number(value.toPrecision(4))}`).join("; ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
@@ -146,11 +146,11 @@
     ]));
     by("explained-heads").hidden = !one.heads.some((head) => head.models.some(tells));
     const sums = (head) => head.models.map(((sum) => (model) => (sum += model.adds || 0))(0));
-    const root = (head, value) => (head === "volatility" ? ` (its root ${(100 * Math.exp(value / 2)).toFixed(2)} %)` : "");
+    const spread = (head, value) => (head.standard_deviation == null ? "" : ` (s.d. from close to close ${(100 * head.standard_deviation * Math.exp((value - head.value) / 2)).toFixed(2)} %)`);
     fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model, place) => ({ ...model, sum: sums(head)[place] })).filter(tells).map((model) => [
       head.head, named(model.model), said(head.head, model.value),
       model.adds == null ? "" : model.model === head.starts_from ? "the start" : adds(head.head, model.adds),
-      model.adds == null ? "" : said(head.head, model.sum) + root(head.head, model.sum),
+      model.adds == null ? "" : said(head.head, model.sum) + spread(head, model.sum),
       model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
     ])));
   };
