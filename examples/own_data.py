@@ -19,8 +19,9 @@ def main() -> None:
         folder = Path(temporary)
         market = gatecast.market.synthetic.g1(1200, seed=5, symbols=2)
         daily = market.with_columns(Date=pl.col("time").dt.date()).select(
-            "Date", pl.col("symbol").alias("Ticker"), *("open", "high", "low", "close", "volume")
-        )
+            "Date", pl.col("symbol").alias("Ticker"), *("open", "high", "low", "close"),
+            volume=(pl.col("volume") * 1e6).round(),  # in shares: how many may be traded depends on it
+        )  # fmt: skip
         earlier = daily.filter(pl.col("Date") < daily["Date"].max())
         earlier.write_csv(folder / "bars.csv")
         daily.write_csv(folder / "newest.csv")  # the same and one more day

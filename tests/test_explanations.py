@@ -19,9 +19,13 @@ from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
 from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, explained, origin_of
+from gatecast.explanations.explanation import ONE_REFIT
+from gatecast.explanations.forecasts import _model as says
+from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
 from gatecast.runs import Run, run
+from gatecast.service.view import View
 from gatecast.store import Store, load_run, save_run
 from gatecast.store.state import ISSUED
 from tests.live.conftest import HOUR, settings
@@ -323,8 +327,10 @@ def test_what_came_too_late_is_explained_as_what_nobody_could_trade_on(
     said = " ".join(capsys.readouterr().out.split())
     assert said.index("Nobody could trade on what follows") < said.index("What is forecast")
     assert f"(base rate {direction.base_rate_up:.2%})" in said
-    variance = math.exp(next(one.value for one in first(found).heads if one.head == "volatility"))
-    assert f"(its root {math.sqrt(variance):.2%})" in said
+    (volatility,) = (one for one in first(found).heads if one.head == "volatility")
+    assert volatility.standard_deviation is not None
+    assert f"(s.d. {volatility.standard_deviation:.2%})" in said
+    assert f"its root is {math.exp(volatility.value / 2):.2%}" in said
 
 
 def test_a_result_says_in_short_what_was_found(done: Run) -> None:
@@ -358,6 +364,84 @@ def test_a_desk_is_what_the_waterfall_is_made_of(kept: tuple[Path, list[datetime
         place = desk.names.index(one.symbol)
         assert one.decision.held == sized.weights[place]
         assert one.decision.units == sized.trades[place]
+
+
+def test_what_came_after_a_missing_bar_is_what_the_service_says(
+    kept: tuple[Path, list[datetime]], tmp_path: Path
+) -> None:
+    """One symbol has no bar of the session after the newest decision, the other has: its own bars count."""
+    shutil.copytree(kept[0], folder := tmp_path / "store")
+    bars, close = synthetic.b1(560, seed=1, r2=0.08, symbols=2), kept[1][-1]
+    after = bars.filter(pl.col("time") > close)["time"].unique().sort().to_list()
+    horizon = Store.open(folder).experiment.horizon
+    until = after[horizon + 1]
+    known = bars.filter((pl.col("time") <= until) & ((pl.col("symbol") != "B1_0") | (pl.col("time") != after[0])))
+    update(folder, known, now=until + HOUR)
+    price = dict(known.filter(pl.col("symbol") == "B1_0").select("time", "close").iter_rows())
+    origin, view = origin_of(folder, until + HOUR), View(Store.open(folder).as_of(until + HOUR), until + HOUR)
+    for symbol in ("B1_0", "B1_1"):
+        came = first(explained(origin, symbol, close, refits=1)).came
+        (row,) = (one for one in view.decisions(symbol, close, close, 1)["decisions"])
+        assert came is not None
+        assert came == row["came_return_log"]
+        if symbol == "B1_0":  # the bar that is missing is none
+            assert came == pytest.approx(math.log(price[after[horizon]] / price[close]))
+
+
+def test_the_deviation_is_that_of_update(kept: tuple[Path, list[datetime]]) -> None:
+    folder, closes = kept
+    view = View(Store.open(folder).as_of(closes[-1] + HOUR), closes[-1] + HOUR)
+    for one in explain(folder, now=closes[-1] + HOUR).explanations:
+        (volatility,) = (head for head in one.heads if head.head == "volatility")
+        issued = view.rows[one.symbol]["standard_deviation"]
+        assert volatility.standard_deviation == pytest.approx(issued, rel=1e-9)
+        assert [head.standard_deviation for head in one.heads if head.head != "volatility"] == [None] * 3
+
+
+def test_forests_of_earlier_refits_are_asked_for_the_worth_of_their_inputs(done: Run) -> None:
+    found = explain(done, "A1", heads=["direction"], refits=2, importance=True)
+    rows = {(one["model"], one["rows"]) for one in found.importance}
+    forest = {count for model, count in rows if model == "forest"}
+    assert forest == {count for model, count in rows if model == "logistic"}
+    (count,) = forest
+    folds = done.classes["etf"].forecasts.folds
+    assert count > len(folds[-1].test)
+
+
+def test_every_member_of_a_probability_is_shown(newest: Explained, done: Run) -> None:
+    for one in newest.explanations:
+        forecasts = done.classes[one.asset_class].forecasts
+        for head in one.heads:
+            if head.head in ("direction", "regime"):
+                shown = [model.model for model in head.models]
+                assert {*done.experiment.ensemble.opinions_on(head.head, forecasts)} <= {*shown}
+                assert ("density" in shown) == (head.head == "regime")
+
+
+def test_a_store_of_one_refit_says_why_nothing_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bars = synthetic.b1(560, seed=1, r2=0.08, symbols=1)
+    times = bars["time"].unique().sort().to_list()
+    folder, now = tmp_path / "store", times[529] + HOUR
+    update(folder, bars.filter(pl.col("time") <= now), now=now, experiment=settings(models=("ridge", "logistic")))
+    retrain(folder, now=now)
+    now = times[530] + HOUR
+    update(folder, bars.filter(pl.col("time") <= now), now=now)
+    found = explain(folder, "B1", now=now)
+    assert found.changes == ()
+    assert found.unchanged == {"index": ONE_REFIT}
+    assert found.to_dict()["unchanged"] == found.unchanged
+    capsys.readouterr()
+    assert execute(["explain", str(folder), "--symbol", "B1", "--now", now.isoformat()]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert ONE_REFIT in out
+    assert "ret_log_1 (log of the close" in out
+
+
+@pytest.mark.parametrize(("sums", "value", "same"), [(-0.2, 0.001, True), (1.4, 0.999, True), (0.4, 0.5, False)])
+def test_a_probability_that_was_clipped_is_the_same(sums: float, value: float, same: bool) -> None:
+    part = Attribution("linear", "regime", ("x",), ("x",), np.full((1, 1, 1), sums), np.zeros(1), np.full(1, sums))
+    assert says("regime", "har_regime", value, None, [part], 0).same is same
+    assert says("return", "ridge", value, None, [part], 0).same is False
 
 
 def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]], tmp_path: Path) -> None:

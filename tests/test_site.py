@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import gatecast
 from gatecast import live, market, report, store
+from gatecast.cli.app import app
 from gatecast.samples import features
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +51,27 @@ def test_every_public_name_has_its_place_in_the_reference(site: Path) -> None:
 def test_the_front_door_is_all_that_gatecast_offers() -> None:
     own = {name for name in gatecast.__all__ if not inspect.ismodule(getattr(gatecast, name))}
     assert {name for name, _ in site_pages.front_door()} == own
+
+
+def test_every_page_is_in_the_navigation_and_linked_from_the_first_page() -> None:
+    pages = {str(one.relative_to(ROOT / "docs")) for one in (ROOT / "docs").rglob("*.md")}
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = re.findall(r"[\w/]+\.md$", settings.split("\nnav:")[1], re.MULTILINE)
+    assert pages - set(named) == set()
+    linked = re.findall(r"\]\(([\w/]+\.md)\)", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
+    assert pages - {"index.md"} - set(linked) == set()
+
+
+def test_the_front_page_says_which_commands_have_no_json() -> None:
+    def without(command: Any, name: str = "") -> list[str]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            return [] if any("--json" in one.opts for one in command.params) else [name]
+        return [found for one, own in inner.items() for found in without(own, one)]
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = text.split("Every command but ")[1].split(" takes `--json`")[0]
+    assert re.findall(r"`(\w+)`", said) == without(typer.main.get_command(app))
 
 
 def test_no_page_asks_another_server(site: Path) -> None:

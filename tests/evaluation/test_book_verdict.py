@@ -63,6 +63,18 @@ def test_a_better_forecast_is_found_in_forecast_and_control_and_not_in_money() -
     assert verdict_on(weak, other(trials=10**6)).verdict == CANNOT_TELL
 
 
+def test_a_forecast_no_better_than_a_constant_is_no_skill_whatever_its_rival() -> None:
+    both = lines(1)
+    risk = judge_risk(both | {"constant": both["mine"]}, "mine", "rival", target=0.1, sessions_per_year=252)
+    assert risk.forecast.low > 0
+    assert risk.forecast.pvalue >= 0.5
+    verdict = verdict_on(risk, other())
+    assert verdict.verdict == CANNOT_TELL
+    assert "over a constant variance alone and" in verdict.sentence
+    beaten = judge_risk(both | {"constant": both["rival"]}, "mine", "rival", target=0.1, sessions_per_year=252)
+    assert beaten.forecast == judge_risk(both, "mine", "rival", target=0.1, sessions_per_year=252).forecast
+
+
 def test_qlike_and_its_gain_are_those_of_the_formula() -> None:
     both = lines(2)
     risk = judge_risk(both, "mine", "rival", target=0.1, sessions_per_year=252)

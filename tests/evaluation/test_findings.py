@@ -34,6 +34,7 @@ from gatecast.evaluation.findings import (
     stale_fills,
     too_coarse,
     too_costly,
+    too_thin,
     too_wide,
     unforecast,
 )
@@ -116,6 +117,30 @@ def test_a_lot_that_is_too_large_is_never_traded() -> None:
     targets = line.holdings.filter(pl.col("symbol") == "A")["target"].to_numpy()
     assert (one.subject, one.sample) == ("A", int((targets != 0).sum()))
     assert one.weight == pytest.approx(np.abs(targets[targets != 0]).mean())
+
+
+@pytest.mark.parametrize(("volume", "said"), [(2.0, True), (80.0, True), (1e6, False), (1e7, False)])
+def test_a_volume_in_millions_is_told_as_such_and_never_as_a_lot(volume: float, said: bool) -> None:
+    findings = found(market(1).with_columns(volume=pl.lit(volume)))
+    assert "lot" not in kinds(findings)
+    assert {one.subject for one in findings if one.kind == "volume"} == (set(NAMES) if said else set())
+    for one in findings if said else []:
+        if one.kind == "volume":
+            assert "in thousands or millions" in one.sentence
+            assert f"The median of its volume is {volume:.1f} units a session." in one.sentence
+            assert "times that" in one.advice
+
+
+def test_dear_shares_of_which_few_are_traded_have_a_volume_in_units() -> None:
+    rows = table(target=[0.1] * 30, held=[0.1] * 30, units=[1.0] * 30)
+    assert too_thin(rows, {"A": (300.0, 1.5e8)}) == []
+    (one,) = too_thin(rows, {"A": (300.0, 3e4)})
+    assert "in thousands or millions" in one.sentence
+    (cut,) = too_thin(table(target=[0.1] * 30, gate=["participation"] * 15 + [""] * 15))
+    assert (cut.weight, cut.sample) == (pytest.approx(0.1), 30)
+    assert "15 of 30 closes; it was never held" in cut.sentence
+    assert "thousands" not in cut.sentence
+    assert too_thin(table(target=[0.1] * 30, gate=["participation"] * 14 + [""] * 16)) == []
 
 
 def test_a_band_wider_than_any_move() -> None:

@@ -131,6 +131,30 @@ def test_falls_are_found_and_a_model_of_them_is_no_skill(gjr: pl.DataFrame) -> N
     assert found.plain_gain == pytest.approx(1 - mean["har_falls"] / mean["har"])
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.02])
+def test_a_forecast_no_better_than_a_constant_is_no_skill_beside_rivals_that_were_chosen_wrongly(
+    samples: Samples, spread: float
+) -> None:
+    """Where there is nothing to find, which rival was the best so far is luck, and any average beats it."""
+    forecasts = Ensemble().combine(made_up(samples, seed=1))
+    draw = np.random.default_rng(5)
+    constant = forecasts.values["ensemble"]["volatility"] * np.exp(0.5 * draw.standard_normal(len(samples)))
+    near = with_values(forecasts, "constant", volatility=constant)
+    near = with_values(near, "har", volatility=constant * np.exp(0.5 * draw.standard_normal(len(samples))))
+    own = constant * np.exp(spread * draw.standard_normal(len(samples)))
+    near = with_rival(with_values(near, "ensemble", volatility=own))
+    wrong = constant * np.exp(draw.standard_normal(len(samples)))
+    found = judged(near.with_model(RIVAL, {**near.values[RIVAL], "volatility": wrong}))["volatility"]
+    assert found.low > 0
+    assert found.verdict == CANNOT_TELL
+    assert found.least_certain == "constant"
+    assert found.pvalue >= 0.05
+    assert found.pvalue_watched >= 0.05 or spread == 0
+    assert (
+        "the gain over a constant variance, which skill must beat as well, is not significant alone" in found.sentence
+    )
+
+
 def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samples: Samples) -> None:
     skilled = made_up(samples, seed=1, skill=dict.fromkeys(("lstm", "forest", "logistic"), 0.3))
     skilled = Ensemble().combine(skilled)
@@ -254,7 +278,7 @@ def test_the_strategy_counts_the_days_on_which_something_was_held(samples: Sampl
     found = judged(forecasts, book)["strategy"]
     assert (found.n, found.days) == (300, 1000)
     assert found.n_effective <= 300
-    assert found.n_needed == pytest.approx(300 * (2.487 / found.statistic) ** 2, rel=1e-2)
+    assert found.n_needed == pytest.approx(300 * (found.detectable / found.effect) ** 2, rel=1e-2)
     assert "300 days with a position, of 1,000, can detect" in found.sentence
     claimed = judged(forecasts, np.where(held, 0.2 * noise + 0.002, 0.0))["strategy"]
     assert claimed.verdict == SKILL

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from gatecast.cli.kept import DECIDED, _decision
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
@@ -26,6 +27,7 @@ from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
 from gatecast.live.today import Today
 from gatecast.store import Store
 from gatecast.store.pieces import forecasts_in_force
+from gatecast.trading.strategies import strategy_titles
 from tests.live.conftest import HOUR, Command
 
 SYMBOLS = ("B1_0", "B1_1")
@@ -265,3 +267,14 @@ def test_the_command_says_it_on_100_columns_and_json_has_all(
     assert len(rows) == 2
     assert max(map(len, [table, *rows])) <= 100
     assert "Live forecasts of variance" in shown.getvalue()
+
+
+def test_update_and_today_print_a_decision_in_the_words_of_the_pages() -> None:
+    row = {
+        "symbol": "A", "time": "2020-01-02 21:00", "strategy": "held_long", "trade": -2253.0, "held": 0.18,
+        "target": 0.2, "expected_return_log": 0.0011, "standard_deviation": 0.02, "signal": -1, "gate": "evidence",
+        "limited_by": "trade: band",
+    }  # fmt: skip
+    cells = dict(zip(DECIDED, _decision(row, strategy_titles()), strict=True))
+    assert (cells["trade"], cells["strategy"]) == ("sell 2,253", "held long, sized by volatility")
+    assert (cells["expected"], cells["s.d."], cells["held"], cells["tilt"]) == ("+0.11%", "2.00%", "+18.0%", "-")

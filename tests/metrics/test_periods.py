@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatecast.metrics.periods import POINTS, WINDOW, course, months, rolling_ends, rolling_sharpe, worst_drawdowns
+from gatecast.metrics.periods import POINTS, course, months, rolling_ends, rolling_sharpe, worst_drawdowns
 from gatecast.metrics.returns import comp, max_drawdown
+
+WINDOW = 252
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +58,17 @@ def test_a_drawdown_that_is_not_over_has_no_end() -> None:
 
 
 def test_the_rolling_ratio_equals_pandas(series: pd.Series) -> None:
-    ends = rolling_ends(len(series))
+    ends = rolling_ends(len(series), WINDOW)
     window = series.rolling(WINDOW)
     theirs = (window.mean() / window.std() * np.sqrt(252)).iloc[ends]
-    assert rolling_sharpe(series.to_numpy(), ends, 252.0) == pytest.approx(theirs.to_list(), abs=1e-4)
-    assert rolling_sharpe(np.zeros(WINDOW), np.array([WINDOW - 1]), 252.0) == [None]
+    assert rolling_sharpe(series.to_numpy(), ends, WINDOW, 252.0) == pytest.approx(theirs.to_list(), abs=1e-4)
+    assert rolling_sharpe(np.zeros(WINDOW), np.array([WINDOW - 1]), WINDOW, 252.0) == [None]
 
 
 @settings(deadline=None)
 @given(st.integers(0, 5000))
 def test_windows_end_at_the_newest_session_and_lie_inside(sessions: int) -> None:
-    ends = rolling_ends(sessions)
+    ends = rolling_ends(sessions, WINDOW)
     assert len(ends) == min(POINTS, max(0, sessions - WINDOW + 1))
     assert not len(ends) or (ends[0] == WINDOW - 1 and ends[-1] == sessions - 1 and (np.diff(ends) > 0).all())
 
@@ -89,3 +91,15 @@ def test_cash_is_taken_from_the_ratio_alone(series: pd.Series) -> None:
     assert plain["months"] == excess["months"]
     assert plain["drawdowns"] == excess["drawdowns"]
     assert all(one > other for one, other in zip(plain["sharpe"], excess["sharpe"], strict=True))
+
+
+def test_the_window_of_the_rolling_ratio_is_a_year_of_the_book_with_coins_too() -> None:
+    days = np.arange("2020-01-01", "2022-01-01", dtype="datetime64[D]")
+    returns = np.random.default_rng(3).normal(0.0, 0.01, len(days))
+    found = course(days, {"own": returns}, 365.25)
+    assert found["window"] == 365
+    assert found["day"][0] == "2020-12-30"  # the 365th session; 2020 has 366 days
+    first = returns[:365]
+    assert found["lines"]["own"]["sharpe"][0] == pytest.approx(
+        first.mean() / first.std(ddof=1) * np.sqrt(365.25), abs=1e-4
+    )

@@ -10,6 +10,7 @@ import polars as pl
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.schedule import Schedule
+from gatecast.trading.book import no_holdings
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import Strategy, StrategySettings
@@ -52,6 +53,7 @@ class FakeRun:
     equity: pl.DataFrame = field(default_factory=pl.DataFrame)
     scores: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    book: pl.DataFrame = field(default_factory=no_holdings)
 
     def scan_forecasts(self) -> pl.LazyFrame:
         return self.forecasts.lazy()

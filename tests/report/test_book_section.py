@@ -106,10 +106,16 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
     ]  # fmt: skip
     text = text_of(scores(UNSURE, holds=rows))
     assert "40 trades for the next session" in text
-    assert text.index("What the book holds and trades") < text.index("Three answers, and the tails")
-    assert "S00 +2.0 % +2.5 % +3.0 % −0.5 % 12 trade: band or lots" in text
-    assert "S01 +2.0 % +2.5 % +3.0 % −0.5 % 12 trade: volume (participation)" in text
+    assert (
+        text.index("What the book holds and trades")
+        < text.index("What the record says")
+        < text.index("Three answers, and the tails")
+    )
+    assert "S00 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: band or lots" in text
+    assert "S01 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: volume (participation)" in text
     assert all(row["symbol"] in text for row in rows)
+    mixed = text_of(scores(UNSURE, holds=[{**rows[0], "trade": 0.0}, {**rows[1], "trade": -3.0}]))
+    assert mixed.index("S01 sell 3 +2.0 %") < mixed.index("S00 – +2.0 %")
     assert "What the book holds and trades" not in text_of(scores(UNSURE))
 
 
@@ -186,7 +192,7 @@ def test_control_is_a_claim_only_where_it_is_as_large_as_could_have_been_seen(lo
     said = verdict["control"]["sentence"]
     assert ("the volatility of the book varies less than" in said) == (low == 0.005)
     assert ("cannot tell whether" in said) == (low == 0.003)
-    assert "p 0.001, which no correction counts" in said
+    assert "p 0.001 alone, not corrected for the other tests" in said
     assert "spread" not in said
 
 

@@ -67,7 +67,8 @@ def test_what_a_bad_session_costs_is_said_and_stands_in_the_table() -> None:
     text = text_of(today())
     held = "gatecast's line holds 80 % of its equity, long plus short, with a volatility of 10.0 % a year"
     assert f"{held} before the book's level." in text
-    assert "In one session of 40 it loses 2.0 % or more, and 3.0 % in the mean of those sessions." in text
+    worst = "In one session of 40 it loses 2.0 % or more (value at risk), and 3.0 % in the mean of those (expected "
+    assert f"{worst}shortfall)." in text
     for count, method, words in (
         (1, "filtered", "simulated"),
         (5, "historical_250", "last 250"),
@@ -101,7 +102,7 @@ def test_where_the_risk_comes_from_and_how_long_it_takes_to_sell() -> None:
     assert "And 3 more with less." in text
     assert "Beta to equity 0.55 Duration, years −0.20" in text
     assert "Sessions to sell 50 % 0.1 Sessions to sell 90 % 2.5 Sessions to sell 100 % –" in text
-    assert "No volume is known of S04" in text
+    assert "No volume in money of S04: a volume is money where it counts shares" in text
     assert "The likeliest way to lose 20 %: S00 −30.0 %, S01 −30.0 %, S02 −30.0 %, S03 −30.0 %, and 2 more." in text
 
 
@@ -113,7 +114,7 @@ def test_a_book_of_which_little_is_known_says_so() -> None:
     young = today(vectors=19, tails=[{**row, "value_at_risk": NAN, "shortfall": NAN} for row in today()["tails"]])
     assert "a bad session cannot be said: that takes 250 past sessions" in text_of(young)
     unsold = today(days_to_sell={"50%": NAN, "unknown": ["S04"]})
-    assert "Sessions to sell cannot be said, no volume is known of S04" in text_of(unsold)
+    assert "Sessions to sell cannot be said of S04: a volume is money where it counts shares" in text_of(unsold)
     assert report_data(FakeRun(scores=given(None)))["book"]["today"] is None
     assert "What today's book may lose" not in text_of(None)
 

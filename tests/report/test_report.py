@@ -803,7 +803,7 @@ def test_the_newest_row_says_whose_numbers_are_whose_and_what_says_nothing(run: 
     bearish = run.signals.with_columns(signal=pl.lit(-1, pl.Int8), z=pl.lit(-1.6))
     flat = replace(run, forecasts=run.forecasts.with_columns(value=value), signals=bearish)
     text = Tags(render(flat)).text
-    assert "no forecast beyond the base rate, 60.1 %" in text
+    assert "60.1 % not beyond the base rate, 60.1 %" in text
     assert "The LSTM alone is bearish: the ensemble has no forecast beyond the base rate." in text
     row = next(row for row in report_data(flat)["newest"] if row["symbol"] == "SP500")
     assert not row["beyond_base_rate"]
@@ -954,6 +954,22 @@ def test_signals_are_traded_only_where_the_book_is_on_the_signals_side() -> None
     assert data is not None
     assert data["traded"] == [True, False, True, False, False, False] * 10
     assert report_data(small)["money"]["signals_traded"] == 20
+
+
+def test_the_chart_shows_what_the_book_holds_beside_what_the_strategies_have() -> None:
+    bars = market(["A", "B"], 60, seed=1)
+    keys = bars.select("symbol", "time")
+    held = np.linspace(0.5, 0.58, 120)
+    rows = keys.with_columns(held=pl.Series(held))
+    small = FakeRun(bars=bars, weights=keys.with_columns(weight=pl.lit(0.0)), book=rows)
+    data = candles.candles_data(small, "B")
+    assert data is not None
+    own = rows.filter(pl.col("symbol") == "B").sort("time")["held"]
+    assert data["held"] == pytest.approx(own.to_list(), abs=1e-4)
+    assert set(data["weight"]) == {0.0}
+    none = candles.candles_data(replace(small, book=FakeRun().book), "B")
+    assert none is not None
+    assert set(none["held"]) == {None}
 
 
 def test_symbols_that_ended_long_ago_are_not_invested_now() -> None:

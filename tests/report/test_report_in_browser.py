@@ -85,6 +85,41 @@ def test_a_chapter_is_unfolded_by_its_link_and_its_pictures_are_drawn_then(brows
     linked.close()
 
 
+def test_what_to_trade_is_the_first_thing_and_stands_open_on_a_telephone(browser: Any, address: str) -> None:
+    for width in (390, 1400):
+        page = Seen(browser, address, width).page
+        page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+        tables = page.locator("#today > details")
+        assert tables.count() == 2
+        assert tables.evaluate_all("(all) => all.map((one) => one.open)") == [True, True]
+        assert tables.first.bounding_box()["y"] < 300
+        assert tables.first.bounding_box()["y"] < page.locator("#chart").bounding_box()["y"]
+        page.close()
+
+
+def test_the_chart_of_one_symbol_fills_its_card(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "one.html"
+    file.write_text(render(fake_run(["A"], n=400)), encoding="utf-8")
+    page = Seen(browser, file.as_uri()).page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    card, chart = (page.locator(one).bounding_box()["width"] for one in ("#chart", "#candles"))
+    assert chart > 0.9 * card
+    page.close()
+
+
+def test_printing_unfolds_what_is_read_and_folds_it_again(browser: Any, address: str) -> None:
+    page = Seen(browser, address).page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    opened = "document.querySelectorAll('details[open]').length"
+    before = page.evaluate(opened)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.querySelectorAll('details:not([open], .aside)').length") == 0
+    assert page.evaluate("document.querySelectorAll('details.aside[open]').length") == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(opened) == before
+    page.close()
+
+
 FAINT = """() => {
   const parts = (text) => {
     const found = text.match(/[\\d.]+/g).map(Number);

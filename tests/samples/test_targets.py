@@ -11,7 +11,7 @@ import pytest
 from gatecast.errors import SettingsError
 from gatecast.market import synthetic
 from gatecast.market.bars import PRICES, make_bars
-from gatecast.samples.targets import columns_of, decode, encode, expanding_level, make_targets
+from gatecast.samples.targets import came_after, columns_of, decode, encode, expanding_level, make_targets
 from gatecast.samples.windows import Samples, make_samples
 
 
@@ -155,3 +155,20 @@ def test_summaries_of_some_rows_are_those_of_all_to_the_bit(market: pl.DataFrame
     rows = np.arange(len(samples) - count, len(samples))
     np.testing.assert_array_equal(samples.summaries_of(rows), other.summaries[rows])
     np.testing.assert_array_equal(other.summaries_of(rows), other.summaries[rows])
+
+
+def test_what_came_counts_the_symbols_own_bars_and_no_session_without_one() -> None:
+    """Six closes of one symbol, the fourth session without a bar: the answer of the second is known at the fifth."""
+    bars = synthetic.b1(6, seed=3, symbols=2)
+    (name, other) = bars["symbol"].unique().sort()
+    times = bars["time"].unique().sort().to_list()
+    kept = bars.filter((pl.col("symbol") == other) | (pl.col("time") != times[3]))
+    close = dict(kept.filter(pl.col("symbol") == name).select("time", "close").iter_rows())
+    came = dict(came_after(kept, 2).filter(pl.col("symbol") == name).select("time", "came_return_log").iter_rows())
+    assert came[times[1]] == pytest.approx(np.log(close[times[4]] / close[times[1]]))
+    assert came[times[2]] == pytest.approx(np.log(close[times[5]] / close[times[2]]))
+    assert (came[times[4]], came[times[5]]) == (None, None)
+    whole = dict(came_after(bars, 2).filter(pl.col("symbol") == other).select("time", "came_return_log").iter_rows())
+    assert whole == dict(
+        came_after(kept, 2).filter(pl.col("symbol") == other).select("time", "came_return_log").iter_rows()
+    )

@@ -5,13 +5,12 @@ Needs Chromium; where there is none on the path the tests are skipped.
 
 from __future__ import annotations
 
-import math
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -112,7 +111,9 @@ def test_a_chart_that_is_hovered_breaks_no_policy(browser: Any, address: str) ->
     seen.page.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), (1200, "light"), (1000, "light"), (390, "light"), (390, "dark")]
+)
 def test_the_page_of_orders_is_whole(browser: Any, ordered: str, width: int, scheme: str) -> None:
     seen = Seen(browser, f"{ordered}/orders", width, scheme)
     assert seen.page.locator("main section").count() >= 4
@@ -120,6 +121,9 @@ def test_the_page_of_orders_is_whole(browser: Any, ordered: str, width: int, sch
     assert (seen.asked and [one for one in seen.asked if not one.startswith(ordered)], seen.complaints) == ([], [])
     wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"it scrolls sideways by {wide} px at {width}"
+    out = """() => [...document.querySelectorAll(".panel td, .panel th")].filter((one) => one.offsetParent
+      && one.getBoundingClientRect().right > one.closest(".panel").getBoundingClientRect().right + 1).length"""
+    assert seen.page.evaluate(out) == 0, f"cells stick out of their card at {width}"
     assert violations(seen.page) == []
     seen.page.close()
 
@@ -148,8 +152,9 @@ def test_the_models_add_up_to_the_forecast_on_the_page_of_a_symbol(browser: Any,
     last = {row[0]: row[4] for row in rows if row[4]}
     assert set(last) == {"return", "volatility"}
     assert last["return"] == f"{100 * value['return']:+.2f} %".replace("-", "−")
-    root = 100 * math.exp(value["volatility"] / 2)
-    assert last["volatility"] == f"{value['volatility']:.3f} (its root {root:.2f} %)".replace("-", "−")
+    spread = 100 * next(one["standard_deviation"] for one in told["heads"] if one["head"] == "volatility")
+    said = f"{value['volatility']:.3f} (s.d. from close to close {spread:.2f} %)"
+    assert last["volatility"] == said.replace("-", "−", 1)
     assert [row[3] for row in rows if row[3]].count("the start") == 2
 
 
@@ -209,6 +214,39 @@ def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str
     page.keyboard.press("ArrowLeft")
     page.wait_for_url("**/symbols/%3Cb%3E*")
     page.close()
+
+
+def test_an_earlier_close_is_explained_by_keyboard_and_the_newest_again(browser: Any, address: str) -> None:
+    page = Seen(browser, address + SYMBOL).page
+    page.wait_for_selector("#explained-steps tbody tr")
+    newest, unclicked = page.text_content("#explained-said"), page.text_content("#clicked")
+    choose = page.locator("#closes td button").nth(1)
+    close = choose.text_content()
+    assert close not in newest
+    assert page.is_hidden("#newest")
+    choose.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#clicked.said")
+    assert page.text_content("#clicked").startswith(close)
+    page.wait_for_function("(x) => document.getElementById('explained-said').textContent.includes(x)", arg=close)
+    assert page.evaluate("document.activeElement.id") == "newest"
+    page.keyboard.press("Enter")
+    page.wait_for_function("(x) => document.getElementById('explained-said').textContent === x", arg=newest)
+    assert page.text_content("#clicked") == unclicked
+    assert page.evaluate("document.activeElement.textContent") == close
+    page.close()
+
+
+def test_the_dot_of_a_stale_store_is_not_that_of_a_fresh_one(browser: Any, made: Path, now: datetime) -> None:
+    dot = "getComputedStyle(document.querySelector('#live i')).backgroundColor"
+    colours = []
+    for moment in (now, now + timedelta(days=400)):
+        with serving(made, moment) as found:
+            page = Seen(browser, found).page
+            page.wait_for_selector("#live.on")
+            colours.append(page.evaluate(dot))
+            page.close()
+    assert colours[0] != colours[1]
 
 
 def test_an_open_page_says_that_something_new_was_decided(browser: Any, address: str) -> None:

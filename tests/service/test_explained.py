@@ -131,7 +131,7 @@ def test_a_model_that_is_gone_is_a_reason(store: Path, now: datetime) -> None:
     parts = opened.state.models[0].parts
     removed = sorted(part for role, part in parts.items() if role.startswith("models/"))
     opened.artefacts.discard(removed)
-    with pytest.raises(StoreError, match="is missing. Restore it from a copy"):
+    with pytest.raises(StoreError, match=r"is missing\. Restore it from a copy"):
         View(opened, now).explain(SYMBOLS[0])
     opened.append("pruned", {"removed": removed, "count": len(removed), "bytes": 1, "keep": 1}, now)
     answer = View(opened, now).explain(SYMBOLS[0])

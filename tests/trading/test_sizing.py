@@ -154,6 +154,14 @@ def test_trades_take_part_of_the_volume_and_half_of_that_in_stress() -> None:
     assert sized(replace(one, stress=True)).trades[0] == pytest.approx(100_000)
 
 
+def test_where_the_volume_leaves_less_than_a_lot_the_gate_is_the_volume() -> None:
+    one = view_of([0.5, 0.5], volume=[5.0, np.nan], lot=[1.0, 1.0])
+    found = sized(one)
+    assert found.trades[0] == 0
+    assert found.gate == ("participation", "")
+    assert sized(replace(one, lot=np.array([1e7, 1.0]))).gate[0] == "lot"  # no volume would do
+
+
 def test_cash_pays_for_purchases_and_their_costs() -> None:
     given = FREE.replace(gross_cap=1.0, net_cap=1.0, target_volatility=0.2)
     found = sized(view_of([0.5, 0.5], cost=[0.01, 0.01]), given)

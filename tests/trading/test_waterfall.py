@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from gatecast.trading.cuts import GATES
+from gatecast.trading.cuts import GATES, gate_of_trade, sentences_of
 from gatecast.trading.sizing import STAGES, BookSettings, BookState, BookView, trades_of
-from gatecast.trading.waterfall import SENTENCES, STAGE_OF_GATE, Proposed, Waterfall, waterfall_of
+from gatecast.trading.waterfall import ROUNDING, SENTENCES, Proposed, Waterfall, waterfall_of
 from tests.trading.test_sizing import FREE, books, view_of
+from tests.trading.test_sizing import after as after_of
 
 NOTHING = Proposed({}, 0.0, "flat", 0.0, 0.0, 0.0)
 
@@ -43,9 +44,15 @@ def test_the_steps_of_any_book_add_up_to_what_is_held(book: Any) -> None:
         assert one.order == pytest.approx(found.trades[place] * view.price[place] / view.equity, abs=1e-12)
         assert (one.units == 0) == (found.trades[place] == 0)
         said = {step.name: step.gate.split(", ") for step in one.steps if step.gate}
-        for stage in STAGES:  # every gate is named, in order
-            own = [gate for gate in dict.fromkeys(found.gates[place]) if STAGE_OF_GATE[gate] == stage]
-            assert own in (said.get(stage, []), []) if stage == "band" else said.get(stage, []) == own
+        for stage in STAGES:  # every gate is named at the step at which it cut, in order
+            own = [cut.gate for cut in dict.fromkeys(found.gates[place]) if cut.stage == stage]
+            also = {"band": ["band"], "lots": [ROUNDING]}.get(stage, [])
+            assert said.get(stage, []) in ([own] if own else [[], also])
+        for step in one.steps:  # nothing changes after the target without a gate
+            if step.name in STAGES[STAGES.index("caps") :] and abs(step.change) > 1e-6:
+                assert step.gate
+            if step.name in ("caps", "caps again", "band", "volume", "ticket") and step.gate:
+                assert abs(step.change) > 0
         if one.units == 0 and abs(one.held - after(one)["caps"]) > 1e-6:  # it is off its target: something blocked it
             assert one.gate is not None
             assert one.gate.sentence
@@ -78,7 +85,7 @@ def test_each_step_by_hand() -> None:
     assert reached["volatility"] == pytest.approx(wanted[0])
     assert reached["caps"] == pytest.approx(0.3)
     assert reached["lots"] == pytest.approx(0.28)  # four lots of 7 % each
-    assert [(step.name, step.gate) for step in one.steps if step.gate] == [("caps", "name")]
+    assert [(step.name, step.gate) for step in one.steps if step.gate] == [("caps", "name"), ("lots", ROUNDING)]
     assert one.units == 4
 
 
@@ -124,10 +131,59 @@ def test_a_gate_of_the_strategies_stands_at_its_step(gate: str, step: str) -> No
     assert (found.held, found.order, found.before) == (0.0, None, None)
 
 
-def test_every_gate_has_a_step_and_every_step_a_sentence() -> None:
-    assert STAGE_OF_GATE.keys() == GATES.keys()
-    assert {*STAGE_OF_GATE.values()} <= {*STAGES}
+def test_every_stage_has_a_sentence() -> None:
     assert {*STAGES} <= SENTENCES.keys()
+
+
+def test_the_band_and_the_ticket_are_both_named_and_the_gate_is_the_one_that_cut_more() -> None:
+    """Target .5, band of a tenth: 55.005 % held would be brought to 55 %, which is below the smallest ticket."""
+    view = view_of([0.5, 0.5], np.eye(2) * 0.02, held=[550_050.0, 500_000.0])
+    found = trades_of(view, after_of(0.5, names=2), FREE.replace(symbol_band=0.1, minimum_ticket=100.0, book_band=0.2))
+    assert found.gate[0] == "ticket"
+    one = waterfall_of(NOTHING, view, found, "A")
+    assert [(step.name, step.gate) for step in one.steps if step.gate] == [("band", "band"), ("ticket", "ticket")]
+    assert one.gate is not None
+    assert one.gate.gate == gate_of_trade(found, 0) == "band"
+    assert sentences_of(found, 0) == [GATES["band"], GATES["ticket"]]
+
+
+def test_caps_that_cut_what_the_band_left_are_a_step_of_their_own() -> None:
+    """Targets of .5 each at the cap; 54 % of the first stay within its band, which with the second is too much."""
+    view = view_of([0.5, 0.5], np.eye(2) * 0.02, held=[540_000.0, 490_000.0])
+    found = trades_of(view, after_of(0.5, names=2), FREE.replace(gross_cap=1.0, symbol_band=0.1, book_band=0.2))
+    one = waterfall_of(NOTHING, view, found, "A")
+    steps = {step.name: step for step in one.steps}
+    assert steps["caps"].gate == ""
+    assert abs(steps["caps"].change) < 1e-9
+    assert steps["volume"].change == pytest.approx(0.0, abs=1e-12)
+    assert steps["volume"].gate == ""
+    assert steps["caps again"].change == pytest.approx(-0.03)
+    assert (steps["caps again"].gate, steps["caps again"].sentence) == (
+        "gross", "the cap on the gross value cut the trade",
+    )  # fmt: skip
+
+
+def test_the_cut_of_the_tilt_is_a_step_of_its_own_and_scaling_turns_no_side() -> None:
+    view = view_of([0.3, 0.3], np.eye(2) * 0.04, tilt=[-0.9, 0.0], evidence=[1.0, 1.0])
+    found = trades_of(view, BookState.start(view.names), FREE.replace(tilt_share=0.5))
+    reached = after(waterfall_of(Proposed({}, 0.0, "trend", -0.9, -0.9, 1.0), view, found, "A"))
+    core = 0.1 / math.sqrt(2 * 0.04)  # 10 % a year of two names of 20 % each
+    assert reached["core"] == pytest.approx(-0.6)
+    assert reached["core size"] == pytest.approx(core - 0.9)
+    assert reached["tilt share"] == pytest.approx(core - 0.5 * 0.1 / 0.2)
+    scale = 0.1 / math.sqrt(0.04 * (core**2 + (core - 0.25) ** 2))
+    assert reached["volatility"] == pytest.approx(scale * (core - 0.25))
+
+
+def test_the_evidence_is_no_gate_where_it_changes_nothing() -> None:
+    found = waterfall_of(Proposed({"a": 0.1}, 0.1, "held_long", 0.1, 0.0, 0.0, "evidence", "why"), None, None, "A")
+    assert found.gate is None
+
+
+def test_rounding_to_lots_is_named_and_is_not_the_gate() -> None:
+    found = made(view_of([0.5, 0.5], lot=[1.0, 1.0], price=[70_000.0, 1.0]))
+    assert [(step.name, step.gate) for step in found.steps if step.gate] == [("lots", ROUNDING)]
+    assert found.gate is None
 
 
 def test_a_book_without_equity_has_no_share_beyond_all_numbers() -> None:

@@ -83,6 +83,8 @@ def explain(
     for one in found.explanations if symbol is not None else ():
         for part in _tables(one, found.titles, whole=bool(head)):
             console.print(part, markup=False, soft_wrap=isinstance(part, str))
+    for name, why in found.unchanged.items():
+        console.print(printable(f"What the last refit changed ({name}): {why}."), markup=False, soft_wrap=True)
     if found.changes:
         changed = ("head", "model", "part", "refits", "stability", "between seeds", "most changed")
         title = "What changed since the refit before (1: the inputs add as before)"
@@ -125,7 +127,8 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
             "fits say of this bar:"
         )
     if one.known:
-        yield printable("Known: " + ", ".join(f"{name} {value:.4g}" for name, value in one.known.items()) + ".")
+        words = one.known_words
+        yield printable("Known: " + "; ".join(f"{words[name]} {value:.4g}" for name, value in one.known.items()) + ".")
     if one.came is not None:
         yield f"Came: {one.came:+.2%} (log return)."
     for head in one.heads if whole else ():
@@ -134,6 +137,12 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
     if one.heads and not whole:
         said = ((NAMES.get(head.head, head.head), _whole(head), _models(head, titles)) for head in one.heads)
         yield make_table(("head", "forecast", "the models say"), said, "What is forecast")
+    for head in one.heads:
+        if head.standard_deviation is not None and head.value == head.value:
+            yield printable(
+                f"The s.d. is of the return over the horizon, from close to close. The variance itself is that of the "
+                f"proxy, of each bar's range mostly: its root is {math.exp(head.value / 2):.2%}."
+            )
     if made := [line for head in one.heads for line in _sum(head, titles)]:
         yield make_table(
             ("head", "model", "says", "adds", "forecast after it"), made, "From the models to the forecast"
@@ -141,7 +150,7 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
     if one.heads and not whole:
         most = (line for head in one.heads for line in _most(head, titles))
         yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
-    steps = [one for one in one.decision.steps if abs(one.change) >= SMALL or one.gate or one.name in ALWAYS]
+    steps = [each for each in one.decision.steps if _is_shown(each)]
     rows = ((*_step_name(each, titles), f"{each.change:+.2%}", f"{each.after:+.2%}", _gate(each)) for each in steps)
     yield make_table(("step", "what it does", "change", "weight after", "gate"), rows, "From votes to what is held")
     if one.decision.before is not None and one.decision.order is not None:
@@ -156,16 +165,25 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         yield "The book was issued with another holding: bars or settings were corrected since."
 
 
+def _is_shown(step: Step) -> bool:
+    """Whether a step is worth a line: it changes something, or a gate closed there."""
+    from gatecast.trading.waterfall import ROUNDING
+
+    return abs(step.change) >= SMALL or step.name in ALWAYS or step.gate not in ("", ROUNDING)
+
+
 def _whole(head: HeadSays) -> str:
-    """What is forecast of a head, beside what it is read against: of a variance its root, of a rise the base rate."""
-    said = _with_root(head.head, head.value)
+    """What is forecast of a head, beside what it is read against: of a variance the s.d., of a rise the base rate."""
+    said = _with_deviation(head, head.value)
     return said if head.base_rate_up is None else f"{said} (base rate {number(head.head, head.base_rate_up)})"
 
 
-def _with_root(head: str, value: float) -> str:
-    """A value of a head; of the log of a variance the root of the variance, too."""
-    root = f" (its root {math.exp(value / 2):.2%})" if head == "volatility" and value == value else ""
-    return number(head, value) + root
+def _with_deviation(head: HeadSays, value: float) -> str:
+    """A value of a head; of the log of a variance the standard deviation from close to close that follows from it."""
+    said = number(head.head, value)
+    if head.standard_deviation is None or value != value:
+        return said
+    return f"{said} (s.d. {head.standard_deviation * math.exp((value - head.value) / 2):.2%})"
 
 
 def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
@@ -173,7 +191,7 @@ def _models(head: HeadSays, titles: Mapping[str, str]) -> str:
     said = []
     for one in head.models:
         value = number(head.head, one.value)
-        said.append(f"{titles.get(one.model, one.model)}{'' if value == '-' else f' {value}'}")
+        said.append(f"{titles.get(one.model, one.model)} {'by its probability' if value == '-' else value}")
     return "; ".join(said)
 
 
@@ -187,7 +205,7 @@ def _sum(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ..
         says, adds = number(head.head, one.value), number(head.head, one.adds, signed=True)
         begins = one.model == head.starts_from
         name = titles.get(one.model, one.model) + (", the start" if begins else "")
-        yield (head.head, name, says, "" if begins else adds, _with_root(head.head, total))
+        yield (head.head, name, says, "" if begins else adds, _with_deviation(head, total))
 
 
 def _most(head: HeadSays, titles: Mapping[str, str]) -> Iterator[tuple[object, ...]]:

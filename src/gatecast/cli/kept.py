@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,8 @@ from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import InterruptedRunError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gatecast.live import Today
     from gatecast.live.book import HeldNow
 
@@ -61,9 +63,7 @@ def update(
         made = " (made)" if done.created else ""
         console.print(f"{done.store}{made}: bars: {counts}.", markup=False, soft_wrap=True)
         if done.decisions:
-            shown = ("symbol", "close", "expected, log", "held", "target", "trade", "limited by", "gate")
-            show_rows(DECIDED, map(_decision, done.decisions), console, narrow=shown)
-            say(f"Forecasts are of the next {counted(done.horizon, 'bar')}. {HELD_WORDS}")
+            _show_decisions(folder, done.decisions, console)
             if done.book:
                 told = [f"finding: {one}" for one in done.book.booked_late]
                 told += [text] if (text := left_out_in_words(done.book.left_out)) else []
@@ -75,35 +75,49 @@ def update(
         raise typer.Exit(1)
 
 
-OF_BOOK = ("held", "target", "trade", "tilt", "limited by")
-"""What is shown of what the book holds of a symbol."""
 DECIDED = (
-    "symbol", "class", "close", "expected, log", "s.d.", "P(rise)", "signal", "strategy", "evidence", *OF_BOOK,
-    "gate",
+    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80 % interval",
+    "P(rise)", "signal", "strategy", "gate",
 )  # fmt: skip
 """What is shown of a decision."""
+NARROW = ("symbol", "held", "target", "trade", "of risk", "limited by", "expected", "gate")
+"""What of it where there is no room for all."""
+SELDOM = ("tilt", "of risk")
+"""Columns that are left out where they say nothing of any symbol."""
 HELD_WORDS = (
     "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
     "the rest is the core. Limited by: what cut the target (a cap), and what keeps the trade from it (the band, lots). "
-    "Gate: what decided on the strategies' position; the book's core needs no evidence."
+    "Gate: what decided on the strategies' position; the book's core needs no evidence. Of risk: share of the variance "
+    "of the book, below 0 for a hedge."
 )
 
 
-def _decision(row: Mapping[str, Any]) -> tuple[object, ...]:
-    """The cells of a decision."""
+def _show_decisions(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """The table of decisions, of `update` and `today` alike."""
+    from gatecast.store.store import Store
+
+    experiment = Store.open(folder).experiment
+    cells = [_decision(row, experiment.strategy_titles) for row in rows]
+    said = {name: any(one[place] not in ("-", "0.0%") for one in cells) for place, name in enumerate(DECIDED)}
+    known = [place for place, name in enumerate(DECIDED) if said[name] or name not in SELDOM]
+    columns = [DECIDED[place] for place in known]
+    kept = ([one[place] for place in known] for one in cells)
+    show_rows(columns, kept, console, narrow=[name for name in NARROW if name in columns])
+    say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}, as log returns. {HELD_WORDS}")
+
+
+def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:
+    """The cells of a decision, in the words of the pages."""
+    from gatecast.report.words import MISSING, trade
+
+    strategy, units = row.get("strategy"), trade(row.get("trade"))
     return (
-        row["symbol"], row.get("asset_class"), moment_text(row.get("class_newest_bar") or row.get("time")),
+        row["symbol"], moment_text(row.get("class_newest_bar") or row.get("time")), share_text(row.get("held"), "+.1%"),
+        share_text(row.get("target"), "+.1%"), "-" if units == MISSING else units, share_text(row.get("tilt"), "+.1%"),
+        share_text(row.get("risk_share"), ".1%"), row.get("limited_by") or None,
         share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
-        share_text(row.get("probability_up"), ".1%"), _signal(row.get("signal")), row.get("strategy"),
-        share_text(row.get("evidence"), ".2f"), *_of_book(row), row.get("gate"),
-    )  # fmt: skip
-
-
-def _of_book(row: Mapping[str, Any]) -> tuple[object, ...]:
-    """The cells of what the book holds of a symbol."""
-    return (
-        share_text(row.get("held"), "+.1%"), share_text(row.get("target"), "+.1%"),
-        share_text(row.get("trade"), "+,.6g"), share_text(row.get("tilt"), "+.1%"), row.get("limited_by") or None,
+        interval_text(row.get("low_80"), row.get("high_80")), share_text(row.get("probability_up"), ".1%"),
+        _signal(row.get("signal")), titles.get(str(strategy), strategy), row.get("gate"),
     )  # fmt: skip
 
 
@@ -215,22 +229,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         return
     for text in found.morning.risk.sentences if found.morning else ():
         console.print(text, markup=False, soft_wrap=True)
-    rows = (
-        (
-            row["symbol"], row["asset_class"], moment_text(row["time"]),
-            share_text(row["expected_return_log"], "+.2%"), interval_text(row["low_80"], row["high_80"]),
-            _signal(row["signal"]), row["strategy"], share_text(row["evidence"], ".2f"),
-            share_text(row["risk_share"], ".1%"), *_of_book(row), row["gate"],
-        )
-        for row in found.rows
-    )  # fmt: skip
-    columns = (
-        "symbol", "class", "close", "expected, log", "80 % interval, log", "signal", "strategy", "evidence", "of risk",
-        *OF_BOOK, "gate",
-    )  # fmt: skip
-    narrow = ("symbol", "expected, log", "held", "target", "trade", "of risk", "limited by", "gate")
-    show_rows(columns, rows, console, narrow=narrow)
-    say(f"{HELD_WORDS} Of risk: share of the variance of the book, below 0 for a hedge.")
+    _show_decisions(folder, found.rows, console)
     for row in found.rows:
         told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
         told = told or row["why"]
@@ -242,6 +241,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         _show_missed(found.book)
     if found.behind:
         say(found.behind)
+    if found.due:
+        say(f"{found.due}: `gatecast retrain {found.store} --if-due` makes up for it.")
     if found.undecided:
         say(f"no decision yet of {', '.join(found.undecided)}: {WHY_UNDECIDED}.")
     for one in found.alarms:

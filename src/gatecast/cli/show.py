@@ -242,7 +242,7 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
     expected = share_text(row["expected_return_log"], "+.2%")
     return (
         row["symbol"], moment, f"{share_text(row['probability_up'], '.1%')} ({beyond})",
-        expected if row["beyond_base_rate"] else "no forecast beyond the base rate",
+        expected if row["beyond_base_rate"] else f"{expected} (not beyond the base rate)",
         share_text(row["standard_deviation"], ".2%"), _ends(row["intervals"]),
         share_text(row["regime_probability"], ".1%"),
         words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), share_text(row["z"], "+.2f"),

@@ -6,25 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from gatecast.evaluation.estimate import POWER
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.rivals import CAP
 from gatecast.evaluation.verdict import ADDED, CANNOT_TELL, CORE, FLOOR, MEASURES, NAMES, NOTHING, SKILL, Verdict
 from gatecast.forecasting.panel import forecaster_of, model_phrase
-from gatecast.metrics.significance import BOUND
 
 
 def claims(verdict: Verdict, pvalue: float, low: float) -> bool:
     """Whether a verdict claims skill at a p-value and a lower end of the gain, corrected for all that was tried."""
-    return bool(pvalue < LEVEL and low > 0) and not _too_small(verdict) and not _below_plain(verdict)
-
-
-def _below_plain(verdict: Verdict) -> bool:
-    """Whether the gain over the plain yardstick is not certain: a rival that was the best once can fall behind it.
-
-    Not asked of returns, which Clark-West tests against no change, the plain yardstick.
-    """
-    return bool(verdict.head != "return" and verdict.plain_low <= 0)
+    return bool(pvalue < LEVEL and low > 0) and not _too_small(verdict)
 
 
 def _too_small(verdict: Verdict) -> bool:
@@ -52,13 +42,7 @@ def conclude(verdict: Verdict, signal: tuple[float, float] = (np.nan, np.nan)) -
         return replace(verdict, sentence=" ".join([text, *_reservations(verdict), *after]))
     outcome = NOTHING if verdict.high < verdict.break_even else CANNOT_TELL
     first = [f"{name} gains {_plain(verdict)}{_but_simple(verdict)}."] if verdict.simple_is_as_good else []
-    if verdict.pvalue_trials < LEVEL and verdict.low > 0 and not _too_small(verdict):
-        said = [
-            f"{name} beats {rival}: {gain}, {_odds(verdict)}. That is no evidence of skill, because the gain "
-            f"over the plain yardstick, {model_phrase(verdict.plain)}, is not significant: the rival was best earlier "
-            f"and has become worse."
-        ]
-    elif verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
+    if verdict.pvalue_trials < LEVEL and verdict.low > 0:  # but for its size it would be a claim
         outcome = NOTHING
         text = f"{name}: {gain} over {rival}, whose loss is {verdict.rival_loss:.1g}."
         said = [f"{text} The gain is significant ({_odds(verdict)}) but too small to matter."]
@@ -178,6 +162,8 @@ def _odds(verdict: Verdict, pvalues: tuple[float, float] | None = None) -> str:
 def _reservations(verdict: Verdict) -> list[str]:
     """What a reader of a claim must know."""
     found = []
+    if verdict.least_certain:
+        found.append(f"The p-value is that of {_least_certain(verdict)}.")
     without = _signed(verdict.without_best_year, _decimals(verdict.high - verdict.low))
     if verdict.high < verdict.break_even:
         found.append(f"It is too small to trade: the break-even gain is {_percent(verdict.break_even)}.")
@@ -195,6 +181,11 @@ def _reservations(verdict: Verdict) -> list[str]:
     return found
 
 
+def _least_certain(verdict: Verdict) -> str:
+    """The gain that decides, where it is not the one over the rival in force."""
+    return f"the gain over {model_phrase(verdict.least_certain)}, which skill must beat as well"
+
+
 def _not_seen(verdict: Verdict) -> str:
     """Why a gain above the smallest detectable one, or with an interval above 0, is no evidence; empty otherwise."""
     large = (
@@ -204,13 +195,12 @@ def _not_seen(verdict: Verdict) -> str:
         return ""
     if verdict.pvalue_holm < LEVEL <= verdict.pvalue_trials:  # which is said already
         return ""
-    if verdict.pvalue_trials >= LEVEL:
-        alone = "significant" if verdict.pvalue < LEVEL else "not significant"
-        return (
-            f"The gain is {large}, but that refers to a single test: it is {alone} alone ({_p(verdict.pvalue)}) "
-            f"and not significant after correction ({_odds(verdict)})."
-        )
-    return f"The gain is {large}, but its interval or that of the gain over the plain yardstick contains 0."
+    alone = "significant" if verdict.pvalue < LEVEL else "not significant"
+    which = _least_certain(verdict) + ", is" if verdict.least_certain else "it is"
+    return (
+        f"The gain is {large}, but that refers to a single test: {which} {alone} alone ({_p(verdict.pvalue)}) "
+        f"and not significant after correction ({_odds(verdict)})."
+    )
 
 
 def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple[float, float]) -> list[str]:
@@ -224,10 +214,9 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
             f"after {verdict.trials or 1:,} trials it is not ({_p(verdict.pvalue_trials)})."
         )
     elif signal[1] < LEVEL:
-        longer = verdict.n * ((verdict.high - verdict.effect) * POWER / BOUND / max(verdict.effect, 1e-9)) ** 2
         said.append(
             f"The Clark-West test against no change is significant ({_odds(verdict, signal)}), but the gain over the "
-            f"rival is not: at this gain about {_days(int(longer))} would be needed."
+            f"rival is not."
         )
     position = "tilt" if verdict.rival == CORE else "position"
     held = f" with a {position}, of {verdict.days:,}," if verdict.n < verdict.days else ""

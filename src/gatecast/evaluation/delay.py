@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from gatecast.evaluation.estimate import Estimate, Tilt, estimate_alpha, estimate_gain
+from gatecast.evaluation.estimate import Estimate, Tilt, estimate_alpha, estimate_gain, yardsticks
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.record import day_means
 from gatecast.evaluation.verdict import SKILL, Verdict
-from gatecast.forecasting.panel import ENSEMBLE, PLAIN, RIVAL
+from gatecast.forecasting.panel import ENSEMBLE, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
 from gatecast.trading.backtest import backtest_of
@@ -86,9 +86,8 @@ def one_bar_later(
         for head in (one for one in ("return", "direction") if one in records):
             record = delayed(records[head], late)
             days = day_means(record, ENSEMBLE, RIVAL)
-            zero = day_means(record, ENSEMBLE, PLAIN[head]) if head == "return" else None
             if len(days.day) > 2 * record.overlap:
-                found.append(_later(head, late, estimate_gain(days, record.overlap, zero)))
+                found.append(_later(head, late, estimate_gain(days, record.overlap, yardsticks(record, ENSEMBLE))))
         if tilted is not None:
             tilt = tilted(late)
             found += [_later("strategy", late, tilt.alpha())] if tilt.held.any() else []

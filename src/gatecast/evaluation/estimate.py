@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gatecast.evaluation.record import Days
+from gatecast.evaluation.record import Days, Record, day_means
+from gatecast.forecasting.panel import PLAIN, RIVALS
 from gatecast.metrics import significance
-from gatecast.metrics.significance import BOUND
+from gatecast.metrics.significance import BEYOND, BOUND
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-BEYOND = 0.842  # standard errors beyond the critical value at which an effect is found in 80 of 100 cases
 POWER = BOUND + BEYOND  # standard errors that an effect must be away from 0: 5 % one-sided, 80 % power
 EQUAL = 1e-9  # a difference of losses, in units of the mean loss, of no more is rounding
 
@@ -27,7 +29,7 @@ class Estimate:
     `series`: (days,) contributions to the effect; `tested`: series that must all be above 0 on average, without days
     on which the forecasts are equal but for rounding, whose variance is watched over `lag`; `n`: days that tell;
     `share`: of them, those that the error's variance spans (b of fixed-b); `clark_west`: the p-value against
-    forecasting no change; `detectable`: see `Verdict`.
+    forecasting no change; `detectable`, `least_certain`: see `Verdict`.
     """
 
     effect: float
@@ -43,6 +45,7 @@ class Estimate:
     tested: tuple[FloatArray, ...]
     beta: float = np.nan
     clark_west: float = np.nan
+    least_certain: str = ""
 
     @property
     def low(self) -> float:
@@ -80,33 +83,54 @@ class Tilt:
         return estimate_alpha(self.both[rows], self.core[rows], self.per_year, self.held[rows])
 
 
-def estimate_gain(days: Days, overlap: int, zero: Days | None = None) -> Estimate:
+def yardsticks(record: Record, model: str) -> dict[str, Days]:
+    """A head's fixed forecasts, by name: its simplest (no change, the past share, a constant) and the plain yardstick.
+
+    Which rival is in force is learned from a short record, and can be learned wrongly; these are never chosen.
+    """
+    names = dict.fromkeys((RIVALS[record.head][0], PLAIN[record.head]))
+    return {name: day_means(record, model, name) for name in names if name in record.forecasts}
+
+
+def estimate_gain(days: Days, overlap: int, fixed: Mapping[str, Days] = MappingProxyType({})) -> Estimate:
     """The gain over the rival as a share of its loss, tested by Diebold-Mariano with fixed-b critical values.
 
-    With `zero`, the same returns beside forecasting no change, skill needs Clark-West against that, too: the larger
-    p-value counts. What is `detectable` then is the R² of a calibrated forecast, whose gain is found last: with one
-    symbol and no overlap 24.7 / n. Otherwise it is the gain at the standard error that there is.
+    Skill needs a gain over each of the `fixed` forecasts, too (see `yardsticks`), for returns by Clark-West: the
+    largest p-value counts. Such an intersection-union test needs no correction for their number.
+
+    What is `detectable` of returns is the R² of a calibrated forecast, whose gain is found last: with one symbol and no
+    overlap 24.7 / n. Otherwise it is the gain at the standard error that there is.
+
+    References
+    ----------
+    Berger (1982), Technometrics 24: intersection-union tests; Kiefer and Vogelsang (2005), Econometric Theory 21.
     """
     n, scale = len(days.day), float(days.rival.mean())
     gain = significance.fixed_b_mean(days.gain, overlap)
-    statistic, pvalue, clark_west = gain.statistic, gain.pvalue, np.nan
+    statistic, pvalue, clark_west, least_certain = gain.statistic, gain.pvalue, np.nan, ""
     tested: tuple[FloatArray, ...] = (days.gain[differing(days.gain, days.rival)],)
-    reach = significance.fixed_b_critical(BOUND, gain.share) + BEYOND
-    detectable = reach * gain.standard_error / scale if scale > 0 else np.nan
-    if zero is not None:
-        against = zero.of(np.isin(zero.day, days.day))
-        signal = significance.fixed_b_mean(against.adjusted, overlap)
-        clark_west = signal.pvalue
-        tested += (against.adjusted[differing(against.adjusted, against.rival)],)
-        if not signal.pvalue <= pvalue:  # it is larger, or undefined
-            statistic, pvalue = signal.statistic, signal.pvalue
-        base, size = float(against.rival.mean()), float(against.size.mean())
-        detectable = (reach * signal.standard_error) ** 2 / max(base * size, 1e-300)
+    detectable = gain.detectable / scale if scale > 0 else np.nan
+    for name, every in fixed.items():
+        against = every.of(np.isin(every.day, days.day))
+        of_returns = bool(np.isfinite(against.adjusted).any())
+        series = against.adjusted if of_returns else against.gain
+        told = differing(series, against.rival)
+        signal = significance.fixed_b_mean(series, overlap)
+        chance = signal.statistic, signal.pvalue
+        if of_returns:
+            clark_west = signal.pvalue
+            base, size = float(against.rival.mean()), float(against.size.mean())
+            detectable = signal.detectable**2 / max(base * size, 1e-300)
+        elif not told.any():  # the same forecasts, no gain
+            chance = 0.0, 0.5
+        tested += (series[told],)
+        if not chance[1] <= pvalue:  # it is larger, or undefined
+            (statistic, pvalue), least_certain = chance, name
     return Estimate(
         gain.effect / scale if scale > 0 else np.nan, gain.standard_error / scale if scale > 0 else 0.0,
         statistic, pvalue, days.gain / scale if scale > 0 else days.gain, n,
         _effective(days.gain, gain.standard_error), detectable, gain.share, lag_of(n, overlap), tested,
-        clark_west=clark_west,
+        clark_west=clark_west, least_certain=least_certain,
     )  # fmt: skip
 
 
@@ -128,10 +152,9 @@ def estimate_alpha(
     line = significance.hac_alpha(strategy, benchmark, width - 1)
     test = significance.FixedB.of(line, width / max(held, 1))
     beyond = strategy - line.slope * benchmark if np.isfinite(line.slope) else strategy
-    reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
     return Estimate(
         test.effect * periods, test.standard_error * periods, test.statistic, test.pvalue, beyond * periods, held,
-        min(_effective(beyond, test.standard_error), held), reach * test.standard_error * periods, test.share,
+        min(_effective(beyond, test.standard_error), held), test.detectable * periods, test.share,
         lag_of(len(strategy)), (beyond,), line.slope,
     )  # fmt: skip
 

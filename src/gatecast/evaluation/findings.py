@@ -33,6 +33,11 @@ LEAST_CLOSES = 21
 """Closes of a record below which nothing is said of it: a month."""
 LOT_SHARE = 0.5
 """Share of the closes with a target at which a lot kept a symbol from being held: at most of them."""
+THIN_SHARE = 0.5
+"""Share of the closes with a target at which the volume kept a symbol from it: at most of them."""
+FEW_UNITS, LITTLE_MONEY = 1_000.0, 1e6
+"""Units and money traded a session, in the median, below which a volume is rather one in thousands or millions: of
+dear shares few are traded, of cheap ones many."""
 BAND_CLOSES = 250
 """Closes without a trade before a band is called too wide: a year, in which forecasts of variance move."""
 BAND_MOVED = 0.25
@@ -73,6 +78,8 @@ ADVICE = {
     "crisis": "Do not expect this return again: judge the book by what it earned outside of the crisis.",
     "stale": "Give a later fill or bars with real prices, or leave the symbol out: nobody can trade at this price.",
     "lot": "Set lots or more capital, take a smaller contract, or leave the symbol out of the core.",
+    "volume": "Look at the unit of the column volume: it is read in units (shares), so bring one in thousands or "
+    "millions times that. If it is right, lower capital, raise participation, or leave the symbol out of the core.",
     "band": "Make symbol_band and book_band smaller: this band keeps forecasts from acting.",
     "late": "Tell a store of actions before their date (`gatecast actions add STORE`): the book decides without what "
     "it is told later, and only books it.",
@@ -164,6 +171,44 @@ def too_coarse(holdings: pl.DataFrame) -> list[Finding]:
         )
         for row in rows.iter_rows(named=True)
     ]  # fmt: skip
+
+
+def too_thin(holdings: pl.DataFrame, traded: Mapping[str, tuple[float, float]] | None = None) -> list[Finding]:
+    """Symbols that the share of a session's volume kept from their target; `holdings`: see `holdings_of`.
+
+    `traded`: symbol -> units and money traded a session, the medians; a symbol of which too few are traded to be a
+    volume in units is said at once, whether its trades were kept back or not.
+    """
+    rows = (
+        holdings.filter(pl.col("target") != 0)
+        .group_by("symbol")
+        .agg(
+            closes=pl.len(), kept=(pl.col("gate") == "participation").sum(), size=pl.col("target").abs().mean(),
+            off=(pl.col("held") - pl.col("target")).abs().mean(), never=(pl.col("units") == 0).all(),
+        )
+        .filter(pl.col("closes") >= LEAST_CLOSES)
+        .sort("symbol")
+    )  # fmt: skip
+    found = []
+    for row in rows.iter_rows(named=True):
+        name = row["symbol"]
+        units, money = (traded or {}).get(name, (np.nan, np.nan))
+        few = units < FEW_UNITS and money < LITTLE_MONEY
+        if not few and row["kept"] < THIN_SHARE * row["closes"]:
+            continue
+        digits = 1 if units < 100 else 0
+        told = f" The median of its volume is {units:,.{digits}f} units a session." if units > 0 else ""
+        odd = " That looks as if it were given in thousands or millions." if few else ""
+        held = "; it was never held" if row["never"] else ""
+        found.append(
+            Finding(
+                "volume", name, row["off"], "equity", row["closes"], "closes",
+                f"{name}: the share of a session's volume that may be traded cut its trade at {row['kept']:,} of "
+                f"{row['closes']:,} closes{held}. Its target was {row['size']:.2%} of the equity in the mean."
+                f"{told}{odd}",
+            )
+        )  # fmt: skip
+    return found
 
 
 def too_wide(holdings: pl.DataFrame) -> list[Finding]:

@@ -2,9 +2,9 @@
 
 The unit of evidence is the day: the mean over symbols of volatility-standardised losses, at the one horizon that was
 declared before the run. Each head is tested against the simple rival in force, the best so far at each refit (see
-`rivals`); returns must also beat zero by Clark-West. T statistics of answers that overlap have fixed-b critical values.
-P-values are corrected for the number of verdicts (Holm) and for the number of trials that were made on the same
-instruments and span; beside them stands what the claim rests on.
+`rivals`), and against its fixed forecasts: skill must beat them all (see `estimate.estimate_gain`). T statistics of
+answers that overlap have fixed-b critical values. P-values are corrected for the number of verdicts (Holm) and for the
+number of trials that were made on the same instruments and span; beside them stands what the claim rests on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError
 from gatecast.evaluation.conclusion import claims, conclude
 from gatecast.evaluation.counted import independent_trials
-from gatecast.evaluation.estimate import POWER, Estimate, Tilt, differing, estimate_alpha, estimate_gain
+from gatecast.evaluation.estimate import Estimate, Tilt, differing, estimate_alpha, estimate_gain, yardsticks
 from gatecast.evaluation.hindsight import best_simple, gain_of
 from gatecast.evaluation.ledger import ledger_path, trials_are_missing, trials_on
 from gatecast.evaluation.luck import overlap_of
@@ -189,8 +189,8 @@ def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict,
     )  # fmt: skip
     if reason := too_little(record, model):
         return replace(blank, test="none", sentence=reason), None
-    zero = day_means(record, model, PLAIN[head]) if head == "return" else None
-    whole = estimate_gain(days, overlap, zero)
+    fixed = yardsticks(record, model)
+    whole = estimate_gain(days, overlap, fixed)
     blank = replace(blank, effect=whole.effect, rival_loss=float(days.rival.mean()))
     if not np.isfinite(whole.error) or not differing(days.gain, days.rival).any():
         return replace(blank, sentence="The forecasts equal the rival's."), None
@@ -204,7 +204,7 @@ def _judge_head(record: Record, model: str, round_trip: float) -> tuple[Verdict,
         non_overlapping=tests["non_overlapping"],
         seed_spread=_seed_spread(record),
     )
-    return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), overlap, zero))
+    return _measured(verdict, whole, years, lambda rows: estimate_gain(days.of(rows), overlap, fixed))
 
 
 def _beside(verdict: Verdict, record: Record, model: str) -> Verdict:
@@ -286,10 +286,9 @@ def _measured(
         verdict,
         effect=whole.effect, low=whole.low, high=whole.high, statistic=whole.statistic, pvalue=whole.pvalue,
         pvalue_watched=float(np.max([significance.sequential_mean(one, whole.lag).pvalue for one in whole.tested])),
-        clark_west=whole.clark_west,
+        clark_west=whole.clark_west, least_certain=whole.least_certain,
         n_effective=whole.n_effective, detectable=whole.detectable, beta=whole.beta,
-        n_needed=_days_for(whole.effect, whole.detectable, n, "return") if verdict.head == "return"
-        else _days_needed(whole.statistic, n),
+        n_needed=_days_for(whole.effect, whole.detectable, n, verdict.head),
         n_break_even=_days_for(verdict.break_even, whole.detectable, n, verdict.head),
         best_days=float(best.sum()) / total if total > 0 else np.nan,
     )  # fmt: skip
@@ -301,11 +300,6 @@ def _measured(
     if without.n < LEAST_REST or not np.isfinite(without.statistic):
         return replace(verdict, best_year=year), None
     return replace(verdict, best_year=year, without_best_year=without.effect), without
-
-
-def _days_needed(statistic: float, n: int) -> int | None:
-    """Days for 80 % power at 5 % one-sided, if a difference of losses, or an alpha, is as estimated."""
-    return int(np.ceil(n * (POWER / statistic) ** 2)) if statistic > 0.01 else None
 
 
 def _days_for(effect: float, detectable: float, n: int, head: str) -> int | None:

@@ -21,6 +21,7 @@ from gatecast.evaluation.findings import (
     stale_fills,
     too_coarse,
     too_costly,
+    too_thin,
     too_wide,
     unforecast,
 )
@@ -52,6 +53,7 @@ def findings_of_line(
     named = {cut_by(gate): closes for gate, closes in (caps or {}).items()}
     return [
         *too_coarse(line.holdings),
+        *too_thin(line.holdings, traded_a_session(sessions)),
         *too_wide(line.holdings),
         *gone(held, ended, today.get("silent") or {}),
         *one_crisis(excess, market, line.days),
@@ -63,6 +65,22 @@ def findings_of_line(
         *of_sizing(line.findings, len(frame)),
         *_unforecast(line, sessions, deviations, settings, begin),
     ]
+
+
+def traded_a_session(sessions: Sessions) -> dict[str, tuple[float, float]]:
+    """Symbol -> units, and money of the book, traded a session: medians of the sessions with a volume.
+
+    Symbols alone whose class counts units.
+    """
+    money = sessions.grid.volume
+    there = np.isfinite(money) & (money > 0)
+    return {
+        name: (
+            float(np.median((money / sessions.grid.close)[own, place])),
+            float(np.median((money * sessions.rate)[own, place])),
+        )
+        for place, (name, own) in enumerate(zip(sessions.names, there.T, strict=True)) if own.any()
+    }  # fmt: skip
 
 
 def fills_of(holdings: pl.DataFrame, sessions: Sessions) -> Fills:

@@ -16,15 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gatecast.evaluation.estimate import BEYOND
 from gatecast.evaluation.judge import after_trials
 from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.verdict import CANNOT_TELL, FLOOR, NOTHING, SKILL, Verdict
 from gatecast.files import jsonable
-from gatecast.forecasting.panel import model_phrase
+from gatecast.forecasting.panel import SIZED_BY, model_phrase
 from gatecast.metrics import significance
 from gatecast.metrics.risk import certainty_equivalent_gain, realised_by_forecast, spread_of_volatility
-from gatecast.metrics.significance import BOUND, FixedB
+from gatecast.metrics.significance import FixedB
 
 FloatArray = NDArray[np.float64]
 WINDOW = 21
@@ -74,10 +73,9 @@ class Answer:
     @classmethod
     def of(cls, measure: str, test: FixedB, scale: float = 1.0) -> Answer:
         """A test's numbers, its effect over `scale`."""
-        reach = significance.fixed_b_critical(BOUND, test.share) + BEYOND
         return cls(
             measure, test.effect / scale, test.low / scale, test.high / scale, test.pvalue,
-            reach * test.standard_error / scale, test.n, test.reason,
+            test.detectable / scale, test.n, test.reason,
         )  # fmt: skip
 
     @property
@@ -140,7 +138,8 @@ class Risk:
 def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: float, sessions_per_year: float) -> Risk:
     """The line of `model` against that of `rival`, over the same sessions.
 
-    `target`: volatility a year at which money is compared.
+    `target`: volatility a year at which money is compared. A better forecast must be better than the constant one, too,
+    where that has a line (see `estimate.estimate_gain`): the larger p-value counts.
     """
     mine, other = lines[model], lines[rival]
     n = len(mine.net)
@@ -149,8 +148,12 @@ def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: flo
         reason = f"it has {n} sessions, {LEAST_SESSIONS} are needed"
         forecast, spread, money = (Answer(name, n=n, reason=reason) for name in MEASURES)
         return Risk(rival, forecast, spread, money, control)
+    forecast = gain_in_forecast(mine, other)
+    if forecast.effect > 0 and (constant := lines.get(SIZED_BY[0])):
+        over = gain_in_forecast(mine, constant).pvalue
+        forecast = replace(forecast, pvalue=max(forecast.pvalue, over if np.isfinite(over) else 0.5))
     return Risk(
-        rival, gain_in_forecast(mine, other), gain_in_control(mine.net, other.net),
+        rival, forecast, gain_in_control(mine.net, other.net),
         Answer.of(MEASURES[2], certainty_equivalent_gain(mine.excess[1:], other.excess[1:], target, sessions_per_year)),
         control,
     )  # fmt: skip
@@ -319,9 +322,10 @@ forecast so far'
     effect, low, high, seen = (
         format(value, form) for value in (answer.effect, answer.low, answer.high, answer.detectable)
     )
-    alone = "" if name in TESTED else f", p {answer.pvalue:.2g}, which no correction counts"
+    alone = "" if name in TESTED else f", p {answer.pvalue:.2g} alone, not corrected for the other tests"
     if answer.low > 0 and not answer.better:
-        alone = f", p {answer.pvalue:.2g} alone and {answer.pvalue_corrected:.2g} after correction"
+        over = " over a constant variance" if name == "forecast" and answer.pvalue >= LEVEL else ""
+        alone = f", p {answer.pvalue:.2g}{over} alone and {answer.pvalue_corrected:.2g} after correction"
     return (
         f"{title}: {told}. {unit} {effect} (90 % interval {low} to {high}){alone}; "
         f"{seen.lstrip('+')} could have been seen."

@@ -45,8 +45,10 @@ class Verdict(Shown):
         each refit; `most_in_force` is its name at most of them; `rival_loss` its mean standardised loss.
     plain_gain, plain_low, plain_high: the gain over the plain yardstick, `plain`, likewise; simple_gain, simple_low,
         simple_high: over `simple`, the simple model that lost least, chosen with hindsight.
-    pvalue: one-sided, fixed-b; of returns the larger one of `clark_west`, against forecasting no change, and of the
-        gain over the rival; pvalue_holm: corrected over the run's verdicts; pvalue_trials: that, corrected for
+    pvalue: one-sided, fixed-b, the largest one of the gain over the rival and of those over the head's fixed forecasts
+        (see `estimate.yardsticks`), of returns `clark_west` against no change; least_certain: the fixed forecast whose
+        p-value it is, empty where it is the rival's; pvalue_holm: corrected over the run's verdicts; pvalue_trials:
+        that, corrected for
         `effective_trials`, what the `trials` so far are worth as independent ones (see `judge`). Where the ledger of
         trials cannot be read, `trials` is None and pvalue_trials NaN (see `with_trials_unknown`).
     n: days (of the strategy those on which something was held; `days`: all); n_effective: as many independent ones;
@@ -100,6 +102,7 @@ class Verdict(Shown):
     simpler: str = ""
     pvalue_watched: float = np.nan
     clark_west: float = np.nan
+    least_certain: str = ""
     most_in_force: str = ""
     rival_loss: float = np.nan
     plain: str = ""

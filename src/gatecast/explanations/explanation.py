@@ -8,13 +8,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
 from gatecast.explanations.decisions import decision_of
-from gatecast.explanations.forecasts import HeadSays, forecasts_of
+from gatecast.explanations.forecasts import HeadSays, forecasts_of, told_models
 from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
@@ -22,6 +20,7 @@ from gatecast.live.gates import WITHOUT_FORECAST
 from gatecast.market.reading import as_utc
 from gatecast.notebook import Shown, draw_bars
 from gatecast.runs import Run
+from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.targets import HEADS
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 MOST_REFITS = 120
 SAME = 1e-9
 """Shares of equity that differ by no more are the same."""
+ONE_REFIT = "there is one refit alone whose fits are there, so that it is compared with none"
+NO_PART = "no model of both refits says what its inputs add, or none of their inputs adds anything"
 SHOWN = 10
 """Symbols that a text of the whole shows."""
 
@@ -67,11 +68,22 @@ class Explanation:
         doubt = f"; nothing was issued: {self.not_issued}" if self.not_issued else ""
         return f"{self.symbol} at {self.time:%Y-%m-%d %H:%M} UTC: {said}; held {held:+.2%}{doubt}"
 
+    @property
+    def known_words(self) -> dict[str, str]:
+        """Feature of `known` -> its name, and what it is and its unit, where the catalogue says so."""
+        found = dict[str, str]()
+        for name in self.known:
+            one = FEATURES.find(name) if name in FEATURES else None
+            said = ", ".join(filter(None, (one.description, one.unit))) if one else ""
+            found[name] = f"{name} ({said})" if said else name
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "symbol": self.symbol, "asset_class": self.asset_class, "time": self.time, "model": self.model,
-            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known), "reason": self.reason,
+            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known),
+            "known_words": self.known_words, "reason": self.reason,
             "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
             "came": self.came, "not_issued": self.not_issued,
         }  # fmt: skip
@@ -82,7 +94,8 @@ class Explained(Shown):
     """What `explain` found: an explanation a symbol, `changes` since the refits before, `importance` of the inputs.
 
     `path`: the folder, None of a run in memory; `kind`: run or store. `titles`: model -> title. `left_out`: symbol ->
-    why it could not be explained, where all were asked for.
+    why it could not be explained, where all were asked for. `unchanged`: asset class -> why no refits were compared,
+    where they should have been.
     """
 
     path: Path | None
@@ -92,6 +105,7 @@ class Explained(Shown):
     importance: tuple[Mapping[str, Any], ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict, repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unchanged: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         count = len(self.explanations)
@@ -115,6 +129,7 @@ class Explained(Shown):
                 "path": None if self.path is None else str(self.path), "kind": self.kind,
                 "explanations": [one.to_dict() for one in self.explanations],
                 "titles": dict(self.titles), "left_out": dict(self.left_out),
+                "unchanged": dict(self.unchanged),
                 "changes": [one.to_dict() for one in self.changes],
                 "importance": [dict(one) for one in self.importance],
             }
@@ -184,18 +199,24 @@ def explained(
     if left_out and not moments:
         raise SettingsError(f"nothing can be explained: {next(iter(left_out.values()))}")
     found, changes, told = dict[tuple[str, datetime], Explanation](), list[Change](), list[Mapping[str, Any]]()
-    titles: dict[str, str] = {}
+    titles, unchanged = dict[str, str](), dict[str, str]()
     for group in _groups(moments):
         first = group[0]
-        earlier = origin.refits(first, count)
+        also = {name for head in asked for name in told_models(first.result.forecasts, head)} if importance else ()
+        earlier = origin.refits(first, count, also)
+        if count > 1 and len(earlier) < 2:
+            unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)
         says = forecasts_of(group, earlier[0], origin.experiment, asked)
         for one in group:
             found[one.symbol, one.time] = _explanation(origin, one, earlier[0], says.get((one.symbol, one.time), ()))
-        changes += changes_of(first, earlier, asked)
+        new = changes_of(first, earlier, asked)
+        if count > 1 and not new:
+            unchanged.setdefault(first.asset_class, NO_PART)
+        changes += new
         told += importances_of(first, earlier, asked) if importance else []
     each = tuple(found[one.symbol, one.time] for one in moments)
-    return Explained(origin.path, origin.kind, each, tuple(changes), tuple(told), titles, left_out)
+    return Explained(origin.path, origin.kind, each, tuple(changes), tuple(told), titles, left_out, unchanged)
 
 
 def _heads(heads: Sequence[str] | None) -> tuple[str, ...]:
@@ -216,11 +237,10 @@ def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
 def _explanation(origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...]) -> Explanation:
     samples, experiment = moment.result.samples, origin.experiment
     decision = decision_of(moment, experiment, origin.book(moment.session))
-    known, came = dict[str, float](), None
+    known = dict[str, float]()
     if moment.row >= 0:
         known = dict(zip(samples.names, samples.features[samples.ends[moment.row]].tolist(), strict=True))
-        answer = float(samples.targets["return"].value[samples.decided[moment.row], -1])
-        came = answer if np.isfinite(answer) else None
+    came = origin.came(moment.symbol, moment.time) if moment.row >= 0 else None
     issued = origin.holdings(moment.session, moment.symbol)
     same = abs(float(issued["held"]) - decision.held) <= SAME if issued and decision.order is not None else None
     return Explanation(

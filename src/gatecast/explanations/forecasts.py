@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.forecasting.attribution import UNITS, Attributable
-from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, forecaster_of
+from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, STARTS, forecaster_of
 from gatecast.forecasting.walkforward import at_rows
-from gatecast.samples.targets import HEADS
+from gatecast.samples.targets import HEADS, as_probability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,6 +105,8 @@ class HeadSays:
 
     Where there is a start it is the first of the models, and what they add is the ensemble's value, to rounding.
     `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
+    `standard_deviation`: of the volatility that of the return over the horizon, from close to close, as everywhere
+    else; the root of the variance itself is in the unit of its proxy, of the range of each bar mostly; else None.
     """
 
     head: str
@@ -113,12 +115,14 @@ class HeadSays:
     starts_from: str | None
     models: tuple[ModelSays, ...] = field(repr=False)
     base_rate_up: float | None = None
+    standard_deviation: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "head": self.head, "unit": self.unit, "value": self.value, "starts_from": self.starts_from,
-            "base_rate_up": self.base_rate_up, "models": [one.to_dict() for one in self.models],
+            "base_rate_up": self.base_rate_up, "standard_deviation": self.standard_deviation,
+            "models": [one.to_dict() for one in self.models],
         }  # fmt: skip
 
 
@@ -155,28 +159,38 @@ def _head(
             adds[name][order] = values
     names = [name for name in told_models(forecasts, head) if name in adds or name in refit.fits]
     whole = _values(forecasts, ENSEMBLE, head, rows)
-    told = dict.fromkeys([*([starts_from] if starts_from else []), *adds, *names])
+    members = () if head == "volatility" else experiment.ensemble.opinions_on(head, forecasts)
+    own = [name for name in members if head in forecasts.values[name]]  # of a return there are probabilities, too
+    start = starts_from or next((name for name in STARTS.get(head, ()) if head in forecasts.values.get(name, {})), None)
+    told = dict.fromkeys([*([start] if start else []), *adds, *names, *own])
     issued = {name: _values(forecasts, name, head, rows) for name in told}
     attributed = {name: attributions_of(refit, name, result, rows, head) for name in issued}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
+    samples, spread = forecasts.samples, None
+    if head == "volatility":
+        spread = np.exp(whole / 2) * np.sqrt(samples.facts.ratio[samples.ends[rows]])  # close to close
     return [
         HeadSays(
             head, UNITS[head], float(whole[place]), starts_from,
             tuple(
-                _model(name, float(issued[name][place]), adds.get(name), attributed[name], place) for name in issued
+                _model(head, name, float(values[place]), adds.get(name), attributed[name], place)
+                for name, values in issued.items()
             ),
             None if plain is None else float(plain[place]),
+            None if spread is None else float(spread[place]),
         )
         for place in range(len(rows))
     ]  # fmt: skip
 
 
 def _model(
-    name: str, value: float, adds: FloatArray | None, parts: Sequence[Attribution], place: int
+    head: str, name: str, value: float, adds: FloatArray | None, parts: Sequence[Attribution], place: int
 ) -> ModelSays:  # fmt: skip
     same = None
     if parts:
         whole = sum(float(one.output[place]) for one in parts)
+        if head in ("direction", "regime"):  # what is issued is clipped
+            whole = float(as_probability(np.array(whole)))
         same = math.isclose(whole, value, rel_tol=SAME, abs_tol=SAME)
     return ModelSays(
         name,

@@ -7,7 +7,7 @@ last refit: a run keeps its last fits alone, and those in force there are fitted
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -32,6 +32,7 @@ from gatecast.live.today import NEEDED
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.facts import facts_of
 from gatecast.runs import Run, without_doubtful
+from gatecast.samples.targets import came_after
 from gatecast.store.identity import ABOUT
 from gatecast.store.parts import MANIFEST
 from gatecast.store.reading import load_run
@@ -119,6 +120,17 @@ class Origin(ABC):
     def symbols(self) -> Mapping[str, str]:
         """Symbol -> asset class."""
 
+    @property
+    @abstractmethod
+    def bars(self) -> pl.DataFrame:
+        """The bars that there are, those still awaited not among them."""
+
+    def came(self, symbol: str, time: datetime) -> float | None:
+        """The log return over the horizon after a close, see `targets.came_after`; None while it is not known."""
+        own = came_after(self.bars.filter(pl.col("symbol") == symbol), self.experiment.horizon)
+        answer = own.filter(pl.col("time") == time)["came_return_log"]
+        return answer[0] if len(answer) else None
+
     @abstractmethod
     def closes(self, symbol: str) -> list[datetime]:
         """The closes at which something was decided of a symbol, ascending."""
@@ -140,8 +152,11 @@ class Origin(ABC):
         """The book at a session; None where there is none, or nothing is kept of it."""
 
     @abstractmethod
-    def refits(self, moment: Moment, count: int) -> list[Refit]:
-        """The refit in force at a moment and those before it, the newest first, at most so many."""
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
+        """The refit in force at a moment and those before it, the newest first, at most so many.
+
+        `also`: models that cannot say what their inputs add, and are fitted again with those that can.
+        """
 
     @abstractmethod
     def holdings(self, session: date, symbol: str) -> Mapping[str, Any]:
@@ -227,7 +242,7 @@ class RunOrigin(Origin):
     def __init__(self, run: Run) -> None:
         self.run, self.path = run, run.path
         self._books: dict[date, BookAt | None] = {}
-        self._fitted: dict[tuple[str, int], Refit] = {}
+        self._fitted: dict[tuple[str, int, frozenset[str]], Refit] = {}
         self._results: dict[str, ClassResult] = {}
 
     @property
@@ -239,6 +254,11 @@ class RunOrigin(Origin):
     def chain(self) -> Chain:
         """The run's chain, with nothing held where its outcome is in doubt."""
         return without_doubtful(self.run, self.run.stored.chain)
+
+    @property
+    def bars(self) -> pl.DataFrame:
+        """See `Origin`."""
+        return self.chain.bars
 
     @cached_property
     def symbols(self) -> Mapping[str, str]:
@@ -311,27 +331,30 @@ class RunOrigin(Origin):
         rows = self.run.book.filter(pl.col("session") == session, pl.col("symbol") == symbol)
         return rows.row(0, named=True) if len(rows) else {}
 
-    def refits(self, moment: Moment, count: int) -> list[Refit]:
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
         """See `Origin`; earlier ones are fitted again."""
-        return [
-            self._refit(moment.asset_class, number) for number in range(moment.fold, max(moment.fold - count, -1), -1)
-        ]
+        numbers = range(moment.fold, max(moment.fold - count, -1), -1)
+        return [self._refit(moment.asset_class, number, frozenset(also)) for number in numbers]
 
-    def _refit(self, name: str, number: int) -> Refit:
-        if (name, number) not in self._fitted:
+    def _refit(self, name: str, number: int, also: frozenset[str]) -> Refit:
+        if (name, number, also) not in self._fitted:
             forecasts = self._result(name).forecasts
             last = number == len(forecasts.folds) - 1
-            fits = forecasts.fitted if last else self._fitted_again(name, number)
-            self._fitted[name, number] = Refit(forecasts.folds[number].cutoff, number, fits)
-        return self._fitted[name, number]
+            fits = forecasts.fitted if last else self._fitted_again(name, number, also)
+            self._fitted[name, number, also] = Refit(forecasts.folds[number].cutoff, number, fits)
+        return self._fitted[name, number, also]
 
-    def _fitted_again(self, name: str, number: int) -> Fits:
-        """The fits in force at an earlier fold, of models that say what their inputs add, but for searched settings."""
+    def _fitted_again(self, name: str, number: int, also: Collection[str]) -> Fits:
+        """The fits in force at an earlier fold, of models that say what their inputs add, but for searched settings.
+
+        `also`: of these, too.
+        """
         result, found = self._result(name), dict[str, Any]()
         folds = [fold.on(result.samples) for fold in result.forecasts.folds]
         for model, forecaster in result.forecasts.panel.items():
             fitted = result.forecasts.fitted.get(model)
-            if not isinstance(fitted, Attributable) or isinstance(forecaster, TunedLSTM):
+            asked = isinstance(fitted, Attributable) or (fitted is not None and model in also)
+            if not asked or isinstance(forecaster, TunedLSTM):
                 continue
             refused = result.forecasts.refused.get(model, {})
             own = number
@@ -361,6 +384,11 @@ class StoreOrigin(Origin):
     def experiment(self) -> Experiment:
         """See `Origin`."""
         return self.store.experiment
+
+    @cached_property
+    def bars(self) -> pl.DataFrame:
+        """See `Origin`."""
+        return self.store.bars.for_chain(self.now)
 
     @cached_property
     def symbols(self) -> Mapping[str, str]:
@@ -437,7 +465,7 @@ class StoreOrigin(Origin):
                 self._rows = {key: rows for key, rows in self._rows.items() if key[0] != oldest}
             store, model = self.store, self._model(number)
             served = serve(store, model)
-            bars = store.bars.for_chain(self.now)
+            bars = self.bars
             if bars.is_empty():
                 raise SettingsError(f"{self.path}: no bar was known at {_spelled(self.now)}. Ask for a later moment.")
             bars, _ = with_awaited_of(served.run.experiment, bars, store.actions, store.state.calendars)
@@ -494,7 +522,7 @@ class StoreOrigin(Origin):
             self._held[session] = {row["symbol"]: row for row in rows}
         return self._held[session].get(symbol, {})
 
-    def refits(self, moment: Moment, count: int) -> list[Refit]:
+    def refits(self, moment: Moment, count: int, also: Collection[str] = ()) -> list[Refit]:
         """See `Origin`: the models of the store that were accepted, as far as their files are there."""
         name, folds = moment.asset_class, moment.result.forecasts.folds
         assert moment.model is not None

@@ -146,9 +146,11 @@ class HeldNow:
             return ""
         first, last, count = self.missed[0], self.missed[-1], len(self.missed)
         which = f"the session {first} was" if count == 1 else f"{count} sessions from {first} to {last} were"
+        whose = f"that of {first}" if count == 1 else f"those of {first} to {last}"
         return (
-            f"Caught up: {which} decided together with {self.session}, after the opens that the orders are for: no "
-            "account could trade on it. Run `gatecast update` after each close."
+            f"Caught up: {which} decided together with {self.session}, after the opens that their orders were for: no "
+            f"account could trade on {whose}. This does not concern the orders of {self.session}. "
+            "Run `gatecast update` after each close."
         )
 
     @property
@@ -161,8 +163,8 @@ class HeldNow:
         risk = "forecast volatility not known" if volatility is None else f"forecast volatility {volatility:.1%} a year"
         reached = "" if told.get("reached") else " (not reached)"
         return (
-            f"The book after the close of {self.session}: {long:.1%} long and {short:.1%} short of "
-            f"{told.get('equity') or 0.0:,.0f} {told.get('currency')}, {risk}, {aimed:.1%} aimed at{reached}."
+            f"The book after the close of {self.session}, if its orders are filled: {long:.1%} long and {short:.1%} "
+            f"short of {told.get('equity') or 0.0:,.0f} {told.get('currency')}, {risk}, {aimed:.1%} aimed at{reached}."
         )
 
     @property
@@ -358,11 +360,13 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
         waits = f" Its order of {order:+,.6g} waits for its next bar." if order else ""
         return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"{nothing}{waits}"
     if not now.before:
-        return f"held {after:+.1%}: the first session of the book." if after else nothing
+        return f"held {after:+.1%} once its order is filled: the first session of the book." if after else nothing
     if abs(after - before) < LEAST_SAID:
         target = float(row.get("target") or 0.0)
         aimed = f", {target:+.1%} aimed at: within its band, or cut" if abs(target - after) >= LEAST_SAID else ""
-        return f"still {after:+.1%}{aimed}." if after or aimed else nothing
+        order = float(row.get("trade") or 0.0)
+        ordered = f" after an order of {order:+,.6g}, as prices had moved it" if order else ""
+        return f"still {after:+.1%}{ordered}{aimed}." if after or aimed else nothing
     parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
     said = ", ".join(f"{CAUSES[name]} {part:+.1%}" for name, part in parts.items())
     return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."

@@ -18,6 +18,7 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.book import HeldNow, book_now
 from gatecast.live.kept import refuse_unserved, serve
 from gatecast.scores import horizon_in_sessions
+from gatecast.store.about import counted
 from gatecast.trading.book import deviations_of, past_deviations, sessions_by
 from gatecast.trading.covariance import places_of
 from gatecast.trading.cuts import cut_by
@@ -76,7 +77,7 @@ class Risk:
         >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
         Expected shortfall of one session at 97.5 %: 1.6% of the equity.
-        The target of 10.0% is not reached: gross_cap limits 3.
+        The target of 10.0% is not reached: gross_cap limits 3 symbols.
         """
         book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
         if self.gross == 0:
@@ -94,7 +95,7 @@ class Risk:
 
     @property
     def _cut(self) -> str:
-        return ", ".join(f"{name} limits {count}" for name, count in self.bound.items())
+        return ", ".join(f"{name} limits {counted(count, 'symbol')}" for name, count in self.bound.items())
 
     @property
     def _reached(self) -> str:

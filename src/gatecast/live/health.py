@@ -17,12 +17,13 @@ from gatecast.live.actions import say_waiting
 from gatecast.live.blotter import Blotter
 from gatecast.live.gates import SERVED_PERIODS, old_models
 from gatecast.live.kept import alarms_said
-from gatecast.live.retrain import due_closes
+from gatecast.live.retrain import due_in_words
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
 from gatecast.notebook import Shown
+from gatecast.store.about import counted
 from gatecast.store.journal import moment_of
 from gatecast.store.store import Store
 
@@ -34,6 +35,8 @@ LATE_SESSIONS, DEAD_SESSIONS = 1, 3
 HEARTBEAT = timedelta(days=4)
 """After which a store that nobody looked after is one that something is wrong with: a long weekend is shorter."""
 
+MOST_AGES = 4
+"""Different ages of bars that are told, the oldest; the table has all."""
 AHEAD = timedelta(days=1)
 """A heartbeat later than that is of a clock that was wrong."""
 
@@ -130,15 +133,19 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
 
 
 def _bars(behind: Mapping[str, int]) -> Check:
-    worst = max(behind.values(), default=0)
-    late = sorted(symbol for symbol, sessions in behind.items() if sessions > LATE_SESSIONS)
+    late = {symbol: sessions for symbol, sessions in sorted(behind.items()) if sessions > LATE_SESSIONS}
     if not late:
         absent = sorted(symbol for symbol, sessions in behind.items() if sessions)
         if absent:
             return Check("bars", "ok", f"of {names_of(absent)} the newest session's bar is not there yet.")
         return Check("bars", "ok", "every symbol has its newest bar.")
     level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
-    return Check("bars", level, f"{names_of(late)}: no bar for {worst} sessions. Is the feed alive?")
+    said = [
+        f"{names_of([symbol for symbol, own in late.items() if own == count])} for {count:,}"
+        for count in sorted(set(late.values()), reverse=True)
+    ]
+    more = f"; {counted(len(said) - MOST_AGES, 'further age')}, see the table" if len(said) > MOST_AGES else ""
+    return Check("bars", level, f"no bar for so many sessions: {'; '.join(said[:MOST_AGES])}{more}. Is the feed alive?")
 
 
 def _waiting(store: Store) -> Check:
@@ -174,12 +181,10 @@ def _issued(store: Store, newest: datetime) -> Check:
 
 
 def _refit(store: Store, bars: Any) -> Check:
-    due = due_closes(store, store.experiment.schedule, bars)
+    due = due_in_words(store, bars)
     if not due:
         return Check("refit", "ok", "none is due.")
-    count = max(len(closes) for closes in due.values())
-    since = min(closes[0] for closes in due.values())[:10]
-    return Check("refit", "warning", f"{count} due since {since}: `gatecast retrain {store.folder} --if-due`.")
+    return Check("refit", "warning", f"{due}: `gatecast retrain {store.folder} --if-due` makes up for it.")
 
 
 def _drift(store: Store) -> Check:

@@ -36,6 +36,7 @@ from gatecast.market.facts import facts_of
 from gatecast.market.merging import DataProblem
 from gatecast.market.sessions import open_days, versions
 from gatecast.runs import without_doubtful
+from gatecast.store.about import counted
 from gatecast.store.carried import bytes_of_carried
 from gatecast.store.issued import bytes_of_pieces
 from gatecast.store.pieces import read_pieces
@@ -105,7 +106,7 @@ class Issued:
         """For the heartbeat."""
         if refused_model(self.problems):
             return "no decisions: the model in force forecasts other numbers under the versions that are installed"
-        return NO_MODEL if self.model is None else f"{len(self.decisions)} decisions"
+        return NO_MODEL if self.model is None else counted(len(self.decisions), "decision")
 
 
 def refused_model(problems: Sequence[DataProblem]) -> str:

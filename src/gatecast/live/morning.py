@@ -25,6 +25,7 @@ from gatecast.evaluation.findings import (
     of_sizing,
     short_of_target,
     too_coarse,
+    too_thin,
     too_wide,
     unforecast,
 )
@@ -114,7 +115,7 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
     newest = next((one for one in reversed(store.state.issued) if one.book and one.carried), None)
     if held is None or newest is None:
         return None
-    told = _figures(store)
+    told = sessions_of_book(store, NEWEST)
     bars = store.bars.for_chain(now)
     if bars.is_empty() or session_of(bars["time"].min()) > date.fromisoformat(held.session[:10]):  # type: ignore[arg-type]
         return None
@@ -142,9 +143,9 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
 # ── findings ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _figures(store: Store) -> list[Figures]:
-    """What the newest records say of the book, one a session, in order; of one decided again the newest."""
-    said = [one for one in store.state.issued if one.book][-NEWEST:]
+def sessions_of_book(store: Store, last: int = 0) -> list[Figures]:
+    """What the `last` records (0: all) say of the book, one a session, in order; of one decided again the newest."""
+    said = [one for one in store.state.issued if one.book][-last:]
     if not said:
         return []
     numbers = {one.record for one in said}
@@ -163,7 +164,7 @@ def _of_holdings(holdings: pl.DataFrame, carried: Carried) -> list[Finding]:
     at = [days[day] for day in own["session"]], [places[name] for name in own["symbol"]]
     share[at], there[at] = own["share"].to_numpy(), own["time"].is_not_null().to_numpy()
     told = np.where(share != 0, 1.0, np.nan)  # without a forecast a symbol has no share of the core
-    return [*too_coarse(holdings), *too_wide(holdings), *unforecast(names, there, told, share)]
+    return [*too_coarse(holdings), *too_thin(holdings), *too_wide(holdings), *unforecast(names, there, told, share)]
 
 
 def _of_figures(told: Sequence[Figures], holdings: pl.DataFrame) -> list[Finding]:

@@ -303,6 +303,16 @@ def due_closes(store: Store, schedule: Schedule, bars: pl.DataFrame) -> dict[str
     return found
 
 
+def due_in_words(store: Store, bars: pl.DataFrame) -> str:
+    """How many refits are due that nobody made, and since when; "" where none is."""
+    due = due_closes(store, store.experiment.schedule, bars)
+    if not due:
+        return ""
+    count = max(len(closes) for closes in due.values())
+    since = min(closes[0] for closes in due.values())[:10]
+    return f"{count} refits are due since {since}" if count > 1 else f"a refit is due since {since}"
+
+
 def _done(past: Past | None, name: str) -> int:
     return len(past.forecasts[name].cutoffs) if past is not None and name in past.forecasts else 0
 

@@ -26,7 +26,7 @@ from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
-from gatecast.live.retrain import newest_of
+from gatecast.live.retrain import due_in_words, newest_of
 from gatecast.live.spans import AWAITED
 from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
@@ -61,7 +61,8 @@ CAUSES = {
 @dataclass(frozen=True)
 class Today(Shown):
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
-    `behind`: in words, symbols whose newest decision is of an older session than their calendar has.
+    `behind`: in words, symbols whose newest decision is of an older session than their calendar has; `stale`: sessions
+    that the least of them is behind, where all are; else 0. `due`: refits that are due and were not made, in words.
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
     `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `lost`: that records of
@@ -84,6 +85,8 @@ class Today(Shown):
     alarms: Sequence[Mapping[str, Any]] = ()
     undecided: Sequence[str] = ()
     behind: str = ""
+    stale: int = 0
+    due: str = ""
     book: HeldNow | None = None
     morning: Morning | None = None
     halts: Sequence[Mapping[str, Any]] = ()
@@ -95,7 +98,8 @@ class Today(Shown):
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
-            "behind": self.behind, "book": self.book.to_dict() if self.book else None,
+            "behind": self.behind, "stale": self.stale, "due": self.due,
+            "book": self.book.to_dict() if self.book else None,
             "halts": list(self.halts), "restricted": list(self.restricted), "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
@@ -130,30 +134,37 @@ def today_of(opened: Store, moment: datetime) -> Today:
          "risk_share": shares.get(symbol)}
         for symbol in sorted(said.newest)
     ]  # fmt: skip
+    due = due_in_words(opened, opened.bars.for_chain(moment))
     undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
         opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
-        _behind(opened, said.newest, moment), book, told, blotter.halted, blotter.restricted, opened.lost,
+        *_behind(opened, said.newest, moment), due, book, told, blotter.halted, blotter.restricted, opened.lost,
     )  # fmt: skip
 
 
-def _behind(store: Store, newest: Rows, now: datetime) -> str:
-    """A sentence on symbols whose newest decision is more than a session behind their calendar; "" without any."""
+def _behind(store: Store, newest: Rows, now: datetime) -> tuple[str, int]:
+    """A sentence on symbols whose newest decision is more than a session behind their calendar, "" without any; and how
+    many sessions the least of them is, where all are; else 0."""
     closes = pl.DataFrame(
         [{"symbol": symbol, "asset_class": row["asset_class"], "time": row["time"]} for symbol, row in newest.items()],
         schema={"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")},
     )
     if now < closes["time"].max():  # type: ignore[operator]
-        return ""
+        return "", 0
     ages = feed_age(closes.sort("symbol"), now, store.state.calendars)
-    late = ages.filter((pl.col("sessions_behind") > 1) & ~pl.col("symbol").is_in(list(store.state.waiting)))
+    ages = ages.filter(~pl.col("symbol").is_in(list(store.state.waiting)))
+    late = ages.filter(pl.col("sessions_behind") > 1)
     if late.is_empty():
-        return ""
-    most = int(late["sessions_behind"].to_numpy().max())
-    return (
-        f"What stands here is not of today: the newest decision of {names_of(late['symbol'].to_list())} is up to "
-        f"{most} sessions behind the calendar. Bring the bars since with `gatecast update`."
+        return "", 0
+    counts = late["sessions_behind"].to_numpy()
+    least, most = int(counts.min()), int(counts.max())
+    every = late.height == ages.height
+    said = (
+        f"{'What' if every else 'Not all that'} stands here is{' not' * every} of today: the newest decision of "
+        f"{names_of(late['symbol'].to_list())} is {'up to ' * (least < most)}{most:,} sessions behind the calendar. "
+        "Bring the bars since with `gatecast update`."
     )
+    return said, least * every
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from gatecast.market.reading import BarsSettings, as_utc
 from gatecast.market.rows import Source
 from gatecast.market.sources import IN_MEMORY
 from gatecast.notebook import Shown
+from gatecast.store.about import counted
 from gatecast.store.identity import ABOUT
 from gatecast.store.store import Store
 
@@ -79,7 +80,7 @@ class Updated(Shown):
         tilted = sum(1 for row in self.decisions if row.get("weight"))
         held = sum(1 for row in self.decisions if row.get("held"))
         book = f", {held} held by the book" if self.book else ""
-        return f"{len(self.decisions)} decisions: {tilted} with a position of a strategy{book}."
+        return f"{counted(len(self.decisions), 'decision')}: {tilted} with a position of a strategy{book}."
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -15,8 +15,6 @@ from gatecast.metrics.returns import comp, drawdown, sharpe
 
 Days = NDArray[np.datetime64]
 
-WINDOW = 250
-"""Sessions of the rolling Sharpe ratio."""
 POINTS = 500
 """Points of the rolling Sharpe ratio that are kept, evenly spaced, the newest among them."""
 WORST = 5
@@ -27,7 +25,7 @@ def course(days: Days, lines: dict[str, FloatArray], per_year: float, cash: Arra
     """What each line earned month by month and year by year, its rolling Sharpe ratio and its worst drawdowns.
 
     lines: name -> (sessions,) returns. cash: (sessions,) returns that the Sharpe ratio is in excess of, 0 without.
-    per_year: sessions a year.
+    per_year: sessions a year; the rolling Sharpe ratio is of as many sessions, `window`, the nearest whole number.
 
     >>> days = np.array(["2024-01-30", "2024-01-31", "2024-02-01", "2025-01-02"], "datetime64[D]")
     >>> found = course(days, {"own": np.array([0.1, -0.5, 0.2, 1.0])}, 252.0)
@@ -36,13 +34,14 @@ def course(days: Days, lines: dict[str, FloatArray], per_year: float, cash: Arra
     >>> found["lines"]["own"]["drawdowns"]  # a drawdown begins at the first session below the height before it
     [{'depth': -0.5, 'first': '2024-01-31', 'deepest': '2024-01-31', 'back': '2025-01-02', 'sessions': 2}]
     """
-    ends = rolling_ends(len(days))
+    window = max(round(per_year), 2)
+    ends = rolling_ends(len(days), window)
     return {
-        "sessions": len(days), "window": WINDOW, "day": np.datetime_as_string(days[ends], "D").tolist(),
+        "sessions": len(days), "window": window, "day": np.datetime_as_string(days[ends], "D").tolist(),
         "lines": {
             name: {
                 "months": months(days, returns), "drawdowns": worst_drawdowns(days, returns),
-                "sharpe": rolling_sharpe(returns - np.asarray(cash), ends, per_year),
+                "sharpe": rolling_sharpe(returns - np.asarray(cash), ends, window, per_year),
             }
             for name, returns in lines.items()
         },
@@ -86,19 +85,21 @@ def worst_drawdowns(days: Days, returns: FloatArray, most: int = WORST) -> list[
     return sorted(found, key=lambda one: float(one["depth"]))[:most]
 
 
-def rolling_ends(sessions: int) -> NDArray[np.int64]:
+def rolling_ends(sessions: int, window: int) -> NDArray[np.int64]:
     """Places of the sessions at which a window ends, at most `POINTS` of them, the last one of the record included.
 
-    >>> rolling_ends(WINDOW - 1).tolist(), rolling_ends(WINDOW + 2).tolist()
-    ([], [249, 250, 251])
+    >>> rolling_ends(251, 252).tolist(), rolling_ends(254, 252).tolist()
+    ([], [251, 252, 253])
     """
-    if sessions < WINDOW:
+    if sessions < window:
         return np.array([], np.int64)
-    points = min(POINTS, sessions - WINDOW + 1)
-    return np.unique(np.linspace(WINDOW - 1, sessions - 1, points).round().astype(np.int64))
+    points = min(POINTS, sessions - window + 1)
+    return np.unique(np.linspace(window - 1, sessions - 1, points).round().astype(np.int64))
 
 
-def rolling_sharpe(returns: FloatArray, ends: NDArray[np.int64], per_year: float) -> list[float | None]:
-    """The Sharpe ratio a year of the `WINDOW` sessions up to each of `ends`; None where nothing moved."""
-    ratios = (sharpe(returns[end - WINDOW + 1 : end + 1], per_year) for end in ends)
+def rolling_sharpe(
+    returns: FloatArray, ends: NDArray[np.int64], window: int, per_year: float
+) -> list[float | None]:  # fmt: skip
+    """The Sharpe ratio a year of the `window` sessions up to each of `ends`; None where nothing moved."""
+    ratios = (sharpe(returns[end - window + 1 : end + 1], per_year) for end in ends)
     return [round(ratio, 4) if np.isfinite(ratio) else None for ratio in ratios]

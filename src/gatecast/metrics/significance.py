@@ -34,6 +34,8 @@ BARS_PER_HORIZON = 15
 
 BOUND = 1.6448536269514722
 """The quantile of the standard normal distribution at either end of a 90 % interval."""
+BEYOND = 0.842
+"""Standard errors beyond the critical value at which an effect is found in 80 of 100 cases."""
 
 
 def _through(at_5: float, at_1: float) -> tuple[float, float]:
@@ -107,6 +109,11 @@ class FixedB(Test):
     def high(self) -> float:
         """Upper end of the 90 % interval of the effect."""
         return self.effect + fixed_b_critical(BOUND, self.share) * self.standard_error
+
+    @property
+    def detectable(self) -> float:
+        """The smallest effect that is found in 80 of 100 cases, at the standard error that there is."""
+        return (fixed_b_critical(BOUND, self.share) + BEYOND) * self.standard_error
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def book(scores: Scores) -> Data | None:
         else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
-        "holds": [{**row, "limited": limited_by(row)} for row in held],
+        "holds": [{**row, "limited": limited_by(row)} for row in sorted(held, key=lambda row: not row.get("trade"))],
         "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),

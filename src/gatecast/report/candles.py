@@ -1,4 +1,4 @@
-"""Data of the charts of symbols: recent bars, signals, what was forecast of each close, and what is forecast now."""
+"""Data of the charts of symbols: recent bars, what was held, signals, what was forecast of each close and is now."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def candles_data(
 ) -> Data | None:
     """The last bars of one symbol with signals, weight and strategy, what was forecast, and the newest forecast's fan.
 
-    A signal counts as traded where the weight decided at that close is on its side. `since`: since when the symbol has
-    no bar, in words; it then has no fan. `forecasts`: those of the symbol, where they were read already.
+    `held`: share of its equity that the book holds after each close, once the trade is filled; `weight`: what the
+    strategies have by themselves; None each where the run has none. A signal counts as traded where the weight decided
+    at that close is on its side. `since`: since when the symbol has no bar, in words; it then has no fan. `forecasts`:
+    those of the symbol, where they were read already.
     """
     bars = part(run.bars, "symbol", "time", *PRICES)
     if bars is None:
@@ -66,6 +68,7 @@ def candles_data(
     keys = ["symbol", "time"]
     for whole, columns in (
         (run.weights, ["weight"]),
+        (run.book.drop_nulls("time"), ["held"]),
         (run.signals, ["z", "signal", "consensus", "strategy", "evidence"]),
     ):
         frame = part(whole, *keys, *columns)
@@ -80,6 +83,7 @@ def candles_data(
         "time": bar_labels(bars["time"]),
         **{c: rounded(bars[c], 6) for c in PRICES},
         "volume": rounded(volume, 4) if volume.sum() > 0 else None,
+        "held": rounded(bars["held"], 4),
         "weight": rounded(bars["weight"], 3),
         "signal": bars["signal"].fill_null(0).cast(pl.Int8).to_list(),
         "z": rounded(bars["z"], 3),

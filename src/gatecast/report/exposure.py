@@ -53,7 +53,7 @@ def _said(found: Scores) -> list[str]:
     >>> found = {"day": "2024-01-05", "gross": 0.4, "volatility": 0.1, "tails": tails, "smallest_move": move}
     >>> for line in _said(found)[1:]:
     ...     print(line)
-    In one session of 40 it loses 1.3 % or more, and 1.7 % in the mean of those sessions.
+    In one session of 40 it loses 1.3 % or more (value at risk), and 1.7 % in the mean of those (expected shortfall).
     The likeliest way to lose 20 %: A -50.0 %, B +10.0 %. That is 2.0 standard deviations of a year.
     >>> _said({"day": "2024-01-05", "gross": 0.0})
     ["After the close of 2024-01-05 gatecast's line holds nothing."]
@@ -68,7 +68,10 @@ def _said(found: Scores) -> list[str]:
     worst = [tail.get(name) for name in ("value_at_risk", "shortfall")]
     if all(is_number(one) for one in worst):
         beyond, mean = (percent(-one) for one in worst if is_number(one))
-        loses = f"In one session of 40 it loses {beyond} or more, and {mean} in the mean of those sessions."
+        loses = (
+            f"In one session of 40 it loses {beyond} or more (value at risk), and {mean} in the mean of those "
+            "(expected shortfall)."
+        )
     else:
         loses = (
             "How much it loses in a bad session cannot be said: that takes 250 past sessions in which all that is held "
@@ -157,19 +160,29 @@ def _betas(found: Scores) -> list[tuple[str, str]]:
     return [(FACTORS.get(name, f"Beta to {name}"), decimals(value)) for name, value in found.items()]
 
 
-def _days(found: Scores) -> list[tuple[str, str]]:
-    """Sessions to sell shares of the book, and of what no volume is known.
+UNCOUNTED = (
+    "a volume is money where it counts shares, so those of equities and ETFs alone are read: that of an index is its "
+    "members', and of coins, futures and currencies each vendor counts another unit"
+)
+"""Why what a chart draws as volume is not used."""
 
-    >>> _days({"50%": 0.02, "100%": None, "unknown": ["A"]})
-    [('Sessions to sell 50 %', '0.1'), ('Sessions to sell 100 %', '–'), ('No volume is known of', 'A')]
-    """
+
+def _days(found: Scores) -> list[tuple[str, str]]:
+    """Sessions to sell shares of the book, and of what no volume can be used.
+
+    >>> for row in _days({"50%": 0.02, "100%": None, "unknown": ["A"]}):
+    ...     print(*row, sep=": ")
+    Sessions to sell 50 %: 0.1
+    Sessions to sell 100 %: –
+    No volume in money of: A: a volume is money where it counts shares, so those of equities and ETFs alone are read: that of an index is its members', and of coins, futures and currencies each vendor counts another unit
+    """  # noqa: E501
     shares = [(name, value) for name, value in found.items() if name != "unknown"]
     given = found.get("unknown")
     unknown = given if isinstance(given, list) else []
     if unknown and not any(is_number(value) for _, value in shares):
-        return [("Sessions to sell", f"cannot be said, no volume is known of {_first(unknown)}")]
+        return [("Sessions to sell", f"cannot be said of {_first(unknown)}: {UNCOUNTED}")]
     said = [
         (f"Sessions to sell {name.replace('%', ' %')}", decimals(max(value, 0.1), 1) if is_number(value) else MISSING)
         for name, value in shares
     ]
-    return [*said, *([("No volume is known of", _first(unknown))] if unknown else [])]
+    return [*said, *([("No volume in money of", f"{_first(unknown)}: {UNCOUNTED}")] if unknown else [])]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMATS = (
     "begun",
     "number",
+    "trade",
     "units",
     "between",
     "price",

@@ -26,7 +26,7 @@ WORDS = {
     "max_drawdown": "maximum drawdown",
     "longest_drawdown": "longest drawdown, in periods",
     "value_at_risk": "value at risk, 95 %",
-    "cvar": "expected shortfall (CVaR), 95 %",
+    "cvar": "expected shortfall, 95 %",
     "best": "best period",
     "worst": "worst period",
     "avg_win": "average win",
@@ -41,6 +41,7 @@ WORDS = {
     "diebold_mariano": "p, Diebold-Mariano with HLN",
     "non_overlapping": "p, days without overlap",
     "clark_west": "p, Clark-West against no change",
+    "least_certain": "fixed forecast that is beaten least surely",
     "most_in_force": "most frequent rival",
     "rival_loss": "mean loss of the rival in force",
     "plain": "plain yardstick",
@@ -143,6 +144,17 @@ def units(value: Any) -> str:
     ('12', '−1,234', '0.500', '–')
     """
     return number(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def trade(value: Any) -> str:
+    """A trade in units, with its side; a dash where there is none.
+
+    >>> trade(2253.0), trade(-0.5), trade(0.0), trade(None)
+    ('buy 2,253', 'sell 0.500', '–', '–')
+    """
+    if not is_number(value) or value == 0:
+        return MISSING
+    return f"{'buy' if value > 0 else 'sell'} {units(abs(value))}"
 
 
 def between(low: Any, high: Any, digits: int = 1) -> str:

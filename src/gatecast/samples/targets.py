@@ -377,7 +377,28 @@ def decode(head: str, encoded: FloatArray, sigma: FloatArray, baseline: FloatArr
         return encoded * sigma[:, None] * np.sqrt(np.arange(1, encoded.shape[1] + 1))
     if head == "volatility":
         return np.exp(np.clip(encoded.reshape(-1), -6.0, 6.0)) * baseline
-    return np.clip(encoded.reshape(-1), 1e-3, 1 - 1e-3)
+    return as_probability(encoded.reshape(-1))
+
+
+def as_probability(value: FloatArray) -> FloatArray:
+    """A model's output as a probability: clipped to [.001, .999]."""
+    return np.clip(value, 1e-3, 1 - 1e-3)
+
+
+def came_after(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """symbol, time and `came_return_log`: the log return over the next `horizon` bars that the symbol really has.
+
+    A session without a bar counts for none, and an answer never passes the end of a listing; null while not all of the
+    bars have come. `bars` sorted by symbol and time.
+
+    >>> from gatecast.market import synthetic
+    >>> came_after(synthetic.a1(30, seed=1), horizon=5)["came_return_log"].null_count()
+    5
+    """
+    close = pl.col("close").log()
+    return bars.with_columns(listing=listings(bars)).select(
+        "symbol", "time", came_return_log=(close.shift(-horizon) - close).over("symbol", "listing")
+    )
 
 
 def _proxy(name: str) -> pl.Expr:

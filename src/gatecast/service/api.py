@@ -66,6 +66,7 @@ class Forecast(Answered):
     symbol: str
     decision: dict[str, Any] | None
     path: Rows
+    path_time: str | None
 
 
 class Bars(Answered):
@@ -179,9 +180,10 @@ class Live(Told):
 
 
 class Ready(Told):
-    """Whether the store can be read, and how old its data are."""
+    """Whether what the store says is of today (`behind` says why not), and how old its data are."""
 
     ready: bool
+    behind: str = ""
     sentence: str
     newest_bar: str | None = None
     sessions_behind: int | None = None
@@ -381,13 +383,15 @@ def routes(watched: Watched, events: Events) -> APIRouter:
 
     @router.get("/health/ready", response_model=Ready, tags=["health"])
     def ready() -> Response:
-        """Whether the store can be read and its journal is whole (503 where not), and how old its data are."""
+        """Whether the store can be read and its journal is whole (503 where not), whether what it says is of today
+        (`ready`), and how old its data are."""
         view, found, said = watched.view, watched.health(), watched.told_health()
         newest = view.all_bars["time"].max()
         behind = max(found.behind.values(), default=None)
-        lost = bool(view.today()["lost"])
+        late, lost = (view.today()[name] for name in ("behind", "lost"))
         content = {
-            "ready": not lost, "sentence": said["checks"][0]["sentence"], "level": found.level, "head": view.head,
+            "ready": not (late or lost), "behind": late, "sentence": said["checks"][0]["sentence"],
+            "level": found.level, "head": view.head,
             "newest_bar": newest, "sessions_behind": behind, "checks": said["checks"], "now": found.now,
         }  # fmt: skip
         return Response(

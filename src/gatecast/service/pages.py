@@ -6,7 +6,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -28,7 +28,7 @@ from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
 from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
-from gatecast.trading.cuts import GATES, KEEP_FROM_TRADE, LEAST_OFF
+from gatecast.trading.cuts import GATES, kept_off
 
 PAGES = {"/": "This morning", "/orders": "Orders", "/risk": "Risk", "/models": "Models", "/health": "Health"}
 """Path -> what the navigation calls it."""
@@ -53,14 +53,17 @@ def morning(view: View) -> Answer:
         (row for row in rows if row.get("trade")), key=lambda row: (-abs(float(row["target"] or 0.0)), row["symbol"])
     )
     moved = [row for row in rows if abs(_held(row) - _held(row, "held_before")) >= TINY]
+    stale = told["stale"]
+    held = {row["symbol"]: at_close(row) for row in (book or {}).get("holdings") or []}
     return {
-        "headline": to_trade(rows), "risk": told.get("risk") or {},
+        "headline": f"Out of date: {stale:,} sessions behind" if stale else to_trade(rows),
+        "risk": told.get("risk") or {}, "at_close": held, "live": live_equity(view),
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED,
         "left_out": left_out_in_words((book or {}).get("left_out") or {}),
-        "behind": told["behind"], "findings": view.findings()["findings"],
+        "findings": [one for one in view.findings()["findings"] if one["kind"] not in ("behind", "lost")],
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
@@ -75,9 +78,7 @@ def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
     'nothing is traded: less than a lot is left to be traded (1 symbol).'
     """
     counts = Counter(
-        row["cut_by"]
-        for row in rows
-        if row.get("cut_by") in KEEP_FROM_TRADE and abs(_held(row) - _held(row, "target")) >= LEAST_OFF
+        gate for row in rows for gate in kept_off(str(row.get("cut_by") or ""), _held(row), _held(row, "target"))
     )
     said = (f"{GATES[gate]} ({number} symbol{'s' * (number > 1)})" for gate, number in counts.most_common())
     return f"nothing is traded: {'; '.join(said)}." if counts else ""
@@ -88,19 +89,41 @@ def _held(row: Mapping[str, Any], name: str = "held") -> float:
 
 
 def model_ages(view: View) -> list[Answer]:
-    """Asset class -> the last refit of the model in force and its age in days, up to the newest decision."""
+    """Asset class -> the last refit of the model in force, and its age in days by the view's clock."""
     model = view.store.state.model(view.store.state.serving)
-    times = {row["asset_class"]: row["time"] for row in view.rows.values()}
-    found = []
-    for name, cutoff in sorted((model.cutoffs if model else {}).items()):
-        newest = times.get(name)
-        days = None if newest is None else (datetime.fromisoformat(newest[:10]) - _day(cutoff)).days
-        found.append({"asset_class": name, "refit": cutoff[:10], "days": days})
-    return found
+    return [
+        {"asset_class": name, "refit": cutoff[:10], "days": (view.now.date() - date.fromisoformat(cutoff[:10])).days}
+        for name, cutoff in sorted((model.cutoffs if model else {}).items())
+    ]
 
 
-def _day(text: str) -> datetime:
-    return datetime.fromisoformat(text[:10])
+def at_close(row: Mapping[str, Any]) -> float | None:
+    """The share of the equity that is held of a symbol at a close, before its order; None where all of it is sold.
+
+    row: of `trading.book.holdings_of`. The share after the order, for as many units.
+
+    >>> at_close({"units": 300.0, "trade": 100.0, "held": 0.2}), at_close({"units": 0.0, "trade": 5.0, "held": 0.1})
+    (0.15, 0.0)
+    """
+    units, after = _held(row, "units"), _held(row, "units") + _held(row, "trade")
+    if not units:
+        return 0.0
+    return _held(row) * units / after if after else None
+
+
+def live_equity(view: View) -> Answer:
+    """What the book earned in its newest session, and since the store's first decision, with its `sessions` since."""
+    said = view.sessions_of_book()
+    if not said:
+        return {}
+    newest, first = said[-1], said[0]
+    before = float(said[-2]["equity"]) if len(said) > 1 else None
+    return {
+        "session": str(newest["session"])[:10], "since": str(first["session"])[:10], "sessions": len(said) - 1,
+        "share": float(newest["equity"]) / before - 1.0 if before else None,
+        "money": float(newest["equity"]) - before if before else None,
+        "whole": float(newest["equity"]) / float(first["equity"]) - 1.0 if before else None,
+    }  # fmt: skip
 
 
 def symbol_page(view: View, symbol: str) -> Answer:
@@ -111,11 +134,12 @@ def symbol_page(view: View, symbol: str) -> Answer:
     past = view.decisions(symbol, None, None, PAST_SHOWN)["decisions"]
     return {
         "symbol": symbol, "asset_class": view.store.state.symbols[symbol], "row": said["decision"] or {},
-        "path": said["path"], "symbols": names, "previous": names[place - 1] if place else None,
+        "path": said["path"], "path_time": said["path_time"], "symbols": names,
+        "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
         "titles": view.titles(), "waits": view.store.state.waiting.get(symbol),
         "figures": drawn({"candles": {symbol: data}}) if data else {},
-        "candles": {symbol: data} if data else {},
+        "candles": {symbol: data} if data else {}, "fanned": bool(data and data["fan"]),
     }  # fmt: skip
 
 
@@ -138,8 +162,12 @@ def risk_page(view: View) -> Answer:
     order = [row["symbol"] for row in sorted(today.get("symbols") or [], key=lambda row: -abs(row.get("share") or 0.0))]
     names = [name for name in order if name in table][:CORRELATED]
     curve = book_data(view.recent)
+    shown = exposure(today or None)
+    if shown and today.get("gross"):
+        shown["said"] = shown["said"][2:]  # the volatility and the shortfall are told once, as on the first page
     return {
-        "exposure": exposure(today or None), "reason": told.get("reason"), "tails": told.get("tails"),
+        "exposure": shown, "reason": told.get("reason"), "tails": told.get("tails"),
+        "book": view.today()["book"], "risk": view.today().get("risk") or {},
         "names": names,
         "correlations": [{"symbol": one, "values": [table[one].get(two) for two in names]} for one in names],
         "more": max(len(table) - len(names), 0), "sentence": view.today().get("book_sentence"),
@@ -174,14 +202,18 @@ def _newest_of_each_class(folds: Sequence[Answer]) -> list[Answer]:
 # ── HTML ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def render(template: str, title: str, at: str, head: Answer | None, titles: Mapping[str, str], data: Answer) -> str:
-    """A page; everything in `data` is text to show, never markup. `at`: its path; `titles`: model -> title."""
+def render(
+    template: str, title: str, at: str, head: Answer | None, titles: Mapping[str, str], data: Answer, behind: str = ""
+) -> str:
+    """A page; everything in `data` is text to show, never markup. `at`: its path; `titles`: model -> title; `behind`:
+    why what stands on it is not of today."""
     environment = environment_of(json.dumps(dict(titles), sort_keys=True), "gatecast.service")
     return environment.get_template(template).render(
         title=title,
         at=at,
         pages=PAGES,
         head=head,
+        behind=behind,
         light=drawing.LIGHT,
         dark=drawing.DARK,
         files=FILES,
@@ -232,7 +264,8 @@ def error_page(status: int, sentence: str) -> Response:
 def page(view: View, path: str, template: str, title: str, data: Any, stage: int = 0) -> Response:
     """The page of a view at a path, made when it is first asked for, and once more at each further stage."""
     text = view.once(
-        f"page {path} {stage}", lambda: render(template, title, path, view.head, view.names(), data()).encode()
+        f"page {path} {stage}",
+        lambda: render(template, title, path, view.head, view.names(), data(), view.alert).encode(),
     )
     return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 
@@ -289,12 +322,18 @@ def routes(watched: Watched) -> APIRouter:
         try:
             view = watched.view
         except StoreError as error:
-            sentence, head, runs = watched.said(error), None, []
+            sentence, head, runs, alert = watched.said(error), None, [], ""
         else:
-            sentence, head, runs = "", view.head, view.runs(20)["runs"]
+            sentence, head, runs, alert = "", view.head, view.runs(20)["runs"], view.alert
         told = watched.told_health()
         text = render(
-            "health.html.j2", "Health", "/health", head, {}, {"health": told, "runs": runs, "sentence": sentence}
+            "health.html.j2",
+            "Health",
+            "/health",
+            head,
+            {},
+            {"health": told, "runs": runs, "sentence": sentence},
+            alert,
         )
         return Response(text, media_type="text/html", headers=POLICY_HEADERS)
 

@@ -19,14 +19,17 @@ from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
+from gatecast.live.book import holdings_of
 from gatecast.live.exposure import exposure_now
 from gatecast.live.kept import alarms_said
+from gatecast.live.morning import sessions_of_book
 from gatecast.live.standing import Standing, standing
 from gatecast.live.today import NEEDED, today_of
 from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
 from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
+from gatecast.samples.targets import came_after
 from gatecast.store.about import about
 from gatecast.store.issued import issued_keys
 from gatecast.store.journal import Record
@@ -110,6 +113,11 @@ class View:
         found["decisions"] = [{**row, "missing": missing_of(row)} for row in found["decisions"]]
         return cast(Answer, found)
 
+    @property
+    def alert(self) -> str:
+        """What every page says first: that records were lost, that what stands there is not of today; else ""."""
+        return " ".join(self.today()[name] for name in ("lost", "behind") if self.today()[name])
+
     def symbols(self) -> Answer:
         """All symbols with their class and what was decided of each last."""
         rows = self.rows
@@ -150,18 +158,27 @@ class View:
         rows = [{**row, "why": said.get(row["symbol"])} for row in found["holdings"]]
         return {"book": {**found, "holdings": rows}, "behind": self.today()["behind"]}
 
-    def findings(self) -> Answer:
-        """What somebody should look at: of the book, of the inputs (drift), of bars that wait, of a dead feed.
+    def sessions_of_book(self) -> list[Any]:
+        """What the records say of the book's sessions, see `store.schema.BookOfRecord`, in order; of one that was
+        decided again the newest."""
+        return self.once("sessions of the book", lambda: sessions_of_book(self.store))
 
-        Of symbols that the book leaves out nothing is said of the inputs.
+    def findings(self) -> Answer:
+        """What somebody should look at: of the book, of the inputs (drift), of refits that are due, of bars that
+        wait, of a dead feed.
+
+        The alarms are those of `drift` and of `gatecast health`, of symbols that the book leaves out, too.
         """
         told = self.today()
         rows = [{"kind": "lost", "symbol": None, "time": None, "sentence": told["lost"]}] if told["lost"] else []
         rows += [
             {"kind": "drift", "symbol": one.get("symbol"), "time": one["time"], "sentence": one["sentence"]}
             for one in told["alarms"]
-            if one.get("symbol") not in ((told["book"] or {}).get("left_out") or {})
         ]
+        if told["due"]:
+            sentence = f"{told['due'][:1].upper()}{told['due'][1:]}."
+            advice = "`gatecast retrain --if-due` makes up for it."
+            rows.append({"kind": "refit", "symbol": None, "time": None, "sentence": sentence, "advice": advice})
         rows += told.get("findings") or []
         rows += [
             {
@@ -205,22 +222,32 @@ class View:
     # ── a symbol ──────────────────────────────────────────────────────────────────────────────────
 
     def forecast(self, symbol: str) -> Answer:
-        """The newest decision of a symbol, and `path`: what is forecast for each of the coming bars.
+        """The newest decision of a symbol, and `path`: what is forecast for each of the coming bars, made at the close
+        `path_time`; [] where the newest decision has no forecast, as an older one is not of the coming bars.
 
         Raises `UnknownSymbolError`.
         """
         row = self.rows.get(self.known(symbol))
         if row is None:
-            return {"symbol": symbol, "decision": None, "path": [], "reason": "nothing was decided of it yet."}
+            return {
+                "symbol": symbol,
+                "decision": None,
+                "path": [],
+                "path_time": None,
+                "reason": "nothing was decided of it yet.",
+            }
         own = self.recent.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
         made_at = pl.lit(row["forecast_time"]).str.to_datetime(time_zone="UTC", time_unit="us")
-        at = own.filter(pl.col("time") == made_at) if row.get("forecast_time") else own.clear()
+        told = row.get("forecast_time") if row.get("expected_return_log") is not None else None
+        at = own.filter(pl.col("time") == made_at) if told else own.clear()
         steps: dict[int, Answer] = {}
         for head, step, value in at.select("head", "step", "value").sort("step", "head").iter_rows():
             if head == "return" or head.startswith(("return_low_", "return_high_")):
                 name = "expected_return_log" if head == "return" else head.removeprefix("return_") + "_log"
                 steps.setdefault(step, {"step": step})[name] = value
-        return {"symbol": symbol, "decision": row, "path": [steps[step] for step in sorted(steps)]}
+        path = [steps[step] for step in sorted(steps)]
+        reason = {} if path else {"reason": missing_of({**row, "path": None})["path"]}
+        return {"symbol": symbol, "decision": row, "path": path, "path_time": told if path else None, **reason}
 
     def bars(self, symbol: str, since: Close, until: Close, limit: int) -> Answer:
         """The newest `limit` bars of a symbol that close from `since` to `until`, the oldest first, as JSON holds them.
@@ -246,11 +273,9 @@ class View:
         """
         own = self.decided if symbol is None else self.decided.filter(pl.col("symbol") == self.known(symbol))
         rows = _within(own, since, until).sort("time", "symbol", descending=[True, False])
-        bars = self.all_bars.select(
-            "symbol", "time",
-            came_return_log=(pl.col("close").shift(-self.horizon) / pl.col("close")).log().over("symbol"),
-        )  # fmt: skip
-        kept = rows.head(limit).join(bars, on=["symbol", "time"], how="left", maintain_order="left")
+        kept = rows.head(limit)
+        came = came_after(self.all_bars.filter(pl.col("symbol").is_in(kept["symbol"].unique().to_list())), self.horizon)
+        kept = kept.join(came, on=["symbol", "time"], how="left", maintain_order="left")
         found = plain_rows(kept)
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),
@@ -260,13 +285,16 @@ class View:
     def candles(self, symbol: str) -> Answer | None:
         """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close.
 
-        None without bars.
+        None without bars. The fan is that of the newest close or none.
         """
         state = self.rows.get(self.known(symbol), {}).get("today")
         ended = {"ended": "ended", "no bar": "no bar today"}.get(str(state))
         data = candles_data(self.recent, symbol, since=ended)
         if data is None:
             return None
+        fan, row = data["fan"], self.rows.get(symbol, {})
+        if fan and (row.get("expected_return_log") is None or fan["origin"] != len(data["time"]) - 1):
+            data["fan"] = None  # an older forecast is not of the coming bars
         own = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
         return {**data, "closes": [one.isoformat() for one in own]}
 
@@ -321,6 +349,7 @@ class View:
         return Run(
             self.store.experiment, bars, sink.getvalue(), signals.filter(pl.col("strategy").is_not_null()),
             weights.sort("symbol", "time"), empty["equity"], scores, provenance, path=self.store.folder,
+            book=holdings_of(self.store, last=CHARTED),
         )  # fmt: skip
 
     def _charted_since(self) -> pl.Series:

@@ -18,7 +18,6 @@ from gatecast.chain import Progress
 from gatecast.compute.progress import shown
 from gatecast.errors import GatecastError, SettingsError
 from gatecast.evaluation.conclusion import in_percent
-from gatecast.evaluation.estimate import BEYOND
 from gatecast.evaluation.ledger import daily_profit
 from gatecast.evaluation.paired import LEVEL, Paired, paired
 from gatecast.evaluation.record import Record
@@ -307,9 +306,8 @@ def _mean(steps: FloatArray, overlap: int = 1) -> significance.FixedB:
 def _difference(of: str, test: significance.FixedB, scale: float, n: int) -> Difference:
     """A tested mean difference, in units of `scale`."""
     two_sided = min(1.0, 2 * min(test.pvalue, 1 - test.pvalue)) if np.isfinite(test.pvalue) else float("nan")
-    reach = significance.fixed_b_critical(significance.BOUND, test.share) + BEYOND
     return Difference(
-        of, test.effect / scale, test.low / scale, test.high / scale, two_sided, n, reach * test.standard_error / scale
+        of, test.effect / scale, test.low / scale, test.high / scale, two_sided, n, test.detectable / scale
     )
 
 

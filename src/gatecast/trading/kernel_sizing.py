@@ -219,7 +219,8 @@ def units_of(held_units, equity, unit, target, wanted, tradable, value, nothing,
     units = whole(again, held, held_units, unit, every.lot, room)
     for i in range(count):
         if units[i] == held_units[i] and abs(weights[i] - held[i]) > SLACK:
-            gate[i] = _LOT
+            thin = abs(reached[i] - wanted[i]) > SLACK and abs(wanted[i] - held[i]) >= every.lot[i] * unit[i]
+            gate[i] = _PARTICIPATION if thin and tradable[i] else _LOT
     least = rules.ticket / equity
     units = without_small(units, held_units, unit, least, nothing, every.caps, gate, work, parts)
 

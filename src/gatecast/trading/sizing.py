@@ -24,9 +24,12 @@ BoolArray = NDArray[np.bool_]
 
 TARGET_CAPS = ("name", "class", "gross", "margin", "net", "spike")
 """Gates that keep the target below the volatility aimed at; the others cut trades."""
-STAGES = ("volatility", "caps", "band", "volume", "lots", "ticket", "cash")
-"""What sizing does, in this order: scales to the volatility aimed at, cuts at the caps, leaves what is within the
-bands, keeps within the volume (and the caps again), rounds to lots, drops small tickets, counts the cash."""
+STAGES = (
+    "core size", "tilt share", "volatility", "caps", "band", "volume", "caps again", "lots", "ticket", "cash",
+)  # fmt: skip
+"""What sizing does, in this order: scales the core to the volatility aimed at, cuts the tilt to its share, scales both
+to the volatility, cuts at the caps, leaves what is within the bands, keeps within the volume and within the caps again,
+rounds to lots, drops small tickets, counts the cash."""
 LEVEL_HALF_LIFE = 250.0
 """Sessions after which a squared surprise of the book counts half in its level."""
 LEVEL = (2 / 3, 3 / 2)
@@ -212,6 +215,13 @@ class Finding(NamedTuple):
     sentence: str
 
 
+class Cut(NamedTuple):
+    """A gate that cut a name, and the one of `STAGES` at which it did."""
+
+    stage: str
+    gate: str
+
+
 @dataclass(frozen=True)
 class Sized:
     """The trades of one close. Arrays are (names,).
@@ -219,7 +229,7 @@ class Sized:
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
     caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
     where nothing did: name, class, gross, margin, net, spike, halt, close, stop, borrow, participation, lot, ticket or
-    cash; `gates`: all that cut it, in order. `volatility`: of the target, a year, with the level in it;
+    cash; `gates`: every `Cut` of it, in order. `volatility`: of the target, a year, with the level in it;
     `spiked` with each class falling together, NaN where that is not given. `target_reached`: whether the volatility is
     the one aimed at. `state`: with the targets of this close. `stages`: name of `STAGES` -> shares after it.
     """
@@ -230,7 +240,7 @@ class Sized:
     core: FloatArray
     tilt: FloatArray
     gate: tuple[str, ...]
-    gates: tuple[tuple[str, ...], ...]
+    gates: tuple[tuple[Cut, ...], ...]
     volatility: float
     spiked: float
     target_reached: bool
@@ -261,11 +271,11 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
 
     stuck = np.where(view.tradable, 0.0, held)
     least = _least(view, unit)
-    core, tilt = _scaled(view, settings, state.level, stuck, closing, least, gates, findings)
+    core, tilt, *parts = _scaled(view, settings, state.level, stuck, closing, least, gates, findings)
     wanted = core + tilt
     wanted = stuck + (wanted if least is None else np.maximum(wanted, np.where(stuck != 0, -math.inf, least)))
-    gates.set(stuck != 0, "halt")
-    gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close")
+    gates.set(stuck != 0, "halt", "volatility")
+    gates.set(closing & view.tradable & (held != 0), "stop" if stopped else "close", "volatility")
     target = caps.cut(wanted, stuck, gates)
     state = state.after_target(target)
 
@@ -279,7 +289,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
     within_bands = np.where(target == 0, 0.0, np.clip(held, target - half, target + half))
     before, off = gates.all, is_off(held)
     if not off and np.array_equal(within_bands, held) and caps.hold(held):
-        units, last = view.held, [held] * 4  # nothing is traded, as in most sessions
+        units, last = view.held, [held] * 5  # nothing is traded, as in most sessions
     else:
         units, *last = _units_of(view, settings, equity, target, within_bands, caps, gates)
     if off or is_off(_weights(units, unit)):
@@ -313,7 +323,7 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
         target_reached=volatility >= settings.target_volatility * (1 - 1e-6),
         findings=tuple(findings),
         state=state,
-        stages=dict(zip(STAGES, (wanted, target, *last, weights), strict=True)),
+        stages=dict(zip(STAGES, (*parts, wanted, target, *last, weights), strict=True)),
     )
 
 
@@ -379,8 +389,9 @@ def _scaled(
     least: FloatArray | None,
     gates: _Gates,
     findings: list[Finding],
-) -> tuple[FloatArray, FloatArray]:
-    """(names,) core and (names,) tilt, which with what is stuck have the target volatility.
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(names,) core and (names,) tilt, which with what is stuck have the target volatility; and what was wanted on the
+    way: once the core alone has that volatility, and once the tilt is cut to its share.
 
     Neither has a name that may only be bought, and is wanted short: `least` are weights that no holding may be below.
     """
@@ -388,27 +399,29 @@ def _scaled(
     core = np.where(free, view.core, 0.0)
     tilt = np.where(free, view.evidence * view.tilt, 0.0)
     core = core * (scale_of(core, np.zeros_like(core), covariance, aim) or 0.0)
+    core_sized = np.where(free, core + tilt, view.core + view.evidence * view.tilt)
     most = settings.tilt_share * aim * float(np.max(view.evidence, where=tilt != 0, initial=0.0))
     size = math.sqrt(book_variance(tilt, covariance))
     tilt = tilt * min(1.0, most / size) if size > 0 else np.zeros_like(core)
     wanted, alone = core + tilt, not core.any()
+    tilt_cut = np.where(free, wanted, core_sized)
     if least is not None:
-        gates.set((wanted < 0) & (least > -math.inf), "borrow")
+        gates.set((wanted < 0) & (least > -math.inf), "borrow", "volatility")
         none = (wanted < 0) & (least == 0)
         core, tilt, wanted = (np.where(none, 0.0, one) for one in (core, tilt, wanted))
     scale = scale_of(wanted, stuck, covariance, aim)
     if scale is None:
         findings.append(Finding("stuck", "what cannot be traded is beyond the target volatility: nothing else is held"))
-        gates.set(wanted != 0, "halt")
+        gates.set(wanted != 0, "halt", "volatility")
         scale = 0.0
     if alone:  # a tilt alone is not enlarged beyond its evidence
         scale = min(scale, 1.0)
     if settings.spike_sizes and view.spiked is not None:
         most_spiked = scale_of(wanted, stuck, view.spiked, SPIKE_TIMES * aim) or 0.0
         if most_spiked < scale:
-            gates.set(wanted != 0, "spike")
+            gates.set(wanted != 0, "spike", "volatility")
             scale = most_spiked
-    return scale * core, scale * tilt
+    return scale * core, scale * tilt, core_sized, tilt_cut
 
 
 def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
@@ -425,22 +438,22 @@ def _least(view: BookView, unit: FloatArray) -> FloatArray | None:
 class _Gates:
     """What cut each name, in order."""
 
-    def __init__(self, cut: Sequence[Sequence[str]]) -> None:
+    def __init__(self, cut: Sequence[Sequence[Cut]]) -> None:
         self._cut = [list(one) for one in cut]
 
-    def set(self, cut: BoolArray, gate: str) -> None:
-        """Notes the gate for the names that it cut."""
+    def set(self, cut: BoolArray, gate: str, stage: str) -> None:
+        """Notes the gate for the names that it cut, and at which of `STAGES`."""
         for place in np.flatnonzero(cut).tolist():
-            self._cut[place].append(gate)
+            self._cut[place].append(Cut(stage, gate))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The last gate of each, "" where there is none."""
-        return tuple(one[-1] if one else "" for one in self._cut)
+        return tuple(one[-1].gate if one else "" for one in self._cut)
 
     @property
-    def all(self) -> tuple[tuple[str, ...], ...]:
-        """The gates of each."""
+    def all(self) -> tuple[tuple[Cut, ...], ...]:
+        """The cuts of each."""
         return tuple(map(tuple, self._cut))
 
 
@@ -492,17 +505,17 @@ class _Caps:
         gates = gates or _Gates([()] * len(wanted))
         bound = np.maximum(np.abs(fixed), self.name)
         weights = np.clip(wanted, -bound, bound)
-        gates.set(np.abs(wanted) > bound + SLACK, "name")
+        gates.set(np.abs(wanted) > bound + SLACK, "name", "caps")
         for share, cap, gate in self.sums:
             held, more = total(np.abs(fixed) * share), total(np.abs(weights - fixed) * share)
             if more > 0 and held + more > cap + SLACK:
                 smaller = fixed + max(cap - held, 0.0) / more * (weights - fixed)
                 weights = np.where(share > 0, smaller, weights)
-                gates.set((share > 0) & (weights != fixed), gate)
+                gates.set((share > 0) & (weights != fixed), gate, "caps")
         held, more = total(fixed), total(weights - fixed)
         if abs(held + more) > self.net + SLACK and more * (held + more) > 0:
             left = max(self.net - math.copysign(held, held * more), 0.0) / abs(more)
-            gates.set(weights != fixed, "net")
+            gates.set(weights != fixed, "net", "caps")
             weights = fixed + left * (weights - fixed)
         return weights
 
@@ -524,7 +537,7 @@ class _Caps:
         nearer = np.where(np.abs(nearer) < np.abs(lowest), lowest, nearer)
         if not self.hold(nearer):
             nearer, gate = goal, "net" if abs(total(nearer)) > self.net + SLACK else gate
-        gates.set(np.abs(nearer - weights) > SLACK, gate)
+        gates.set(np.abs(nearer - weights) > SLACK, gate, "caps again")
         return nearer
 
     def net_again(self, weights: FloatArray, fixed: FloatArray) -> FloatArray:
@@ -547,7 +560,7 @@ class _Caps:
         asked, left = total(np.where(buys, need, 0.0)), self.limit - total(used) - total(np.where(buys, 0.0, need))
         if asked <= max(left, 0.0) + SLACK:
             return weights
-        gates.set(buys, "cash")
+        gates.set(buys, "cash", "cash")
         return np.where(buys, held + max(left, 0.0) / asked * (weights - held), weights)
 
 
@@ -583,18 +596,19 @@ def _units_of(
     wanted: FloatArray,
     caps: _Caps,
     gates: _Gates,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, ...]:
     """(names,) weights wanted after trades -> units: within volume and caps, in lots, without small tickets, paid for.
 
     The target is what caps are kept by, where what is wanted within the bands exceeds them. After the units the weights
-    that were wanted, and those within volume, in lots and without small tickets: the `STAGES` from "band" on.
+    that were wanted, and those within volume, within caps, in lots and without small tickets: the `STAGES` from "band"
+    on.
     """
     unit, least = view.unit(equity), settings.minimum_ticket / equity
     held = _weights(view.held, unit)
     room = settings.participation * (0.5 if view.stress else 1.0) * view.volume / equity
     room = np.where(view.tradable, np.where(np.isnan(room), np.inf, room), 0.0)
     reached = np.clip(wanted, held - room, held + room)
-    gates.set((np.abs(reached - wanted) > SLACK) & view.tradable, "participation")
+    gates.set((np.abs(reached - wanted) > SLACK) & view.tradable, "participation", "volume")
     fixed = np.sign(held) * np.maximum(np.abs(held) - room, 0.0)  # what cannot be sold in one session
     goal = caps.cut(np.clip(target, held - room, held + room), fixed)
     weights = caps.toward(goal, reached, gates)
@@ -605,13 +619,16 @@ def _units_of(
         return np.where(same, view.held, _whole(units, view.held, view.lot, room / unit))
 
     units = whole(caps.net_again(_weights(whole(weights), unit), fixed))
-    gates.set((units == view.held) & (np.abs(weights - held) > SLACK), "lot")
+    less = (units == view.held) & (np.abs(weights - held) > SLACK)
+    gates.set(less, "lot", "lots")
+    thin = less & (np.abs(reached - wanted) > SLACK) & (np.abs(wanted - held) >= view.lot * unit)
+    gates.set(thin & view.tradable, "participation", "lots")  # a lot was wanted: the volume left less
     in_lots = _weights(units, unit)
-    units = _without_small(units, view.held, unit, least, caps, gates)
+    units = _without_small(units, view.held, unit, least, caps, gates, "ticket")
     without_small = _weights(units, unit)
     units = whole(caps.within_cash(without_small, held, gates))
-    units = _without_small(units, view.held, unit, least, caps, gates)
-    return units, wanted, weights, in_lots, without_small
+    units = _without_small(units, view.held, unit, least, caps, gates, "cash")
+    return units, wanted, reached, weights, in_lots, without_small
 
 
 def _weights(units: FloatArray, unit: FloatArray) -> FloatArray:
@@ -640,7 +657,7 @@ def _whole(wanted: FloatArray, held: FloatArray, lot: FloatArray, room: FloatArr
 
 
 def _without_small(
-    units: FloatArray, held: FloatArray, unit: FloatArray, least: float, caps: _Caps, gates: _Gates
+    units: FloatArray, held: FloatArray, unit: FloatArray, least: float, caps: _Caps, gates: _Gates, stage: str
 ) -> FloatArray:
     """(names,) units without trades below the least value, but for those that close a position or keep a cap."""
     small = (units != held) & (units != 0) & (np.abs(_weights(units - held, unit)) < least)
@@ -649,7 +666,7 @@ def _without_small(
     for dropped in (small, small & (np.abs(units) > np.abs(held))):
         result = np.where(dropped, held, units)
         if caps.hold(_weights(result, unit)):
-            gates.set(dropped, "ticket")
+            gates.set(dropped, "ticket", stage)
             return result
     return units
 

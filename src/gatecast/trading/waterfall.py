@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gatecast.trading.cuts import BAND, GATES, gate_of_trade
-from gatecast.trading.sizing import STAGES, BookView, Sized
+from gatecast.trading.cuts import OF_TRADE, cuts_of, sentence_of
+from gatecast.trading.sizing import SLACK, STAGES, BookView, Cut, Sized
 
 SENTENCES = {
     "vote": "one vote a model, for the side of its own forecast",
@@ -20,21 +20,21 @@ SENTENCES = {
     "tilt": "what the book takes of that: alarms make it smaller, and the market held long is left to the core",
     "evidence": "times the evidence factor",
     "core": "what is held whatever is forecast of returns",
-    "volatility": "the whole book is scaled to the volatility that is aimed at",
+    "core size": "the core is scaled to the volatility that is aimed at",
+    "tilt share": "what forecasts of returns add is cut to its share of the volatility (`tilt_share`)",
+    "volatility": "core and tilt are scaled together to the volatility that is aimed at",
     "caps": "caps on symbol, class, gross, margin and net",
     "band": "what is near enough to the target is not traded",
     "volume": "the share of a session's volume that may be traded",
+    "caps again": "the same caps on what is then held, which within the band may be more than the target",
     "lots": "rounded to whole lots",
     "ticket": "trades below the smallest ticket are dropped",
     "cash": "what can be paid for",
 }
 """Step -> what it does."""
-STAGE_OF_GATE = {
-    "spike": "volatility", "borrow": "volatility", "halt": "volatility", "close": "volatility", "stop": "volatility",
-    "name": "caps", "class": "caps", "gross": "caps", "margin": "caps", "net": "caps", BAND: BAND,
-    "participation": "volume", "lot": "lots", "ticket": "ticket", "cash": "cash",
-}  # fmt: skip
-"""Gate of `cuts` -> the step at which it cuts."""
+ROUNDING = "rounding"
+"""The gate of a trade that is rounded to whole lots, and not blocked."""
+ROUNDED = "the trade is rounded to whole lots"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Waterfall:
     """The steps of a decision; their changes add up to `held`, the share of equity after the order.
 
     `before`: the share held before it; `order`: the change, and `units` to trade; None without a book, where `held` is
-    the strategies' weight. `gate`: the last gate that closed, "" where none did.
+    the strategies' weight. `gate`: see there.
     """
 
     steps: tuple[Step, ...]
@@ -88,11 +88,16 @@ class Waterfall:
 
     @property
     def gate(self) -> Step | None:
-        """The last step at which a gate closed."""
-        return next((one for one in reversed(self.steps) if one.gate), None)
+        """The step with a gate that cut the trade most; where none did, the last at which a gate closed.
+
+        Rounding to lots does not count.
+        """
+        closed = [one for one in reversed(self.steps) if one.gate and one.gate != ROUNDING]
+        of_trade = [one for one in closed if one.name in OF_TRADE]
+        return max(of_trade, key=lambda one: round(abs(one.change) / SLACK), default=next(iter(closed), None))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the last gate that closed."""
+        """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the step `gate`."""
         gate = self.gate
         return {
             **asdict(self), "steps": [{**asdict(one), "words": SENTENCES[one.name]} for one in self.steps],
@@ -123,10 +128,9 @@ def waterfall_of(proposed: Proposed, view: BookView | None, sized: Sized | None,
     reached |= {name: float(sized.stages[name][place]) for name in STAGES}
     held, units = reached[STAGES[-1]], float(sized.trades[place])
     before = _share(view, place)
-    closed = [gate for gate in (*sized.gates[place], gate_of_trade(sized, place)) if gate]
-    gates: dict[str, list[str]] = {}
-    for gate in dict.fromkeys(closed):
-        gates.setdefault(STAGE_OF_GATE[gate], []).append(gate)
+    gates: dict[str, list[Cut]] = {}
+    for cut in cuts_of(sized, place):
+        gates.setdefault(cut.stage, []).append(cut)
     return Waterfall(_with(steps, now, reached, proposed, gates), held, before, held - before, units)
 
 
@@ -148,15 +152,17 @@ def _with(
     now: float,
     reached: Mapping[str, float],
     proposed: Proposed,
-    gates: Mapping[str, Sequence[str]],
+    gates: Mapping[str, Sequence[Cut]],
 ) -> tuple[Step, ...]:
     """The votes and a step for each weight that was reached; `gates`: step -> gates of the book, in order."""
     steps = list(votes)
     closed = "evidence" if proposed.gate in ("evidence", "too good", "doubtful", "late claim") else "strategy"
     for name, after in reached.items():
         own = gates.get(name, ())
-        gate, sentence = ", ".join(own), "; ".join(GATES[one] for one in own)
-        if name == closed and proposed.gate:
+        gate, sentence = ", ".join(one.gate for one in own), "; ".join(map(sentence_of, own))
+        if name == "lots" and not own and abs(after - now) > SLACK:
+            gate, sentence = ROUNDING, ROUNDED
+        if name == closed and proposed.gate and (proposed.gate != "evidence" or abs(after - now) > SLACK):
             gate, sentence = proposed.gate, proposed.sentence
         of = proposed.strategy if name == "strategy" else ""
         steps.append(Step(name, after - now, after, of, gate, sentence))

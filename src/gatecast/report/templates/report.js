@@ -117,12 +117,20 @@
         type: "bar", x: time, y: data.volume, yaxis: "y4", name: "volume", showlegend: false,
         marker: { color: up.map((one) => colour(one ? "good" : "bad") + "88"), line: { width: 0 } },
       });
-    const weights = data.weight.filter((one) => one != null);
-    if (weights.length)
+    // What the book holds; what the strategies have by themselves where they have something, or there is no book.
+    const there = (list) => list.filter((one) => one != null);
+    const booked = there(data.held).length > 0, alone = !booked || there(data.weight).some((one) => one !== 0);
+    const decided = [...(booked ? [["held", "held"]] : []), ...(alone ? [["weight", "the strategies alone"]] : [])];
+    const weights = decided.flatMap(([list]) => there(data[list]));
+    for (const [list, name] of weights.length ? decided : []) {
+      const own = list === "held" || !booked;
       traces.push({
-        type: "scatter", mode: "lines", x: time, y: data.weight, yaxis: "y2", name: "position", showlegend: false,
-        line: { color: colour("ink"), width: 1.2, shape: "hv" }, fill: "tozeroy", fillcolor: colour("grey") + "33",
+        type: "scatter", mode: "lines", x: time, y: data[list], yaxis: "y2", name, showlegend: false,
+        line: { color: colour(own ? "ink" : "accent"), width: 1.2, shape: "hv", dash: own ? "solid" : "dot" },
+        ...(own ? { fill: "tozeroy", fillcolor: colour("grey") + "33" } : {}),
       });
+    }
+    const positions = booked ? `held by the book${alone ? "; dotted: the strategies alone" : ""}` : "position of the strategies";
     for (const strategy of new Set(data.strategy.filter((one) => one != null))) {
       const x = time.filter((_, i) => data.strategy[i] === strategy);
       traces.push({
@@ -159,7 +167,7 @@
         type: "rect", x0: from - 0.5, x1: to - 0.5, y0: 0, y1: 1, xref: "x", yref: "y domain", layer: "below",
         line: { width: 0 }, fillcolor: colour("grey") + "30",
       })) : [],
-      annotations: [title("position decided", room.weight[1]), title("strategy in force", room.strategy[1])],
+      annotations: [title(positions, room.weight[1]), title("strategy in force", room.strategy[1])],
     };
     if (data.volume) {
       const seen = data.volume.slice(start).filter((one) => one != null);
@@ -236,7 +244,8 @@
   }, { rootMargin: "-30% 0px -69% 0px" });
   for (const id of links.keys()) if (by(id)) seen.observe(by(id));
 
-  // What a link leads to is unfolded, and so is all that is printed.
+  // What a link leads to is unfolded. What is printed is unfolded, too, but for long lists that are looked up and not
+  // read (`aside`), and folded again afterwards.
   const unfold = (target) => {
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     const own = target.querySelector(":scope > details");
@@ -248,7 +257,12 @@
     if (target) unfold(target);
   });
   if (location.hash && by(location.hash.slice(1))) unfold(by(location.hash.slice(1)));
-  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details")) one.open = true; });
+  let unfolded = [];
+  addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("details:not([open], .aside)")];
+    for (const one of unfolded) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
 
   if (narrow() && spans.length) press(spans, spans[0]);
   scheme.addEventListener("change", everything);

@@ -121,5 +121,6 @@
     table.classList.add("short");
     (table.closest(".scroll") || table).after(button);
   }
-  if (innerWidth < 640) for (const panel of document.querySelectorAll("details.panel[open]")) panel.open = false;
+  // What is read first stays open there, too.
+  if (innerWidth < 640) for (const panel of document.querySelectorAll("details.panel[open]:not(.stays)")) panel.open = false;
 })();

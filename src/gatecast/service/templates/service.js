@@ -72,10 +72,40 @@
   if (clicked && chart)
     chart.addEventListener("drawn", ({ detail: { time, closes } }) => chart.on("plotly_click", (event) => {
       const label = String(event.points[0].x), close = closes[time.indexOf(label)];
-      if (!close) return;  // beyond the newest bar
-      say(label, close);
-      if (explaining) explain(close);
+      if (close) look(label, close);  // else beyond the newest bar
     }), { once: true });
+
+  // The same of a close in the table, without a pointer; and the way back.
+  const back = by("newest"), unclicked = clicked && clicked.textContent;
+  let from = null;
+  const look = (label, close) => {
+    say(label, close);
+    if (explaining) explain(close);
+    if (back) back.hidden = false;
+  };
+  if (clicked)
+    for (const cell of document.querySelectorAll("#closes [data-close]")) {
+      const choose = document.createElement("button"), label = cell.textContent;
+      choose.type = "button";
+      choose.textContent = label;
+      choose.title = "What was forecast and explained of this close";
+      choose.addEventListener("click", () => {
+        from = choose;
+        look(label, cell.dataset.close);
+        clicked.scrollIntoView({ block: "center" });
+        back.focus({ preventScroll: true });
+      });
+      cell.replaceChildren(choose);
+    }
+  if (back)
+    back.addEventListener("click", () => {
+      saying();  // an answer on its way is not of the newest close
+      clicked.classList.remove("said");
+      clicked.textContent = unclicked;
+      if (explaining) explain("");
+      back.hidden = true;
+      (from || by("jump")).focus();
+    });
 
   // Why: the steps from the models' votes to what is held, and what models and inputs add; of a bar that is clicked, too.
   const fill = (table, rows) => {
@@ -94,7 +124,7 @@
   const ago = (lag) => (lag ? ` ${lag} bar${lag > 1 ? "s" : ""} ago` : "");
   const adds = (head, value) => (value == null ? "–" : head === "volatility" ? signed(value, Math.abs(value).toFixed(3)) : percent(value));
   const said = (head, value) => (head === "return" || value == null ? adds(head, value) : head === "volatility" ? value.toFixed(3).replace("-", "−") : `${(100 * value).toFixed(1)} %`);
-  const shown = (step) => step.gate || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
+  const shown = (step) => !["", "rounding"].includes(step.gate) || Math.abs(step.change) >= 5e-5 || ["ensemble", "cash"].includes(step.name);
   const tells = (model) => model.parts.length > 0 || Math.abs(model.adds || 0) >= 5e-6;
   const explaining = by("explained");
   const explain = async (close) => {
@@ -106,9 +136,9 @@
     if (!one) { by("explained-said").textContent = error || reason; return; }
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
-    const order = decision.order == null ? "" : ` Held before ${percent(decision.before)}, order ${percent(decision.order)}, held ${percent(decision.held)}.`;
-    const gate = decision.gate ? ` Last gate: ${decision.gate_sentence || decision.gate}.` : "";
-    const known = Object.entries(one.known).map(([name, value]) => `${name} ${Number(value.toPrecision(4))}`).join(", ");
+    const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
+    const gate = decision.gate ? ` Gate: ${decision.gate_sentence || decision.gate}.` : "";
+    const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${Number(value.toPrecision(4))}`).join("; ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
@@ -116,11 +146,11 @@
     ]));
     by("explained-heads").hidden = !one.heads.some((head) => head.models.some(tells));
     const sums = (head) => head.models.map(((sum) => (model) => (sum += model.adds || 0))(0));
-    const root = (head, value) => (head === "volatility" ? ` (its root ${(100 * Math.exp(value / 2)).toFixed(2)} %)` : "");
+    const spread = (head, value) => (head.standard_deviation == null ? "" : ` (s.d. from close to close ${(100 * head.standard_deviation * Math.exp((value - head.value) / 2)).toFixed(2)} %)`);
     fill(by("explained-models"), one.heads.flatMap((head) => head.models.map((model, place) => ({ ...model, sum: sums(head)[place] })).filter(tells).map((model) => [
       head.head, named(model.model), said(head.head, model.value),
       model.adds == null ? "" : model.model === head.starts_from ? "the start" : adds(head.head, model.adds),
-      model.adds == null ? "" : said(head.head, model.sum) + root(head.head, model.sum),
+      model.adds == null ? "" : said(head.head, model.sum) + spread(head, model.sum),
       model.parts.map((part) => `${part.part}: ${part.inputs.slice(0, 3).map((input) => `${input.input}${ago(input.lag)} ${adds(head.head, input.adds)}`).join("; ")}`).join(". "),
     ])));
   };
