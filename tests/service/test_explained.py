@@ -196,3 +196,14 @@ def test_explanations_that_are_asked_for_at_once_keep_nothing_else_waiting(
     assert others == [200] * 4
     assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "1")}
     assert statuses == [200] * (MOST_WAITING + 1) + [503] * (20 - MOST_WAITING - 1)
+
+
+def test_a_session_that_was_decided_with_a_later_one_names_its_close(
+    store: Path, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    now = closes[FIRST + 2] + HOUR
+    update(store, bars.filter(pl.col("time") <= now), now=now)  # two sessions at once
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    answer = client.get(f"{PATH}?time={closes[FIRST + 1]:%Y-%m-%d}")
+    assert answer.status_code == 422
+    assert f"together with the close {closes[FIRST + 2]:%Y-%m-%d %H:%M} UTC" in answer.json()["error"]

@@ -32,7 +32,7 @@ import polars as pl
 from gatecast.arguments import checked
 from gatecast.errors import MAKE_ROOM, StoreError
 from gatecast.experiment import Experiment
-from gatecast.files import full_path, read, sweep, sync_folder, write, write_whole
+from gatecast.files import full_path, is_regular, read, remove, sweep, sync_folder, write, write_whole
 from gatecast.formats import json_of
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.processes import mark
@@ -52,7 +52,7 @@ from gatecast.store.contents import SYMBOLS_FILE, UNIVERSE_FILE, Contents
 from gatecast.store.folders import discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.identity import ABOUT, ABOUT_BYTES, FORMAT, VERSION, about_of, indented, refuse_taken, upgrade
-from gatecast.store.indexed import OtherJournalError, append_to_file, other_journal
+from gatecast.store.indexed import OtherJournalError, append_to_file, files_of, other_journal
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Record, canonical, moment_of, parts_named, text_of
 from gatecast.store.lock import locked
@@ -250,6 +250,9 @@ class Store(Contents):
         """Takes the records from a number on, whose files are lost, out of the journal, which has that as a record."""
         last = self.journal.last
         assert last is not None
+        for file in files_of(self.folder):  # made again below; killed before, it must not have more than the journal
+            if is_regular(file) and not file.is_symlink():
+                remove(file)
         self.journal.cut_from(number)
         self._read()
         body = {"count": last.number - number + 1, "last": last.hash}
