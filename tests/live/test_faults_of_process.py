@@ -100,7 +100,7 @@ def test_a_model_that_never_came_to_the_disk_is_the_one_before(gatecast: Command
     assert (answer.status, answer.json["model"]) == (0, before.record)
     assert [one for one in Store.faults(tmp_path / "store") if not one.is_harmless] == []
     found = gatecast("health", tmp_path / "store", "--now", REFIT, "--json").json["checks"]
-    assert "1 due" in next(one["sentence"] for one in found if one["name"] == "refit")
+    assert "is due since" in next(one["sentence"] for one in found if one["name"] == "refit")
 
 
 def test_a_file_of_the_journal_that_never_came_to_the_disk_is_none(gatecast: Command, store: Path, live: Path) -> None:
