@@ -172,7 +172,7 @@ def assert_harmless(asked: Asked, found: Answered, store: Path, *, token: bool) 
     Of places on the machine the folder of the store alone, and that only where somebody is let in.
     """
     why = (asked, found.status, found.body[:300])
-    assert found.status in (200, 204, 303, 401, 403, 404, 405, 413, 414, 421, 422, 503), why
+    assert found.status in (200, 204, 303, 401, 403, 404, 405, 411, 413, 414, 421, 422, 503), why
     body = gzip.decompress(found.body) if found.of("content-encoding") == "gzip" and found.body else found.body
     if not asked.path.startswith("/static/") or found.status != 200:
         text = body.decode() + repr(found.headers)

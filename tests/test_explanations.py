@@ -450,8 +450,10 @@ def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]]
     store = Store.open(copy)
     old, new = (model.record for model in store.state.models)
     own, others = ({*model.parts.values()} for model in store.state.models)
-    issued = store.state.models[0].parts[ISSUED]  # what was issued is never removed
-    store.artefacts.discard([*(own - others - {issued})])
+    gone = sorted(own - others - {store.state.models[0].parts[ISSUED]})  # what was issued is never removed
+    with store.locked():  # as `prune` does it, which keeps two models
+        store.append("pruned", {"removed": gone, "count": len(gone), "bytes": 1, "keep": 1}, closes[-1] + HOUR)
+    store.artefacts.discard(gone)
     origin = StoreOrigin(store, closes[-1] + HOUR)
     with pytest.raises(StoreError, match=f"model {old}, which decided there, are gone.*are there: {new}"):
         explained(origin, "B1_0", closes[1])
