@@ -85,6 +85,7 @@ def make_examples(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "token.txt").write_text("a-good-token-of-32-characters-ok\n", encoding="ascii")
+    (folder / "token.txt").chmod(0o600)
     bars = synthetic.b1(760, seed=3, r2=0.05, symbols=2)
     plain = bars.select("symbol", "open", "high", "low", "close", "volume", "x", date=pl.col("time").dt.date())
     plain = plain.select("date", pl.exclude("date"))
