@@ -203,12 +203,14 @@ def test_evidence_that_the_settings_set_is_said_first() -> None:
     assert "The book's core is held without them" in idle
 
 
-def test_a_simple_regression_is_named_as_good_only_where_something_was_gained() -> None:
+def test_a_simple_model_is_named_as_good_only_where_something_was_gained() -> None:
     audit = Audit((), (), (), ())
     for effect, named in ((0.01, True), (-0.007, False)):
-        own = SimpleNamespace(verdict="cannot tell", simple_is_as_good=True, trials=1, effect=effect)
+        own = SimpleNamespace(
+            verdict="cannot tell", simple_is_as_good=True, trials=1, effect=effect, simpler="constant"
+        )
         said = headline({"regime": cast("Verdict", own)}, False, audit)["headline"]
-        assert ("a simple regression forecasts regime as well as the ensemble" in said) == named
+        assert ("a constant variance is as good as the ensemble for regime" in said) == named
 
 
 def test_what_is_held_by_the_settings_is_no_evidence_in_any_row(chain: Chain) -> None:

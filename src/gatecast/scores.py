@@ -32,7 +32,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.combining.intervals import IntervalForecasts, coverage
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.models.har import LogHAR
-from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_titles
+from gatecast.forecasting.panel import ENSEMBLE, NETWORK, model_phrase, model_titles
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import known_by
 from gatecast.forecasting.walkforward import Forecasts
@@ -433,7 +433,7 @@ def _headline(
     simple = [head for head, verdict in verdicts.items() if verdict.simple_is_as_good]
     gained = [head for head in simple if verdicts[head].effect > 0]  # over the best simple forecast so far
     alike = [head for head in skilled if head in simple]
-    but = f", but {_as_well(alike)}" if alike else ""
+    but = f", but {_as_well(verdicts, alike)}" if alike else ""
     told = verdicts["strategy"].verdict if "strategy" in verdicts else ""
     other = without_default_ends["strategy"].verdict if without_default_ends else told
     if other != told:
@@ -452,7 +452,7 @@ def _headline(
     elif any(one.trials is None for one in verdicts.values()):
         first = "Whether there is skill here cannot be told: the ledger of trials cannot be read."
     elif gained:
-        first = f"There is no evidence of skill in this market: {_as_well(gained)}."
+        first = f"There is no evidence of skill in this market: {_as_well(verdicts, gained)}."
     else:
         first = "There is no evidence of skill in this market."
     second = (
@@ -464,8 +464,14 @@ def _headline(
     return {"headline": first, "subline": second}
 
 
-def _as_well(heads: Sequence[str]) -> str:
-    return f"a simple regression forecasts {' and '.join(heads)} as well as the ensemble"
+def _as_well(verdicts: Mapping[str, Verdict], heads: Sequence[str]) -> str:
+    """Which simple models are as good as the ensemble, by their titles, each with its heads."""
+    named: dict[str, list[str]] = {}
+    for head in heads:
+        named.setdefault(model_phrase(verdicts[head].simpler), []).append(head)
+    (first, own), *others = named.items()
+    more = "".join(f", and {phrase} for {' and '.join(each)}" for phrase, each in others)
+    return f"{first} is as good as the ensemble for {' and '.join(own)}{more}"
 
 
 def closes_of(chain: Chain) -> dict[str, FloatArray]:

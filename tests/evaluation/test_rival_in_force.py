@@ -171,14 +171,19 @@ def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samp
     assert found.simple_is_as_good
     clean: Any = SimpleNamespace(clean=True)
     said = headline({"volatility": found, "regime": found}, False, clean)["headline"]
-    assert said.endswith("but a simple regression forecasts volatility and regime as well as the ensemble.")
+    best = "the HAR of smoothed variances"
+    assert said.endswith(f"but {best} is as good as the ensemble for volatility and regime.")
+    two = {"volatility": found, "regime": replace(found, simpler="constant")}
+    assert headline(two, False, clean)["headline"].endswith(
+        f"but {best} is as good as the ensemble for volatility, and a constant variance for regime."
+    )
     alone = replace(found, verdict=CANNOT_TELL)
     assert (
-        "a simple regression forecasts volatility as well as the ensemble."
+        f"There is no evidence of skill in this market: {best} is as good as the ensemble for volatility."
         in headline({"volatility": alone}, False, clean)["headline"]
     )
     better = replace(found, simpler="")
-    assert "regression" not in headline({"volatility": better}, False, clean)["headline"]
+    assert "as good" not in headline({"volatility": better}, False, clean)["headline"]
 
 
 # ── what is not scored ────────────────────────────────────────────────────────────────────────────

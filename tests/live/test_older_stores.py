@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,16 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.numpy import load, save
+from starlette.testclient import TestClient
 
 from gatecast.cli.app import execute
 from gatecast.errors import StoreError
+from gatecast.explanations import explain
 from gatecast.live import parity, replay_store, today, update
+from gatecast.live.gates import GATES
 from gatecast.live.kept import carried_before
+from gatecast.service.app import make_app
+from gatecast.service.view import View
 from gatecast.store import Store
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.carried import bytes_of_carried, carried_of
@@ -64,6 +71,27 @@ def as_version_1_made_it(store: Path, change: Change = without_changes) -> Path:
     kept.discard([name for name, _ in kept.unreferenced(named)])
     about = json.loads((store / "store.json").read_bytes())
     (old / "store.json").write_text(json.dumps({**about, "version": 1}, sort_keys=True, indent=1) + "\n")
+    return old
+
+
+def with_gates_named(store: Path, name: str, *, desks: bool) -> Path:
+    """A copy of a store whose decisions and holdings name a gate that this version does not have; with its desks or
+    without."""
+    old = store.with_name("renamed")
+    shutil.copytree(store, old, ignore=shutil.ignore_patterns("journal", "index.sqlite*"))
+    (old / "journal").mkdir()
+    kept = Artefacts(old)
+    for record in Store.open(store).journal.records():
+        body: dict[str, Any] = json.loads(json.dumps(dict(record.body)))
+        for part in ("decisions", "book"):
+            if record.kind == "issued" and (there := body["parts"].get(part)):
+                sink = io.BytesIO()
+                table = pl.read_parquet(io.BytesIO(kept.get(there)))
+                table.with_columns(gate=pl.lit(name)).write_parquet(sink)
+                body["parts"][part] = kept.put(sink.getvalue(), ".parquet")
+        if record.kind == "issued" and not desks:
+            del body["parts"]["desk"]
+        Journal.open(old).append(record.kind, body, record.now, record.time)
     return old
 
 
@@ -126,6 +154,34 @@ def test_an_older_store_goes_on_to_the_bytes_of_one_of_today(
     assert parity(old, last=5, now=now).equal
     assert replay_store(old, last=5, now=now).equal
     assert today(old, now=now).rows
+
+
+@pytest.mark.parametrize("desks", [True, False])
+def test_a_gate_of_another_version_is_told_as_such_and_never_as_another_gate(
+    desks: bool, used: tuple[Path, pl.DataFrame], closes: list[datetime], month: int
+) -> None:
+    """The same decisions under the name of no gate: nothing of them changes but what is said of the gate."""
+    old, now = with_gates_named(used[0], "fee", desks=desks), closes[month - 1] + HOUR
+    earlier = "a gate of an earlier version ('fee')"
+    view, ours = View(Store.open(old), now), today(used[0], now=now)
+    for row, mine in zip(view.today()["decisions"], ours.rows, strict=True):
+        assert row["gate_sentence"] == earlier
+        assert not any(sentence in row["why"] for sentence in GATES.values())
+        assert (row["cut_by"], row["limited_by"]) == (
+            (mine["cut_by"], mine["limited_by"]) if desks else ("fee", earlier)
+        )
+    risk = view.today()["risk"]
+    assert risk["bound"] == {earlier: len(ours.rows)}
+    for one in explain(old, now=now).explanations:
+        said = {step.gate: step.sentence for step in one.decision.steps}
+        assert said["fee"] == earlier
+        assert not {*said} & {*GATES}
+    assert parity(old, last=5, now=now).equal
+    assert replay_store(old, last=5, now=now).equal
+    client = TestClient(make_app(old, now=now), base_url="http://127.0.0.1")
+    for path in ("/", "/symbols/B1_0"):
+        assert escape(earlier[2:]).replace("&#x27;", "&#39;") in client.get(path).text
+    assert client.get("/api/symbols").json()["symbols"][0]["gate_sentence"] == earlier
 
 
 def test_of_what_an_older_store_did_not_keep_it_is_said_what_to_do(

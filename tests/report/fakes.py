@@ -10,7 +10,7 @@ import polars as pl
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import Forecaster
 from gatecast.forecasting.schedule import Schedule
-from gatecast.trading.book import no_holdings
+from gatecast.trading.book import Book, no_holdings
 from gatecast.trading.selection import SelectionSettings
 from gatecast.trading.signals import SignalSettings
 from gatecast.trading.strategies import Strategy, StrategySettings
@@ -35,6 +35,7 @@ class FakeExperiment:
     schedule: Schedule = field(default_factory=Schedule)
     selection: SelectionSettings = field(default_factory=SelectionSettings)
     strategies: StrategySettings = field(default_factory=StrategySettings)
+    book: Book = field(default_factory=Book)
     strategy: dict[str, Strategy] = field(default_factory=lambda: Experiment().strategy)
 
     def to_dict(self) -> dict[str, Any]:

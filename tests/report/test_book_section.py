@@ -111,8 +111,8 @@ def test_what_the_book_holds_now_is_a_table_with_the_gate() -> None:
         < text.index("What the record says")
         < text.index("Three answers, and the tails")
     )
-    assert "S00 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: band or lots" in text
-    assert "S01 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: volume (participation)" in text
+    assert "S00 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: band or whole lots" in text
+    assert "S01 buy 12 +2.0 % +2.5 % +3.0 % −0.5 % trade: volume limit of 10 %" in text
     assert all(row["symbol"] in text for row in rows)
     mixed = text_of(scores(UNSURE, holds=[{**rows[0], "trade": 0.0}, {**rows[1], "trade": -3.0}]))
     assert mixed.index("S01 sell 3 +2.0 %") < mixed.index("S00 – +2.0 %")
@@ -136,7 +136,7 @@ def test_what_kept_the_book_from_its_target_is_said_and_what_is_not_in_it() -> N
     text = text_of(scores(UNSURE))
     for said in (
         "The target of 10.0 % a year was reached at 300 of 400 closes. "
-        "At the others (one close may count twice): gross_cap 90.",
+        "At the others (one close may count twice): gross cap at 90.",
         "Not in the book: ES: a future needs a contract.",
         "earned 2.0 % a year: the rate of one-month bills",
     ):

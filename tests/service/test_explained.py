@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,24 @@ def test_the_newest_decision_is_explained_as_the_command_does(
     assert answer["titles"] == told["titles"]
     state = Store.open(made).state
     assert answer["head"]["record"] == state.number
+
+
+def test_the_book_today_and_the_page_name_the_gate_that_the_explanation_names(
+    client: TestClient, made: Path, now: datetime
+) -> None:
+    rows = {row["symbol"]: row for row in View(Store.open(made), now).today()["decisions"]}
+    holdings = client.get("/api/book").json()["book"]["holdings"]
+    assert {row["symbol"] for row in holdings} == {*SYMBOLS}
+    assert any(row["gate"] for row in holdings)
+    for row in holdings:
+        symbol = quote(row["symbol"], safe="")
+        steps = client.get(f"/api/symbols/{symbol}/explain").json()["explanation"]["decision"]
+        assert row["gate"] == steps["gate"].split(", ")[-1]
+        assert rows[row["symbol"]]["cut_by"] == row["gate"]
+        words = rows[row["symbol"]]["limited_by"]
+        page = client.get(f"/symbols/{symbol}").text
+        assert words.replace("%", "\N{NO-BREAK SPACE}%") in page
+        assert not re.search(r"[a-z]+_(cap|stop|ticket|sizes)", page)
 
 
 def test_an_earlier_close_by_its_day(client: TestClient, closes: list[datetime]) -> None:

@@ -79,6 +79,17 @@ def test_one_late_symbol_makes_no_store_stale(made: Path, now: datetime, monkeyp
     assert found.behind.startswith(f"Not all that stands here is of today: the newest decision of {SYMBOLS[0]!r} is 3")
 
 
+def test_the_headline_and_the_alert_tell_the_same_sessions(
+    made: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ages = pl.DataFrame({"symbol": list(SYMBOLS), "sessions_behind": [3, 2]})
+    monkeypatch.setattr(import_module("gatecast.live.today"), "feed_age", lambda *_: ages)
+    found, text = today(made, now=now), client_of(made, now).get("/").text
+    assert (found.stale, found.out_of_date) == (2, "2 to 3 sessions behind")
+    assert "<h1>Out of date: 2 to 3 sessions behind</h1>" in text
+    assert re.search(r"""role="alert">[^<]* is 2 to 3 sessions behind the calendar""", text)
+
+
 def test_a_forecast_of_an_older_close_is_no_forecast_of_the_coming_bars(
     made: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

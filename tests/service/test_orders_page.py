@@ -176,6 +176,28 @@ def test_a_difference_that_nobody_explained_breaks_what_was_exported(clerk: Cler
     assert "given away, ticket 17" in clerk.page(PASSED)
 
 
+def test_differences_that_nobody_explained_come_before_an_approval_and_an_export(clerk: Clerk) -> None:
+    """Something is held that no order bought: it is seen once orders are proposed, and once they are approved."""
+    held = {SYMBOLS[0]: 3.0}
+    assert reconcile(clerk.store, clerk.held({}), now=clerk.now, by="dee").clean
+    made = clerk.propose({})
+    for approved in (False, True):
+        if approved:
+            said = clerk.approve(made).message
+            assert said.startswith("first 1 difference that nobody has explained: `gatecast reconcile ")
+            assert said.endswith("; then `--out FILE` writes the file, once.")
+        assert not reconcile(clerk.store, clerk.held(held), now=clerk.now, by="dee").clean
+        one = only(clerk.told())
+        assert [words[0] for words in commands_of(one)] == ["reconcile", "orders" if approved else "approve"]
+        assert commands_of(one)[0][-5:-1] == ["--explain", SYMBOLS[0], "REASON", "--by"]
+        assert "The differences of its account come first, which nobody has explained." in one["sentence"]
+        page = clerk.page()
+        assert page.index("--explain") < page.index("--out" if approved else "gatecast approve")
+    reconcile(clerk.store, clerk.held(held), explain={SYMBOLS[0]: "a gift"}, now=clerk.now, by="dee")
+    assert [words[0] for words in commands_of(only(clerk.told()))] == ["orders"]
+    assert "nobody has explained" not in only(clerk.told())["sentence"]
+
+
 def test_halts_in_force_are_told_with_the_command_that_ends_each(clerk: Clerk) -> None:
     clerk.propose()
     halt(clerk.store, by="tom", reason="odd feed", now=clerk.now)

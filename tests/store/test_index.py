@@ -146,6 +146,26 @@ def test_an_index_of_another_journal_stays_until_it_is_made_again(store: Store) 
     assert all("no record names this artefact" in one.what for one in older.check())
 
 
+def test_without_an_index_a_loss_of_records_is_said_to_be_possible(tmp_path: Path) -> None:
+    """A journal that lost its last record, whose files are still there, and one that lost nothing."""
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.add_bars(BARS[:100], NOW)
+    (store.folder / "index.sqlite").unlink()
+    (whole,) = Store.faults(store.folder)
+    last = f"its last record is {store.state.number}, of {NOW:%Y-%m-%d %H:%M} UTC"
+    assert whole.what.endswith(f"Whether the journal lost its last records cannot be seen without one: {last}")
+    (file,) = store.journal.files()
+    lines = file.read_bytes().splitlines(keepends=True)
+    lost = store.journal.last
+    assert lost is not None
+    assert lost.parts
+    file.write_bytes(b"".join(lines[:-1]))
+    said = Store.faults(store.folder)[-1].what
+    assert "named by no record: a killed command leaves such files, and so do lost records" in said
+    assert f"its last record is {store.state.number - 1}, of" in said
+    assert all(one.is_harmless for one in Store.faults(store.folder))
+
+
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])
 def test_a_damaged_index_is_made_again(tmp_path: Path, content: bytes) -> None:
     store = Store.create(tmp_path / "store", Experiment(), now=NOW)

@@ -93,8 +93,9 @@ def test_where_nothing_is_left_is_said_and_where_most_is_earned() -> None:
     assert found.sentences == [
         "At 3 times the costs the book earns no more than cash.",
         "Most money beyond cash is earned with 100,000,000 USD, of the amounts tried: 1,000,000 a year.",
-        "No volume is known of A, B, C, D and others: what trading them moves the price does not grow with the capital "
-        "here.",
+        "What is traded a session is not known of 'A', 'B', 'C', 'D', 'E': an order of them counts as the same small "
+        "share of it at every capital and is never too large for it, so that less can be held than is told here. Bring "
+        "a `volume` in units of equities and ETFs; for other classes raise `unknown_share_of_volume` of [book.money].",
     ]
     older = replace(found, actions_known=False).sentences
     assert older[:3] == found.sentences

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 
-from gatecast.trading.cuts import BAND, GATES, gate_of_trade, sentences_of
+from gatecast.trading.cuts import BAND, CALLED, GATES, OF_TRADE, cut_by, gate_of_trade, limit_of, sentences_of
 from gatecast.trading.orders import OrderSettings, orders_of
-from gatecast.trading.sizing import trades_of
+from gatecast.trading.sizing import SLACK, STAGES, trades_of
+from gatecast.trading.waterfall import Proposed, waterfall_of
 from tests.trading.test_orders import desk_made_of
 from tests.trading.test_sizing import FREE, after, books, sized, view_of
 
@@ -44,6 +45,40 @@ def test_a_trade_that_ends_off_its_target_is_cut_by_the_band_or_after_it(book: A
         assert bool(said) == bool(gate)
         last = [one for one in found.gates[place] if one.stage in ("volume", "caps again", "lots", "ticket", "cash")]
         assert {GATES[one.gate].replace("cut the target", "cut the trade") for one in last} <= {*said}
+
+
+@settings(max_examples=120, deadline=None)
+@given(books())
+def test_the_gate_that_binds_is_that_of_the_waterfall_and_changed_the_trade_most(book: Any) -> None:
+    """An order, a page and an explanation name one gate: by hand, of the stages after which the share changed."""
+    view, size, state = book
+    found = trades_of(view, state, size)
+    nothing = Proposed({}, 0.0, "", 0.0, 0.0, 0.0)
+    for place, name in enumerate(view.names):
+        limit = limit_of(found, place, size)
+        step = waterfall_of(nothing, view, found, name).gate
+        assert limit.gate == gate_of_trade(found, place) == ("" if step is None else step.gate.split(", ")[-1])
+        assert bool(limit.words) == bool(limit.gate)
+        assert not limit.gate or cut_by(limit.gate, size) in limit.words
+        shares = [found.stages[stage][place] for stage in STAGES]
+        moved = dict(zip(STAGES[1:], np.abs(np.diff(shares)), strict=True))
+        said = {one.stage for one in found.gates[place] if one.stage in OF_TRADE}
+        if moved[BAND] > SLACK:
+            said.add(BAND)
+        if said:
+            assert step is not None
+            assert moved[step.name] >= max(moved[stage] for stage in said) - SLACK
+
+
+def test_what_limits_a_holding_is_told_with_the_number_of_its_cap() -> None:
+    """Half of each is wanted under a cap of 80 % on the gross value; 39 % is held, which is within the band."""
+    size = FREE.replace(gross_cap=0.8, name_cap=1.0)
+    view = view_of([0.5, 0.5], np.eye(2) * 0.002, held=[390_000.0, 400_000.0])
+    found = trades_of(view, after(0.4, names=2), size)
+    assert limit_of(found, 0, size) == (BAND, "target: gross cap of 80%; trade: band")
+    assert found.gate[0] == "gross"  # the last that was noted
+    assert cut_by("participation", size.replace(participation=0.125)) == "volume limit of 12.5%"
+    assert {*CALLED} == {*GATES}
 
 
 def test_what_is_traded_to_its_target_has_no_band() -> None:

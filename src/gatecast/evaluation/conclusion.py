@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,10 @@ from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.rivals import CAP
 from gatecast.evaluation.verdict import ADDED, CANNOT_TELL, CORE, FLOOR, MEASURES, NAMES, NOTHING, SKILL, Verdict
 from gatecast.forecasting.panel import forecaster_of, model_phrase
+
+SAME = 1e-12
+"""Share of a loss below which a gain is nothing but rounding."""
+NOT_KNOWN = "not known"
 
 
 def claims(verdict: Verdict, pvalue: float, low: float) -> bool:
@@ -94,6 +99,8 @@ def _gains_beside(verdict: Verdict) -> list[str]:
             said.append("The gain over the rival comes from the refits at which the rival was another model.")
     if verdict.simple:
         gain = in_percent(verdict.simple_gain, verdict.simple_low, verdict.simple_high)
+        if not np.isfinite(verdict.simple_low) and abs(verdict.simple_gain) < SAME:
+            gain = f"{NOT_KNOWN}, as both have the same loss on each day"
         said.append(f"Over the best simple model with hindsight, {model_phrase(verdict.simple)}: {gain}.")
     return said
 
@@ -115,24 +122,36 @@ def _count(count: int, one: str, many: str = "") -> str:
 def in_percent(effect: float, low: float, high: float) -> str:
     """An effect and its interval, with as many decimals as the interval's width can carry; beyond 100 % in words.
 
+    An interval that is not known is said to be so: there are too few days, or no two days differ.
+
     >>> in_percent(0.118, 0.083, 0.152), in_percent(-0.0001, -0.0004, 0.0002)
     ('+11.8% (+8.3% to +15.2%)', '-0.010% (-0.040% to +0.020%)')
     >>> in_percent(-0.0001, -0.02, 0.02)
     '0.0% (-2.0% to +2.0%)'
     >>> in_percent(-0.685, -1.2, -0.1), in_percent(-2.9, -3.5, -2.2)
     ('-68.5% (worse than -100% to -10.0%)', 'worse than -100%')
+    >>> in_percent(0.012, math.nan, math.nan), in_percent(math.nan, math.nan, math.nan)
+    ('+1.2% (interval not known: too few days, or the same difference on each)', 'not known')
     """
+    if math.isnan(effect):
+        return NOT_KNOWN
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{_signed(effect, 1)} (interval not known: too few days, or the same difference on each)"
     middle, *ends = (_signed(share, _decimals(high - low)) for share in (effect, low, high))
     return middle if abs(effect) > 1 else f"{middle} ({' to '.join(ends)})"
 
 
 def _signed(share: float, digits: int) -> str:
+    if math.isnan(share):
+        return NOT_KNOWN
     if abs(share) > 1:
         return "worse than -100%" if share < 0 else "better than +100%"
     return f"{share:+.{digits}%}" if round(100 * share, digits) else f"{0:.{digits}%}"
 
 
 def _percent(share: float) -> str:
+    if math.isnan(share):
+        return NOT_KNOWN
     return "more than 100%" if share > 1 else f"{share:.{_decimals(share)}%}"
 
 
@@ -142,6 +161,8 @@ def _decimals(share: float) -> int:
 
 
 def _p(value: float) -> str:
+    if math.isnan(value):
+        return f"p {NOT_KNOWN}"
     return "p below .0001" if value < 1e-4 else f"p {value:.2g}"
 
 
@@ -220,7 +241,8 @@ def _undecided(verdict: Verdict, name: str, rival: str, gain: str, signal: tuple
         )
     position = "tilt" if verdict.rival == CORE else "position"
     held = f" with a {position}, of {verdict.days:,}," if verdict.n < verdict.days else ""
-    seen = f"{verdict.n:,} days{held} can detect {what} {_percent(verdict.detectable)}{year} (80 % power)"
+    can = f"can detect {what} {_percent(verdict.detectable)}{year} (80 % power)"
+    seen = f"{verdict.n:,} days{held} {'do not tell what they can detect' if math.isnan(verdict.detectable) else can}"
     if verdict.effect > 0 and verdict.n_needed and verdict.n_needed > verdict.n:
         seen += f"; for this gain about {_days(verdict.n_needed)} are needed"
     elif not verdict.n_needed and verdict.n_break_even and verdict.n_break_even > verdict.n:

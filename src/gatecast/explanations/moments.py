@@ -25,7 +25,7 @@ from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.tuning.tuned import TunedLSTM
-from gatecast.live.gates import GATES, OPEN, closed
+from gatecast.live.gates import GATES, OPEN, closed, say_gate
 from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import fits_of, serve
 from gatecast.live.today import NEEDED
@@ -442,9 +442,7 @@ class StoreOrigin(Origin):
             said = self._decided[symbol][time] if said is None or said["time"] != time else said
             name, model = self.symbols[symbol], said["model"]
             if model is None:
-                raise NotKeptError(
-                    f"{symbol!r}: no model decided at {_spelled(time)}: {GATES.get(said['gate'], said['gate'])}."
-                )
+                raise NotKeptError(f"{symbol!r}: no model decided at {_spelled(time)}: {say_gate(said['gate'])}.")
             result = self._chain(model).classes.get(name)
             if result is None:
                 raise NotKeptError(f"{symbol!r}: model {model} knows no {name}: its symbols join at the next refit.")
@@ -452,7 +450,7 @@ class StoreOrigin(Origin):
                 self._rows[model, name] = _rows_of(result)
             row = self._rows[model, name].get((symbol, time), -1)
             fold = _fold_of(result, row) if row >= 0 else len(result.forecasts.folds) - 1
-            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], GATES.get(said["gate"], ""))
+            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], say_gate(said["gate"]))
             found.append(Moment(symbol, name, time, row, fold, result, model, *gate))
         return found
 

@@ -22,25 +22,28 @@ from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
 from gatecast.trading.by_session import not_countable
-from gatecast.trading.cuts import limited_by
+from gatecast.trading.cuts import Limit, cut_by, limit_of, limited_by
 from gatecast.trading.desk import micros_of, moment_of
 from gatecast.trading.money import LATE_DAYS
+from gatecast.trading.sizing import TARGET_CAPS, trades_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.chain import Chain
     from gatecast.store.carried import Changes
+    from gatecast.store.state import Issued
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
     from gatecast.trading.desk import Desk
     from gatecast.trading.orders import OrderSettings
+    from gatecast.trading.sizing import BookSettings
 
 CAUSES = {
-    "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "a cap",
+    "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "caps",
     "band": "what is not traded", "halt": "its price while it could not be traded",
 }  # fmt: skip
-"""Part of a change of a holding -> what it is due to."""
+"""Part of a change of a holding -> what it is due to; of caps which one, see `HeldNow.cause`."""
 
 
 def course_of(carried: Sequence[Carried], chain: Chain, *, again: bool = False) -> Course:
@@ -123,7 +126,9 @@ class HeldNow:
     `before`: the same of the session before; `traded`: of the newest session before in which it could be traded.
     `missed`: sessions that were first decided together with the newest, once the opens that their orders are for had
     passed, YYYY-MM-DD.
-    `left_out`: symbol -> why it is not in the book, of those whose money cannot be counted.
+    `left_out`: symbol -> why it is not in the book, of those whose money cannot be counted. `limits`: symbol -> what
+    kept it from what was wanted, see `cuts.Limit`; of stores of earlier versions, which keep no desk, of none. `size`:
+    the settings by which it was sized; None where no desk is kept.
     """
 
     figures: Mapping[str, Any]
@@ -132,10 +137,30 @@ class HeldNow:
     traded: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missed: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict, repr=False)
+    size: BookSettings | None = field(default=None, repr=False)
+
+    def limit(self, symbol: str) -> Limit | None:
+        """What keeps a holding from what was wanted of it: by its desk, else by its row; None where there is none."""
+        row = self.rows.get(symbol)
+        told = None if row is None else Limit(str(row.get("gate") or ""), limited_by(row, self.size))
+        return self.limits.get(symbol, told)
+
+    def cause(self, name: str, symbol: str) -> str:
+        """A part of `CAUSES` in words; where caps are the cause, the one that cut the target of now, else of before."""
+        gates = (str(rows.get(symbol, {}).get("gate")) for rows in (self.rows, self.before))
+        caps = [cut_by(gate, self.size) for gate in gates if gate in TARGET_CAPS]
+        return caps[0] if name == "cap" and caps else CAUSES[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: the figures, `holdings`, a row a symbol, `missed` and `left_out`."""
-        rows = [dict(row) for _, row in sorted(self.rows.items())]
+        """As JSON holds it: the figures, `holdings`, a row a symbol, `missed` and `left_out`.
+
+        The `gate` of a row is the one that binds, see `limit`.
+        """
+        rows = [
+            {**row, **({"gate": limit.gate} if (limit := self.limit(symbol)) else {})}
+            for symbol, row in sorted(self.rows.items())
+        ]
         given = {"missed": list(self.missed), "left_out": dict(self.left_out)}
         return {**self.figures, "holdings": rows, **given}
 
@@ -195,7 +220,17 @@ def book_now(store: Store) -> HeldNow | None:
         told = not_countable(store.experiment.book, every)  # of all: one symbol's price may convert another's
         left_out = {symbol: why for symbol, why in told.items() if symbol not in rows}
     missed = _missed(store, newest.session)
-    return HeldNow(record.body["book"], rows, before, traded, missed, left_out)
+    return HeldNow(record.body["book"], rows, before, traded, missed, left_out, *_limits(store, newest, rows))
+
+
+def _limits(store: Store, newest: Issued, rows: Mapping[str, Any]) -> tuple[dict[str, Limit], BookSettings | None]:
+    """See `HeldNow.limits` and `size`: of the desk of the newest session, which is sized again."""
+    if newest.desk is None or not store.artefacts.has(newest.desk):
+        return {}, None
+    desk, _ = store.desk_of(newest.desk)
+    sized = trades_of(desk.view, desk.sizing, desk.size)
+    places = {name: place for place, name in enumerate(desk.names) if name in rows}
+    return {name: limit_of(sized, place, desk.size) for name, place in places.items()}, desk.size
 
 
 def _missed(store: Store, newest: str) -> list[str]:
@@ -278,14 +313,15 @@ def changes_before(store: Store, before: int, names: Sequence[str], day: date) -
 
 def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
     """What is said of the book beside a decision: shares `held` and aimed at (`target`), `core` and `tilt` of the
-    target, units to `trade`, the gate that cut it last (`cut_by`), and what cut the target and keeps the trade from it,
-    in words (`limited_by`, see `evaluation.findings`); None each where the book has nothing of the symbol.
+    target, units to `trade`, the gate that binds (`cut_by`), and what cut the target and keeps the trade from it, in
+    words (`limited_by`), see `cuts.Limit`; None each where the book has nothing of the symbol.
     """
     row = now.rows.get(symbol, {}) if now else {}
+    limit = now.limit(symbol) if now else None
     return {
         **{name: row.get(name) for name in SHOWN},
-        "cut_by": row.get("gate"),
-        "limited_by": limited_by(row) if row else None,
+        "cut_by": limit.gate if limit else None,
+        "limited_by": limit.words if limit else None,
     }
 
 
@@ -368,7 +404,7 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
         ordered = f" after an order of {order:+,.6g}, as prices had moved it" if order else ""
         return f"still {after:+.1%}{ordered}{aimed}." if after or aimed else nothing
     parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
-    said = ", ".join(f"{CAUSES[name]} {part:+.1%}" for name, part in parts.items())
+    said = ", ".join(f"{now.cause(name, symbol)} {part:+.1%}" for name, part in parts.items())
     return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."
 
 

@@ -73,11 +73,12 @@ class Risk:
     def sentences(self) -> list[str]:
         """The whole in lines.
 
-        >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, {"gross_cap": 3}, -0.012, -0.016, 900, {}, 1e6, "USD")
+        >>> bound = {"gross cap of 100%": 3}
+        >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, bound, -0.012, -0.016, 900, {}, 1e6, "USD")
         >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
         Expected shortfall of one session at 97.5 %: 1.6% of the equity.
-        The target of 10.0% is not reached: gross_cap limits 3 symbols.
+        The target of 10.0% is not reached: gross cap of 100% at 3 symbols.
         """
         book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
         if self.gross == 0:
@@ -95,7 +96,7 @@ class Risk:
 
     @property
     def _cut(self) -> str:
-        return ", ".join(f"{name} limits {counted(count, 'symbol')}" for name, count in self.bound.items())
+        return ", ".join(f"{name} at {counted(count, 'symbol')}" for name, count in self.bound.items())
 
     @property
     def _reached(self) -> str:
@@ -151,7 +152,7 @@ def risk_of(exposed: Today, held: HeldNow, carried: Carried) -> Risk:
     own, (moves, wide, vectors) = weights != 0, exposed.past
     tail = filtered(moves, wide, exposed.deviations[-1], weights, LEVELS[0]) if own.any() else (0.0, 0.0)
     known = bool(np.isfinite(exposed.covariance[np.ix_(own, own)]).all())
-    cut = Counter(cut_by(row["gate"]) for row in held.rows.values() if row.get("gate"))
+    cut = Counter(cut_by(row["gate"], held.size) for row in held.rows.values() if row.get("gate"))
     shares = {row["symbol"]: row["share"] for row in contributions(exposed)} if known and own.any() else {}
     return Risk(
         held.session, float(np.abs(weights).sum()), float(weights.sum()),

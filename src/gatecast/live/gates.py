@@ -17,6 +17,7 @@ from gatecast.market.merging import DataProblem, Kind
 from gatecast.market.universe import is_inside
 from gatecast.samples.arrays import to_times
 from gatecast.samples.windows import stands_still
+from gatecast.trading.cuts import of_earlier_version
 from gatecast.trading.strategies import FLAT
 
 if TYPE_CHECKING:
@@ -65,6 +66,17 @@ NOT_FORECAST = (
     "sigma_path", "intervals", "signal", "z", "consensus", "signal_return_log",
 )  # fmt: skip
 """Columns of `newest_rows` that are a forecast, or made of one."""
+
+
+def say_gate(gate: str | None) -> str:
+    """Why a stored gate closed, in words; "" for none.
+
+    A gate that another version stored and this one does not have is never told as another one.
+
+    >>> say_gate("flat"), say_gate("fee"), say_gate("")
+    ("no strategy's estimated return exceeds the cost of entering it", "a gate of an earlier version ('fee')", '')
+    """
+    return GATES.get(gate) or of_earlier_version(gate) if gate else ""
 
 
 def old_models(

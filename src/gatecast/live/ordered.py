@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from gatecast.live.blotter import Blotter
 from gatecast.notebook import Shown
+from gatecast.store.about import counted
 
 Form = Literal["csv", "json"]
 COLUMNS = (
@@ -119,11 +120,29 @@ def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
     if blotter.exports(id=name):
         status, said = "exported", "they were exported before: `--again` writes the same file once more."
     elif blotter.of("approved", id=name):
-        status, said = "approved", "`--out FILE` writes the file, once."
+        status, said = "approved", f"{differences_first(blotter, made)}`--out FILE` writes the file, once."
     elif blotter.of("proposed", id=name):
-        status, said = "proposed", f"`{made.approval}` approves them."
+        status, said = "proposed", f"{differences_first(blotter, made)}`{made.approval}` approves them."
         if not made.content.get("orders"):
             said = "as nothing is to be traded, nothing needs to be exported."
     else:
         status, said = "computed", ""
     return replace(made, status=status, message=message or said)
+
+
+def differences_first(blotter: Blotter, made: Orders) -> str:
+    """That differences of the account come first, which nobody has explained; "" where there are none, and of orders
+    that close what is held for a halt, which are made in spite of them."""
+    count = sum(account == made.account for account, _ in blotter.unexplained)
+    if not count or made.content["halt"] is not None:
+        return ""
+    told = f"{counted(count, 'difference')} that nobody has explained"
+    return f"first {told}: `{reconciling(blotter, made.account)}`; then "
+
+
+def reconciling(blotter: Blotter, account: str) -> str:
+    """The command that compares what an account holds with what was expected, and explains the first difference that
+    nobody has."""
+    left = [one.symbol for name, one in blotter.unexplained if name == account]
+    why = ["--explain", left[0], "REASON", "--by", "WHO"] if left else []
+    return command("reconcile", blotter.store.folder, "--positions", "FILE", "--account", account, *why)

@@ -282,10 +282,11 @@ def proposed_orders(store: Store) -> pl.DataFrame:
     rows = [
         {
             "account": account, "orders_id": event["id"],
-            "status": with_status(blotter, Orders(store.folder, event["id"], {}, "")).status,
+            "status": with_status(blotter, Orders(store.folder, event["id"], content, "")).status,
             **{name: row[name] for name in SHOWN},
         }
-        for account, event in sorted(newest.items()) for row in blotter.content(event)["orders"]
+        for account, event in sorted(newest.items()) for content in [blotter.content(event)]
+        for row in content["orders"]
     ]  # fmt: skip
     texts = dict.fromkeys(("account", "orders_id", "status", "order_id", "symbol", "side"), pl.String)
     numbers = dict.fromkeys(("units", "limit_price", "value", "cost"), pl.Float64)

@@ -240,7 +240,8 @@ def _issued(store: Store, last: int, now: datetime | None) -> _Issued:
     decisions = store.decisions().filter(pl.col("forecast_time") == pl.col("time"))
     decisions = decisions.filter(in_force(decisions)).with_columns(pl.col("signal").cast(pl.Int8))
     gates = [*GATES]
-    decisions = decisions.filter(pl.col("gate").is_in(gates[gates.index(FIRST_WITH_FORECAST) :]))
+    before_forecast = gates[: gates.index(FIRST_WITH_FORECAST)]
+    decisions = decisions.filter(~pl.col("gate").is_in(before_forecast))  # a gate of an earlier version counts
     ordered = in_order([(number, piece) for number, each in pieces.items() for piece in each.values()])
     said = stages_of_issued(ordered, store.bars.first_known(since), decisions, holdings_of(store))
     return _Issued(len(newest), since, spans_of(store, since, moment, pieces), said, dict(newest.iter_rows()))

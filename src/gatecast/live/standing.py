@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gatecast.errors import GatecastError
 from gatecast.files import jsonable
 from gatecast.live.blotter import Blotter, rest_of
-from gatecast.live.ordered import Orders, command, with_status
+from gatecast.live.ordered import Orders, command, differences_first, reconciling, with_status
 from gatecast.live.orders import refuse_acted_on, refuse_over
 from gatecast.live.positions import Fill
 from gatecast.notebook import Shown
@@ -75,27 +75,29 @@ def standing(store: Store, now: datetime) -> Standing:
     proposed = blotter.of("proposed")
     days = sorted({one["session"] for one in proposed})[-SESSIONS:]
     shown = [one for one in proposed if one["session"] in days][-MOST_ORDERS:]
-    first = min((one["record"] for one in shown), default=0)
-    fills = _fills(blotter, first)
+    since = min((one["record"] for one in shown), default=0)
+    fills = _fills(blotter, since)
     found = [_Told.of(blotter, event, fills) for event in shown]
     found.sort(key=lambda one: (one.made.session, one.number), reverse=True)
-    events = [one for one in blotter.events if one["record"] >= first]
+    events = [one for one in blotter.events if one["record"] >= since]
     moments = {
         *(datetime.fromisoformat(row["send_before"]) for one in found for row in one.made.rows),
         *(until for one in found for until in one.overrides.values()),
     }  # fmt: skip
     propose = command("orders", store.folder, "--positions", "FILE", "--capital", "N")
+    accounts = [_account(blotter, one) for one in blotter.accounts]
+    first = [each for one in accounts if one["unexplained"] for each in one["next"]]
     return Standing(
         session,
         [{**one.to_dict(blotter, now), "current": one.made.session == session and not one.instead} for one in found],
-        [_account(blotter, one) for one in blotter.accounts],
+        accounts,
         [{**one, "next": [_release(store, one["record"])]} for one in blotter.halted],
         blotter.restricted,
         [
             {"about": about_body(one["kind"], one), **{name: one[name] for name in ("record", "now", "kind")}}
             for one in events[: -MOST_EVENTS - 1 : -1]
         ],
-        [_does("proposes orders of the newest session", propose)] if session else [],
+        [*first, _does("proposes orders of the newest session", propose)] if session else [],
         sorted(moments),
     )  # fmt: skip
 
@@ -181,13 +183,16 @@ class _Told:
             refuse_over(blotter, made, now)
         except GatecastError as error:
             return status, _sentence(error), []
+        first = _account(blotter, made.account)["next"] if differences_first(blotter, made) else []
+        before = " The differences of its account come first, which nobody has explained." if first else ""
         late = [name for name, until in self.overrides.items() if until < now]
         if made.status == "proposed" or late:
             why = f"The override of {late[0]} has expired: they have to be approved again." if late else ""
             said = why or "Nobody has approved them yet."
-            return status, said, [_does("approves them", made.approval)]
+            return status, said + before, [*first, _does("approves them", made.approval)]
         said = f"{withdrawn['by']} withdrew their export: they are approved as before." if withdrawn else ""
-        return status, said or "They are approved, and not exported.", [_does("exports them, once", made.exporting)]
+        said = (said or "They are approved, and not exported.") + before
+        return status, said, [*first, _does("exports them, once", made.exporting)]
 
     def _exported(self, blotter: Blotter, now: datetime) -> tuple[str, str, list[Row]]:
         """The same of orders that were exported."""
@@ -270,7 +275,6 @@ def _account(blotter: Blotter, name: str) -> Row:
     breaks = [dict(one) for one in event["breaks"]] if event else []
     left = [one for one in breaks if not one.get("reason")]
     exports = blotter.exports(account=name)
-    words = ["--positions", "FILE", "--account", name]
     if event is None:
         said = "It was never reconciled."
     elif left:
@@ -280,12 +284,11 @@ def _account(blotter: Blotter, name: str) -> Row:
         said = "What differed is explained." if breaks else "It held what was expected."
     if event and exports and exports[-1]["record"] > event["record"]:
         said += f" Not reconciled since its export of {exports[-1]['now'][:10]}."
-    why = ["--explain", left[0]["symbol"], "REASON", "--by", "WHO"] if left else []
     does = "says why one differs, with the newest positions" if left else "compares what is held with what was expected"
     return {
         "account": name, "now": event["now"] if event else "", "by": event["by"] if event else "", "sentence": said,
         "breaks": breaks, "unexplained": len(left),
-        "next": [_does(does, command("reconcile", blotter.store.folder, *words, *why))],
+        "next": [_does(does, reconciling(blotter, name))],
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from gatecast.arguments import checked
 from gatecast.chain import make_chain
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
-from gatecast.live.gates import DOUBTFUL_BAR, GATES, WITHOUT_FORECAST
+from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, say_gate
 from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.morning import Morning, morning
@@ -62,7 +62,8 @@ CAUSES = {
 class Today(Shown):
     """A row a symbol: its newest decision, the one before, and what changed the position. `undecided`: symbols without.
     `behind`: in words, symbols whose newest decision is of an older session than their calendar has; `stale`: sessions
-    that the least of them is behind, where all are; else 0. `due`: refits that are due and were not made, in words.
+    that the least of them is behind, where all are; else 0; `out_of_date`: how far they are behind, in words, where all
+    are. `due`: refits that are due and were not made, in words.
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
     `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `lost`: that records of
@@ -86,6 +87,7 @@ class Today(Shown):
     undecided: Sequence[str] = ()
     behind: str = ""
     stale: int = 0
+    out_of_date: str = ""
     due: str = ""
     book: HeldNow | None = None
     morning: Morning | None = None
@@ -98,7 +100,7 @@ class Today(Shown):
         return {
             "store": str(self.store), "now": self.now, "model": self.model, "decisions": list(self.rows),
             "alarms": list(self.alarms), "undecided": list(self.undecided),
-            "behind": self.behind, "stale": self.stale, "due": self.due,
+            "behind": self.behind, "stale": self.stale, "out_of_date": self.out_of_date, "due": self.due,
             "book": self.book.to_dict() if self.book else None,
             "halts": list(self.halts), "restricted": list(self.restricted), "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
@@ -142,29 +144,38 @@ def today_of(opened: Store, moment: datetime) -> Today:
     )  # fmt: skip
 
 
-def _behind(store: Store, newest: Rows, now: datetime) -> tuple[str, int]:
-    """A sentence on symbols whose newest decision is more than a session behind their calendar, "" without any; and how
-    many sessions the least of them is, where all are; else 0."""
+def sessions_behind(least: int, most: int) -> str:
+    """How far decisions are behind, of which the newest and the oldest are so many sessions behind, in words.
+
+    >>> sessions_behind(2, 2), sessions_behind(2, 1_003)
+    ('2 sessions behind', '2 to 1,003 sessions behind')
+    """
+    return f"{f'{least:,} to ' * (least < most)}{most:,} sessions behind"
+
+
+def _behind(store: Store, newest: Rows, now: datetime) -> tuple[str, int, str]:
+    """A sentence on symbols whose newest decision is more than a session behind their calendar, "" without any; and
+    `Today.stale` and `Today.out_of_date`."""
     closes = pl.DataFrame(
         [{"symbol": symbol, "asset_class": row["asset_class"], "time": row["time"]} for symbol, row in newest.items()],
         schema={"symbol": pl.String, "asset_class": pl.String, "time": pl.Datetime("us", "UTC")},
     )
     if now < closes["time"].max():  # type: ignore[operator]
-        return "", 0
+        return "", 0, ""
     ages = feed_age(closes.sort("symbol"), now, store.state.calendars)
     ages = ages.filter(~pl.col("symbol").is_in(list(store.state.waiting)))
     late = ages.filter(pl.col("sessions_behind") > 1)
     if late.is_empty():
-        return "", 0
+        return "", 0, ""
     counts = late["sessions_behind"].to_numpy()
     least, most = int(counts.min()), int(counts.max())
     every = late.height == ages.height
     said = (
         f"{'What' if every else 'Not all that'} stands here is{' not' * every} of today: the newest decision of "
-        f"{names_of(late['symbol'].to_list())} is {'up to ' * (least < most)}{most:,} sessions behind the calendar. "
+        f"{names_of(late['symbol'].to_list())} is {sessions_behind(least, most)} the calendar. "
         "Bring the bars since with `gatecast update`."
     )
-    return said, least * every
+    return said, least * every, sessions_behind(least, most) * every
 
 
 @dataclass(frozen=True)
@@ -204,7 +215,7 @@ class _Said:
         why = " ".join(filter(None, [_in_words(row, before, causes, _stays(book, symbol)), _instead_of(row, replaced)]))
         return {
             **row, "before": was, "replaced": other, "change": _change(row, before), "because": dict(causes),
-            "why": why, "gate_sentence": GATES.get(row["gate"], ""),
+            "why": why, "gate_sentence": say_gate(row["gate"]),
         }  # fmt: skip
 
 
@@ -373,7 +384,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
 
     `stays`: see `_stays`.
     """
-    gate, weight = GATES.get(row["gate"], row["gate"]), _weight(row)
+    gate, weight = say_gate(row["gate"]), _weight(row)
     if row["gate"] == "no forecast" and AWAITED in str(row.get("flags") or "").split(", "):
         gate = f"a bar that it lacks may still come, which is awaited for {OLDEST_SESSIONS} sessions"
     if row["gate"] == DOUBTFUL_BAR:

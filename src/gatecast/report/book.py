@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatecast.evaluation.findings import REACHED
 from gatecast.evaluation.risk import sentences_of
@@ -14,17 +14,20 @@ from gatecast.report.words import counted, is_number, percent
 from gatecast.trading.book import BOUGHT
 from gatecast.trading.cuts import cut_by, limited_by
 
+if TYPE_CHECKING:
+    from gatecast.trading.sizing import BookSettings
+
 Scores = Mapping[str, Any]
 OF_CONTROL = ("spread", "worst")
 """Numbers of a line that stand among those of the verdict on risk."""
 
 
-def book(scores: Scores) -> Data | None:
+def book(scores: Scores, size: BookSettings | None = None) -> Data | None:
     """The section on the book: `answers` and `notes` (sentences), `rows` (a line each), `target` and `today`.
 
-    In: a run's scores without NaN; None without a book. `tails`: its sentence, and rows of methods and of years;
-    `gate`: a sentence. `facts`: what the first screen says: what is held now, long plus short, the row of the line that
-    is held, and that of its core bought and held.
+    In: a run's scores without NaN, and the settings of its book, whose caps are told; None without a book. `tails`: its
+    sentence, and rows of methods and of years; `gate`: a sentence. `facts`: what the first screen says: what is held
+    now, long plus short, the row of the line that is held, and that of its core bought and held.
     """
     found = scores.get("book") or {}
     if not found:
@@ -50,7 +53,9 @@ def book(scores: Scores) -> Data | None:
         else None,
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
-        "holds": [{**row, "limited": limited_by(row)} for row in sorted(held, key=lambda row: not row.get("trade"))],
+        "holds": [
+            {**row, "limited": limited_by(row, size)} for row in sorted(held, key=lambda row: not row.get("trade"))
+        ],
         "held": _held(held),
         "target": found.get("target_volatility"),
         "gate": (risk.get("gate") or {}).get("sentence"),
@@ -103,14 +108,14 @@ def _target(line: Scores, target: Any) -> list[str]:
     >>> line = {"reached": 0.75, "sessions": 400, "caps": {"gross": 90, "spike": 4}}
     >>> print(_target(line, 0.1)[0].replace(". At", ".\\nAt"))
     The target of 10.0 % a year was reached at 300 of 400 closes.
-    At the others (one close may count twice): gross_cap 90, spike_sizes 4.
+    At the others (one close may count twice): gross cap at 90, spike of correlations at 4.
     >>> _target(line | {"reached": 1.0, "caps": {}}, 0.1)
     ['The target of 10.0 % a year was reached at every close.']
     """
     share, closes = line.get("reached"), line.get("sessions")
     if not (is_number(share) and is_number(closes)):
         return []
-    caps = [f"{cut_by(cap)} {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
+    caps = [f"{cut_by(cap)} at {counted(n)}" for cap, n in (line.get("caps") or {}).items()]
     why = f" At the others (one close may count twice): {', '.join(caps)}." if caps and share < 1 else ""
     where = "every close" if share >= 1 else f"{counted(round(share * closes))} of {counted(closes)} closes"
     told = [f"The target of {percent(target)} a year was reached at {where}.{why}"] if share >= REACHED else []

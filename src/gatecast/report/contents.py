@@ -75,7 +75,7 @@ def report_data(run: Run) -> Data:
         summary = {"headline": summary}
     folds = list(scores.get("folds") or [])
     names = figures.names_of(run)
-    told = book(jsonable({k: scores[k] for k in ("book", "verdicts") if k in scores}))
+    told = book(jsonable({k: scores[k] for k in ("book", "verdicts") if k in scores}), experiment.book.size)
     by_month = {
         "book": course((scores.get("book") or {}).get("course"), "gatecast's line", "its core, bought and held"),
         "strategies": course(_course(run), "the strategies, net of costs", "the benchmark, bought and held"),

@@ -53,10 +53,9 @@ def morning(view: View) -> Answer:
         (row for row in rows if row.get("trade")), key=lambda row: (-abs(float(row["target"] or 0.0)), row["symbol"])
     )
     moved = [row for row in rows if abs(_held(row) - _held(row, "held_before")) >= TINY]
-    stale = told["stale"]
     held = {row["symbol"]: at_close(row) for row in (book or {}).get("holdings") or []}
     return {
-        "headline": f"Out of date: {stale:,} sessions behind" if stale else to_trade(rows),
+        "headline": f"Out of date: {told['out_of_date']}" if told["stale"] else to_trade(rows),
         "risk": told.get("risk") or {}, "at_close": held, "live": live_equity(view),
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),

@@ -110,12 +110,15 @@ def faults_of_about(folder: Path, store: str, records: list[Record]) -> list[Fau
     return [Fault(file, f"it was changed; expected {json.dumps(about)}. Restore it from a copy.")]
 
 
-def faults_of_index(index: Index, records: list[Record]) -> list[Fault]:
-    """Where the index is missing, behind the journal, or of another one."""
+def faults_of_index(index: Index, records: list[Record], unnamed: int = 0) -> list[Fault]:
+    """Where the index is missing, behind the journal, or of another one.
+
+    `unnamed`: artefacts that no record names. Without an index they are all that can show that records were lost.
+    """
     place = index.file or index.folder / FILE
     try:
         if index.file is not None and not index.file.exists():
-            return [Fault(place, f"there is no index; {rebuild}", is_harmless=True)]
+            return [Fault(place, f"there is no index; {rebuild}. {_may_be_lost(records, unnamed)}", is_harmless=True)]
         number, _ = index.last()
         count = index.count()
         other = index.other_journal(Journal.open(index.folder))
@@ -128,6 +131,19 @@ def faults_of_index(index: Index, records: list[Record]) -> list[Fault]:
     if number < len(records):
         return [Fault(place, f"the index ends with record {number}; {rebuild}", is_harmless=True)]
     return []
+
+
+def _may_be_lost(records: list[Record], unnamed: int) -> str:
+    """What is known, without an index, of records that the end of the journal may have lost."""
+    said = "Whether the journal lost its last records cannot be seen without one"
+    last = f"its last record is {records[-1].number}, of {records[-1].now:%Y-%m-%d %H:%M} UTC"
+    if not unnamed:
+        return f"{said}: {last}"
+    files = "1 file of `parts/` is" if unnamed == 1 else f"{unnamed:,} files of `parts/` are"
+    return (
+        f"{said}, and {files} named by no record: a killed command leaves such files, and so do lost records. Compare "
+        f"the end of the journal with a copy ({last}) before you rebuild or prune"
+    )
 
 
 def misnamed_actions(

@@ -571,7 +571,8 @@ class Store(Contents):
             actions = {self.state.tables[name]: self.table(name) for name in given}
             actions[str(self.state.actions)] = self.actions
             found += misnamed_actions(self.folder, actions, self.state.symbols, records)
-        return found + faults_of_index(self.index(), records)
+        unnamed = sum(1 for _ in self.artefacts.unreferenced(parts_named(records)))
+        return found + faults_of_index(self.index(), records, unnamed)
 
     def rebuild_index(self) -> int:
         """Makes the index again from the journal; how many records it has then.

@@ -16,6 +16,7 @@ from gatecast.errors import SettingsError
 from gatecast.experiment import Experiment
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
+from gatecast.market.merging import names_of
 from gatecast.notebook import Shown, draw_lines
 from gatecast.scores import BOOK_TITLES, line_held, line_scores
 from gatecast.trading.book import TILTED, Book, Sessions, Shared, Work, sessions_by
@@ -94,8 +95,12 @@ class Capacity(Shown):
             "With its own costs" if times == 1 else "Without costs" if times == 0 else f"At {times:g} times the costs"
         )
         first = f"{told} the book {'still earns more' if gone is None else 'earns no more'} than cash."
-        unknown = ", ".join(self.without_volume[:4]) + (" and others" if len(self.without_volume) > 4 else "")
-        why = f"No volume is known of {unknown}: what trading them moves the price does not grow with the capital here."
+        unknown = names_of(list(self.without_volume))
+        why = (
+            f"What is traded a session is not known of {unknown}: an order of them counts as the same small share of "
+            "it at every capital and is never too large for it, so that less can be held than is told here. Bring a "
+            "`volume` in units of equities and ETFs; for other classes raise `unknown_share_of_volume` of [book.money]."
+        )
         last = [f"The line is that which is held: {BOOK_TITLES[self.line]}."] if self.line != ENSEMBLE else []
         last += [why] if unknown else []
         last += [] if self.actions_known else [NO_ACTIONS]

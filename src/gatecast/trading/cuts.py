@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from gatecast.trading.sizing import SLACK, STAGES, TARGET_CAPS, Cut, Sized
+from gatecast.trading.sizing import SLACK, STAGES, BookSettings, Cut, Sized
 
 BAND = "band"
 """The gate of a trade that ends at the edge of the band about its target, or is not made within it."""
@@ -25,12 +25,18 @@ GATES = {
 """Gate of `sizing.Sized`, or the band -> what it says of an order."""
 KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
 """Gates by which something else than the band keeps a symbol from a trade, or makes it smaller."""
-CUT_BY = {
-    "spike": "spike_sizes", "borrow": "what can be borrowed",
-    "participation": "volume (participation)", "lot": "lots", "ticket": "minimum_ticket",
-    "cash": "cash", "stop": "drawdown_stop", "halt": "closed or halted market",
+CALLED = {
+    "name": "symbol cap", "class": "class cap", "gross": "gross cap", "margin": "margin cap", "net": "net cap",
+    "spike": "spike of correlations", "halt": "closed or halted market", "close": "closing of the position",
+    "stop": "drawdown stop", "borrow": "what can be borrowed", "participation": "volume limit",
+    "lot": "whole lots", BAND: "band", "ticket": "smallest ticket", "cash": "cash",
 }  # fmt: skip
-"""Gate of a book -> what a reader calls it; of a cap the setting, see `cut_by`."""
+"""Gate -> what a reader calls it, in a few words."""
+SHARES = {
+    "name": "name_cap", "class": "class_cap", "gross": "gross_cap", "margin": "margin_cap", "net": "net_cap",
+    "stop": "drawdown_stop", "participation": "participation",
+}  # fmt: skip
+"""Gate -> the setting of the book that says where it closes, a share; see `sizing.BookSettings`."""
 LEAST_OFF = 5e-4
 """Distance of what is held from its target that is worth a word, as a share of equity."""
 
@@ -47,18 +53,51 @@ def cuts_of(sized: Sized, place: int) -> list[Cut]:
 
 
 def gate_of_trade(sized: Sized, place: int) -> str:
-    """What cut the trade of a name most, the last of those that cut it alike; else what cut its target last; or ""."""
+    """The gate that binds: what cut the trade of a name most, see `place_of_gate`; "" where nothing cut it."""
     cuts = cuts_of(sized, place)
-    of_trade = [one for one in reversed(cuts) if one.stage in OF_TRADE]
+    at = place_of_gate([(one.stage, _change(sized, place, one.stage)) for one in cuts])
+    return cuts[at].gate if at is not None else ""
+
+
+def place_of_gate(closed: Sequence[tuple[str, float]]) -> int | None:
+    """Which of several gates binds, in the order in which they closed: (stage, change of the share there) each.
+
+    The one that changed the trade most, the last of those that changed it alike; where none did, the last one. None
+    without any. Where the gates of an order, of a page and of an explanation are named, this rule names them.
+
+    >>> place_of_gate([("caps", -0.3), ("volume", -0.2), ("lots", -0.01)]), place_of_gate([("caps", -0.3)])
+    (1, 0)
+    """
+    of_trade = [at for at, (stage, _) in enumerate(closed) if stage in OF_TRADE]
     if of_trade:
-        return max(of_trade, key=lambda one: round(_change(sized, place, one.stage) / SLACK)).gate
-    return cuts[-1].gate if cuts else ""
+        return max(reversed(of_trade), key=lambda at: round(abs(closed[at][1]) / SLACK))
+    return len(closed) - 1 if closed else None
 
 
 def _change(sized: Sized, place: int, stage: str) -> float:
     """By how much a stage changed the share of a name."""
     before = sized.stages[STAGES[STAGES.index(stage) - 1]]
     return abs(float(sized.stages[stage][place] - before[place]))
+
+
+class Limit(NamedTuple):
+    """What kept a name from what was wanted of it: `gate`, the one that binds (`gate_of_trade`), and `words`, what cut
+    the target last and all that cut the trade, as `limited_by` says it."""
+
+    gate: str
+    words: str
+
+
+def limit_of(sized: Sized, place: int, size: BookSettings) -> Limit:
+    """See `Limit`; `size`: the settings that it was sized by."""
+    cuts = cuts_of(sized, place)
+    target = [cut_by(one.gate, size) for one in cuts if one.stage not in OF_TRADE][-1:]
+    trade = dict.fromkeys(cut_by(one.gate, size) for one in cuts if one.stage in OF_TRADE)
+    return Limit(gate_of_trade(sized, place), _in_words(target, ", ".join(trade)))
+
+
+def _in_words(target: Sequence[str], trade: str) -> str:
+    return "; ".join([*(f"target: {one}" for one in target), *([f"trade: {trade}"] if trade else [])])
 
 
 def sentences_of(sized: Sized, place: int) -> list[str]:
@@ -79,13 +118,31 @@ def sentence_of(cut: Cut) -> str:
     return said.replace("cut the target", "cut the trade") if cut.stage == "caps again" else said
 
 
-def cut_by(gate: str) -> str:
-    """A gate of a book in words.
+def cut_by(gate: str, size: BookSettings | None = None) -> str:
+    """A gate of a book in a few words; `size`: the settings of the book, where its number is to be told, too.
 
-    >>> cut_by("gross"), cut_by("lot")
-    ('gross_cap', 'lots')
+    >>> cut_by("gross"), cut_by("gross", BookSettings(gross_cap=1.5)), cut_by("ticket", BookSettings())
+    ('gross cap', 'gross cap of 150%', 'smallest ticket of 100')
+    >>> cut_by("fee")
+    "a gate of an earlier version ('fee')"
     """
-    return CUT_BY.get(gate, f"{gate}_cap" if gate in TARGET_CAPS else gate)
+    if gate not in CALLED:
+        return of_earlier_version(gate)
+    number = "" if size is None else _number_of(gate, size)
+    return f"{CALLED[gate]} of {number}" if number else CALLED[gate]
+
+
+def of_earlier_version(gate: str) -> str:
+    """What is said of a stored gate that this version does not have, so that no other is named for it."""
+    return f"a gate of an earlier version ({gate!r})"
+
+
+def _number_of(gate: str, size: BookSettings) -> str:
+    """Where a gate closes, by the settings; "" where no setting says so."""
+    if gate == "ticket":
+        return f"{size.minimum_ticket:,g}"
+    share = getattr(size, SHARES[gate]) if gate in SHARES else None
+    return "" if share is None else f"{100 * share:g}%"
 
 
 def kept_off(gate: str, held: float, target: float) -> tuple[str, ...]:
@@ -101,27 +158,33 @@ def kept_off(gate: str, held: float, target: float) -> tuple[str, ...]:
     return (BAND, gate) if gate == "ticket" else (gate,) if gate in KEEP_FROM_TRADE else (BAND,)
 
 
-def limited_by(row: Mapping[str, Any]) -> str:
+def limited_by(row: Mapping[str, Any], size: BookSettings | None = None) -> str:
     """What cut the target of a holding, and what keeps it from a trade toward the target; "" where nothing does.
 
-    `row`: of `trading.book.holdings_of`, `held` once its trade is filled. Where nothing is traded off the target and no
+    `row`: of `trading.book.holdings_of`, `held` once its trade is filled; `size`: as in `cut_by`. A row has one gate,
+    the last that was noted: of a desk that is kept `limit_of` says more. Where nothing is traded off the target and no
     other gate stops the trade, the band does: the distance is not worth its cost. A trade that ends off the target
     ends at the edge of the band, or at a whole lot.
 
-    >>> limited_by({"gate": "gross", "held": 0.30, "target": 0.28, "trade": 0.0})
-    'target: gross_cap; trade: band'
+    >>> limited_by({"gate": "gross", "held": 0.30, "target": 0.28, "trade": 0.0}, BookSettings())
+    'target: gross cap of 100%; trade: band'
     >>> limited_by({"gate": "gross", "held": 0.28, "target": 0.28, "trade": -2.0})
-    'target: gross_cap'
+    'target: gross cap'
     >>> limited_by({"gate": "gross", "held": 0.27, "target": 0.30, "trade": 5.0})
-    'target: gross_cap; trade: band or lots'
+    'target: gross cap; trade: band or whole lots'
     >>> limited_by({"gate": "lot", "held": 0.0, "target": 0.01, "trade": 0.0}), limited_by({"gate": ""})
-    ('trade: lots', '')
+    ('trade: whole lots', '')
     >>> limited_by({"gate": "ticket", "held": 0.15, "target": 0.14, "trade": 0.0})
-    'trade: band or minimum_ticket'
+    'trade: band or smallest ticket'
+    >>> limited_by({"gate": "fee", "held": 0.0, "target": 0.01, "trade": 0.0})
+    "a gate of an earlier version ('fee')"
     """
     gate = str(row.get("gate") or "")
     off = abs(float(row.get("held") or 0.0) - float(row.get("target") or 0.0)) >= LEAST_OFF
+    if gate and gate not in CALLED:
+        return cut_by(gate)
     if gate in KEEP_FROM_TRADE:
-        return f"trade: {'band or ' if off and gate == 'ticket' else ''}{cut_by(gate)}"
-    said = [f"target: {cut_by(gate)}"] if gate else []
-    return "; ".join([*said, *(["trade: band or lots" if row.get("trade") else "trade: band"] if off else [])])
+        either = f"{CALLED[BAND]} or " if off and gate == "ticket" else ""
+        return _in_words((), f"{either}{cut_by(gate, size)}")
+    edge = (f"{CALLED[BAND]} or {CALLED['lot']}" if row.get("trade") else CALLED[BAND]) if off else ""
+    return _in_words([cut_by(gate, size)] if gate else [], edge)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gatecast.trading.cuts import OF_TRADE, cuts_of, sentence_of
+from gatecast.trading.cuts import cuts_of, place_of_gate, sentence_of
 from gatecast.trading.sizing import SLACK, STAGES, BookView, Cut, Sized
 
 SENTENCES = {
@@ -92,9 +92,9 @@ class Waterfall:
 
         Rounding to lots does not count.
         """
-        closed = [one for one in reversed(self.steps) if one.gate and one.gate != ROUNDING]
-        of_trade = [one for one in closed if one.name in OF_TRADE]
-        return max(of_trade, key=lambda one: round(abs(one.change) / SLACK), default=next(iter(closed), None))
+        closed = [one for one in self.steps if one.gate and one.gate != ROUNDING]
+        at = place_of_gate([(one.name, one.change) for one in closed])
+        return None if at is None else closed[at]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the step `gate`."""
