@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert SAYS[name] in done.stdout
     assert done.stderr == ""
+    assert re.search(r"\b(nan|inf)\b", done.stdout, re.IGNORECASE) is None
     assert list(empty.iterdir()) == []
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -65,9 +66,19 @@ def _table(rows: Rows) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number_text(value, ".4g", "-") if value is None or isinstance(value, float) else str(value)
+
+
+NOT_KNOWN = "not known"
+
+
+def number_text(value: float | None, form: str, missing: str = NOT_KNOWN) -> str:
+    """A number in a format for a reader; `missing` where there is none, or none that is finite.
+
+    >>> number_text(0.0312, "+.1%"), number_text(float("nan"), ".2f"), number_text(None, ".2f", "-")
+    ('+3.1%', 'not known', '-')
+    """
+    return missing if value is None or not math.isfinite(value) else format(value, form)
 
 
 # ── figures ───────────────────────────────────────────────────────────────────────────────────────

@@ -27,7 +27,7 @@ from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.metrics.returns import per_session, tear_sheet
 from gatecast.metrics.risk import certainty_equivalent
-from gatecast.notebook import Shown, draw_lines
+from gatecast.notebook import Shown, draw_lines, number_text
 from gatecast.scores import backtest_scores, line_held, line_scores
 from gatecast.settings import Settings
 from gatecast.trading.book import TILTED, Book, Line, Sessions, Shared, lines_of, no_holdings, sessions_by
@@ -212,7 +212,9 @@ class WhatIf(Shown):
     def summary(self) -> str:
         """Plain text: the settings, then the figures of the money."""
         said = [f"{name}: {shown(one)} -> {shown(other)}" for name, (one, other) in self.changes.items()]
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.figures.items())
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {number_text(value, '.4g')}" for name, value in self.figures.items()
+        )
         return "\n".join([*said, figures, f"trials on this market: {len(self.trials)}", *self.unread])
 
 

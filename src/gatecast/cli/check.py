@@ -11,7 +11,7 @@ from gatecast.cli.options import (
     with_bars_options,
     with_options,
 )
-from gatecast.cli.show import counted, make_console, make_table, moment_text, number_text, print_json
+from gatecast.cli.show import counted, make_console, make_table, moment_text, print_json, value_text
 
 
 @with_bars_options()
@@ -67,7 +67,7 @@ def check(
         )
     else:
         rows = (
-            (one.severity, one.symbol, moment_text(one.time), one.line, one.rule, number_text(one.value), one.advice)
+            (one.severity, one.symbol, moment_text(one.time), one.line, one.rule, value_text(one.value), one.advice)
             for one in found
         )
         console = make_console()

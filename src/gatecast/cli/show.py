@@ -111,8 +111,9 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def number_text(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
+def value_text(value: object) -> object:
+    """A value of a table: a number in four digits, a dash where it is none."""
+    return share_text(value, ".4g") if isinstance(value, float) else value
 
 
 def _interval(verdict: dict[str, Any]) -> str:
@@ -255,10 +256,14 @@ def share_text(value: float | None, form: str) -> str:
 
     >>> share_text(-0.00002, "+.2%"), share_text(0.0, "+.1%"), share_text(0.0312, "+.1%"), share_text(None, ".2f")
     ('0.00%', '0.0%', '+3.1%', '-')
+    >>> share_text(float("nan"), ".2f")
+    '-'
     """
-    if value is None:
-        return "-"
-    text = format(value, form)
+    from gatecast.notebook import number_text
+
+    text = number_text(value, form, "-")
+    if text == "-":
+        return text
     return text.lstrip("+-") if not any(one in text for one in "123456789") else text
 
 

@@ -281,7 +281,7 @@ def capacity(
         columns = (name, "result a year", "beyond cash", "volatility", "Sharpe ratio", "cost", "turnover", "gross")
         cells = [
             (first, *(share_text(value, ".2%") for value in (one.result, one.excess, one.volatility)),
-             f"{one.sharpe:.2f}", share_text(one.cost, ".2%"), f"{one.turnover:.2f}", f"{one.gross:.2f}")
+             share_text(one.sharpe, ".2f"), share_text(one.cost, ".2%"), f"{one.turnover:.2f}", f"{one.gross:.2f}")
             for first, one in rows
         ]  # fmt: skip
         console.print(make_table(columns, cells, title))

@@ -11,10 +11,10 @@ from gatecast.evaluation.paired import LEVEL
 from gatecast.evaluation.rivals import CAP
 from gatecast.evaluation.verdict import ADDED, CANNOT_TELL, CORE, FLOOR, MEASURES, NAMES, NOTHING, SKILL, Verdict
 from gatecast.forecasting.panel import forecaster_of, model_phrase
+from gatecast.notebook import NOT_KNOWN, number_text
 
 SAME = 1e-12
 """Share of a loss below which a gain is nothing but rounding."""
-NOT_KNOWN = "not known"
 
 
 def claims(verdict: Verdict, pvalue: float, low: float) -> bool:
@@ -161,9 +161,7 @@ def _decimals(share: float) -> int:
 
 
 def _p(value: float) -> str:
-    if math.isnan(value):
-        return f"p {NOT_KNOWN}"
-    return "p below .0001" if value < 1e-4 else f"p {value:.2g}"
+    return "p below .0001" if value < 1e-4 else f"p {number_text(value, '.2g')}"
 
 
 def _days(count: int) -> str:

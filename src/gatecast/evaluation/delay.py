@@ -21,6 +21,7 @@ from gatecast.evaluation.verdict import SKILL, Verdict
 from gatecast.forecasting.panel import ENSEMBLE, RIVAL
 from gatecast.market.stale import untradable
 from gatecast.metrics.returns import returns_of_levels
+from gatecast.notebook import number_text
 from gatecast.trading.backtest import backtest_of
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _repeated(symbols: Sequence[str], sentence: str) -> str:
 def _dead(verdict: Verdict, late: Later) -> Verdict:
     when = "one bar later" if late.bars == 1 else f"{late.bars} bars later, over which its prices are smoothed,"
     text = (
-        f"With decisions {when} the gain is {late.effect:+.2%} ({late.low:+.2%} to {late.high:+.2%}): the claim "
+        f"With decisions {when} the gain is {number_text(late.effect, '+.2%')} ({number_text(late.low, '+.2%')} to "
+        f"{number_text(late.high, '+.2%')}): the claim "
         f"rests on stale prices or bid-ask bounce, at which nobody can trade. Without delay: {verdict.sentence}"
     )
     return replace(verdict, verdict=DIES, sentence=text)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gatecast.evaluation.risk import LEAST_SESSIONS, Held, gain_in_forecast
 from gatecast.metrics import significance
+from gatecast.notebook import number_text
 
 FloatArray = NDArray[np.float64]
 FIFTHS = 5
@@ -91,7 +92,7 @@ def _holds_1(found: dict[str, float]) -> bool:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    fifths = ", ".join(f"{one:.2f}" for one in found["without"])
+    fifths = ", ".join(number_text(one, ".2f") for one in found["without"])
     held, inside = (sum(map(_holds_1, found[name])) for name in ("with_level", "years"))
     missed = [name for name, holds in found["conditions"].items() if not holds]
     qlike = found["qlike"] and f" QLIKE of the core is lower than by EWMA by {100 * found['qlike']['effect']:+.1f} %."

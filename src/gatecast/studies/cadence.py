@@ -32,7 +32,7 @@ from gatecast.history import enough_history
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
 from gatecast.metrics import significance
-from gatecast.notebook import Shown, draw_intervals
+from gatecast.notebook import Shown, draw_intervals, number_text
 from gatecast.samples.targets import HEADS
 from gatecast.trials import configuration, data_of
 
@@ -209,7 +209,9 @@ class Cadences(Shown):
         for name, score in own.items():
             spread = f"{100 * score.seed_spread:.1f}" if np.isfinite(score.seed_spread) else "-"
             cells = [_cell(self._one(head, name, other)) for other in (NEVER, YEARLY)]
-            yield row(name, f"{score.loss:.4f}", f"{100 * score.over_rival:+.1f} %", spread, *cells).rstrip()
+            yield row(
+                name, f"{score.loss:.4f}", number_text(100 * score.over_rival, "+.1f", "-") + " %", spread, *cells
+            ).rstrip()
         warm = self._one(head, WARM, MONTHLY)
         yield f"  {WARM} against monthly: {_cell(warm) or warm.reason if warm else '-'}; rival: {rival}"
 

@@ -28,7 +28,7 @@ from gatecast.forecasting.panel import ENSEMBLE, RIVALS
 from gatecast.metrics import significance
 from gatecast.metrics.forecast import qlike_losses
 from gatecast.metrics.risk import certain_values, volatility_ratios
-from gatecast.notebook import Shown, draw_intervals
+from gatecast.notebook import Shown, draw_intervals, number_text
 from gatecast.runs import Run
 
 if TYPE_CHECKING:
@@ -95,10 +95,11 @@ class Difference:
             return f"{name}: the same in both on all {self.n:,} days."
         what = UNITS.get(self.of, "of the first run's loss")
         gain = in_percent(self.effect, self.low, self.high)
+        alone, corrected = (number_text(one, ".3f") for one in (self.pvalue, self.pvalue_holm))
         return (
-            f"{name}: {self.outcome}; the second against the first {gain} {what}; "
-            f"p {self.pvalue:.3f} uncorrected, as the interval, and {self.pvalue_holm:.3f} after Holm's "
-            f"correction, which decides; {self.n:,} days show a difference of {self.detectable:.2%}."
+            f"{name}: {self.outcome}; the second against the first {gain} {what}; p {alone} uncorrected, as the "
+            f"interval, and {corrected} after Holm's correction, which decides; {self.n:,} days show a difference of "
+            f"{number_text(self.detectable, '.2%')}."
         )
 
     def to_dict(self) -> dict[str, Any]:

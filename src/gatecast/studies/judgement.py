@@ -10,7 +10,7 @@ from typing import Any
 from gatecast.evaluation.plausible import TOO_GOOD, VOID
 from gatecast.evaluation.quantiles import Quantiles
 from gatecast.evaluation.verdict import Verdict
-from gatecast.notebook import Shown, draw_intervals
+from gatecast.notebook import Shown, draw_intervals, number_text
 from gatecast.studies.placebo import Rank
 
 
@@ -61,12 +61,16 @@ class Judged:
             lines += [f"  quantiles: {self.quantiles.verdict}", f"    {self.quantiles.sentence}"]
         if self.costs:
             lines.append(
-                "  traded plainly: gross {gross:+.1%} a year, cost {cost:.1%}, net {net:+.1%}, Sharpe ratio "
-                "{sharpe:.2f}, turnover {turnover:.0f} times the capital a year".format(**self.costs)
+                "  traded plainly: gross {gross:+.1%} a year, cost {cost:.1%}, net {net:+.1%}, Sharpe ratio {ratio}, "
+                "turnover {turnover:.0f} times the capital a year".format(
+                    **self.costs, ratio=number_text(self.costs["sharpe"], ".2f")
+                )
             )
         lines += [f"  copies at other times: {rank.sentence}" for rank in self.ranks.values()]
         for head, gain in self.before_cutoff.items():
-            lines.append(f"  {head}, up to the cutoff: gain {gain:+.1%}; what was learned there is no evidence.")
+            lines.append(
+                f"  {head}, up to the cutoff: gain {number_text(gain, '+.1%')}; what was learned there is no evidence."
+            )
         if self.planted:
             lines.append(f"  a leak planted in a copy: {self.planted['sentence']}")
         for head, rows in self.power.items():

@@ -28,7 +28,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import append_lines, read
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.bars import session_date
-from gatecast.notebook import Shown, draw_boxes
+from gatecast.notebook import Shown, draw_boxes, number_text
 from gatecast.provenance import hash_of, hash_of_bars, libraries_of
 from gatecast.samples.features import DEFAULT_FEATURES, compute_features
 from gatecast.samples.features.catalogue import BUILT_IN
@@ -133,9 +133,9 @@ class Placebo(Shown):
         titles = ("", "statistic", "beats", "ties", "p", "copies: 5 %", "median", "95 %")
         table = [row(*titles).rstrip()]
         for name, rank in self.ranks.items():
-            numbers = (f"{value:.2f}" for value in np.quantile(rank.copies, (0.05, 0.5, 0.95)))
+            numbers = (number_text(value, ".2f", "-") for value in np.quantile(rank.copies, (0.05, 0.5, 0.95)))
             pvalue = f"{rank.pvalue:.3g}" if name in (*ABOUT_SIGNS, WHOLE) else ""
-            own = (f"{rank.statistic:.2f}", str(rank.beaten), str(rank.tied), pvalue)
+            own = (number_text(rank.statistic, ".2f", "-"), str(rank.beaten), str(rank.tied), pvalue)
             table.append(row(name, *own, *numbers))
         said = (
             f"run: the largest of {', '.join(ABOUT_SIGNS)}. Copies keep: {KEPT}. Volatility and regime can be forecast "
