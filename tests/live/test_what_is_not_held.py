@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from gatecast.live.book import HeldNow, change_in_words
+from gatecast.live.book import HeldNow, change_in_words, of_symbol
 from gatecast.live.gates import GATES
 from gatecast.live.today import _in_words, _stays
 from gatecast.trading.book import Book
 from gatecast.trading.by_session import not_countable
+from gatecast.trading.sizing import BookSettings
 
 MIDNIGHT = datetime(2021, 3, 29, tzinfo=UTC)
 ROW = {"time": MIDNIGHT, "held": 0.0, "target": 0.0, "core": 0.0, "share": 0.0}
@@ -24,6 +25,19 @@ def test_a_future_without_a_contract_is_left_out_and_says_so_and_a_name_outside_
     assert change_in_words(now, "EURUSD") == "nothing is held: the core has none of it."
     assert change_in_words(now, "BTC-USD") == "nothing is held: the book has had no session with it yet."
     assert now.to_dict()["left_out"] == why
+
+
+def test_a_cap_that_changed_a_holding_is_named_with_its_number() -> None:
+    """The gross cap begins to cut, and then no more; of a file of an earlier version the settings are not known."""
+    free = {**ROW, "core": 0.4, "share": 0.4, "target": 0.4, "held": 0.4, "gate": ""}
+    cut = {**free, "target": 0.3, "held": 0.3, "gate": "gross"}
+    size = BookSettings(gross_cap=0.75)
+    for before, after, said in ((free, cut, "-10.0%"), (cut, free, "+10.0%")):
+        now = HeldNow({}, {"A": after}, {"A": before}, {"A": before}, size=size)
+        assert change_in_words(now, "A").endswith(f": gross cap of 75% {said}.")
+    older = HeldNow({}, {"A": cut}, {"A": free}, {"A": free})
+    assert change_in_words(older, "A").endswith(": gross cap -10.0%.")
+    assert of_symbol(older, "A")["limited_by"] == "target: gross cap"
 
 
 def test_a_late_bar_says_when_an_update_decides_and_what_stays_only_where_something_is_held() -> None:
