@@ -336,9 +336,7 @@ def make_chain(
         if not unwatched:
             watched = watch_inputs(at_work, experiment.drift, experiment.schedule, watched)
         added = (*(watched.refits if refit == "due" else ()), *(asked or {}).get(name, ()))
-        forecasts = forecast_class(
-            experiment, at_work, told, clock, past=issued, refit=refit, alarms=added, task=machine.task
-        )
+        forecasts = forecast_class(experiment, at_work, told, clock, past=issued, refit=refit, alarms=added, task=task)
         result = decide(experiment, forecasts, facts).with_inputs(watched)
         result = result.as_issued(before.weights) if before else result
         at_work.forget()
@@ -347,6 +345,7 @@ def make_chain(
             give_back()
         return result
 
+    task = replace(machine.task, beside=len(samples) == 1)  # of several classes it would be the third at work
     largest_first = sorted(samples, key=lambda name: -len(samples[name]))
     results = dict(zip(largest_first, side_by_side(made_of, largest_first, jobs=min(2, machine.jobs)), strict=True))
     results = {name: results[name] for name in samples}

@@ -96,11 +96,13 @@ class Task:
     `on_search`: hears how many candidates of a search were tried, of how many, and the best so far in words.
     `resume`: folder that keeps an interrupted run's networks. `studies`: address of the file or server that keeps
     searches. `since`, `past`: the number of folds that were fitted before, and the last fit of these: only the folds
-    from `since` on are fitted, and where none is due yet, `past` stays.
+    from `since` on are fitted, and where none is due yet, `past` stays. `beside`: whether the model that takes longest
+    is fitted beside the others, most of which use one core.
     """
 
     name: str = ""
     jobs: int = 1
+    beside: bool = False
     on_fit: Callable[[int], None] | None = None
     on_search: Callable[[int, int, str], None] | None = None
     resume: Path | None = None
@@ -163,6 +165,10 @@ class Forecaster(Settings, ABC):
     def kind_of(self, fitted: FittedForecaster) -> str:
         """The kind as which a fit of it is stored."""
         return self.kind
+
+    def usual_seconds(self) -> Seconds:
+        """What it usually takes on one core, with these settings."""
+        return self.traits_with_settings().seconds.times(self.relative_work())
 
     def begin(self) -> bool:
         """Starts, beside other work, what its fits wait for; returns whether they wait for anything.
