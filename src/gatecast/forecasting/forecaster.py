@@ -96,13 +96,11 @@ class Task:
     `on_search`: hears how many candidates of a search were tried, of how many, and the best so far in words.
     `resume`: folder that keeps an interrupted run's networks. `studies`: address of the file or server that keeps
     searches. `since`, `past`: the number of folds that were fitted before, and the last fit of these: only the folds
-    from `since` on are fitted, and where none is due yet, `past` stays. `beside`: whether the model that takes longest
-    is fitted beside the others, most of which use one core.
+    from `since` on are fitted, and where none is due yet, `past` stays.
     """
 
     name: str = ""
     jobs: int = 1
-    beside: bool = False
     on_fit: Callable[[int], None] | None = None
     on_search: Callable[[int, int, str], None] | None = None
     resume: Path | None = None

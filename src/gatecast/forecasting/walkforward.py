@@ -433,7 +433,8 @@ def walk_forward(
     Parameters
     ----------
     forecasters: by name; of a sequence each goes by its own.
-    task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
+    task: cores, and where interrupted work is kept. progress: called after n more of a model's fits; with several cores
+        from two threads.
     past: what was issued on the bars up to an earlier moment. It is taken over as it is, and no fit of it is made
         again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
         fitted at every refit. refit: with a past, "asked" adds refits at `alarms` alone, and "never" none: the last
@@ -500,11 +501,12 @@ def walk_forward(
 
     waiting = {name for name in named if refit != "never" and forecasters[name].begin()}
     order = sorted(named, key=lambda name: name in waiting)
-    if task.beside and order:
+    lanes = min(2, task.jobs) if refit != "never" else 1
+    if lanes > 1 and order:  # most models use one core: the one that takes longest is fitted beside them
         work = work_of(samples, begun.folds)
         longest = max(order, key=lambda name: forecasters[name].usual_seconds().of(work))
         order = [longest, *(name for name in order if name != longest)]
-    made = side_by_side(of_model, order, jobs=min(2, task.jobs) if task.beside else 1)
+    made = side_by_side(of_model, order, jobs=lanes)
     each = dict(zip(order, made, strict=True))
     return _together(begun, {name: each[name] for name in named})
 
