@@ -107,16 +107,30 @@ def test_the_chart_of_one_symbol_fills_its_card(browser: Any, tmp_path: Path) ->
     page.close()
 
 
-def test_printing_unfolds_what_is_read_and_folds_it_again(browser: Any, address: str) -> None:
-    page = Seen(browser, address).page
+PAPER = {"width": 695, "height": 1000}
+"""Pixels of a page of A4 within its margins."""
+
+
+def test_what_is_printed_is_short_light_and_within_the_page(browser: Any, address: str) -> None:
+    """What is folded stays away, as do the navigation and buttons; no table or chart is wider than the paper."""
+    page = Seen(browser, address, scheme="dark").page
     page.wait_for_selector("#candles.js-plotly-plot .main-svg")
-    opened = "document.querySelectorAll('details[open]').length"
-    before = page.evaluate(opened)
+    screen = page.locator("#candles .main-svg").first.get_attribute("width")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.evaluate("document.querySelectorAll('details:not([open], .aside)').length") == 0
-    assert page.evaluate("document.querySelectorAll('details.aside[open]').length") == 0
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size(PAPER)
+    assert page.locator("details:not([open])").first.count() == 1
+    for hidden in ("details:not([open])", "nav", "button.csv", ".picks", ".chapter:has(> details:not([open]))"):
+        assert not any(one.is_visible() for one in page.locator(hidden).all()), hidden
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER["width"]
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
+    assert page.locator("#candles .main-svg").first.get_attribute("width") == "660"
+    assert page.evaluate("document.querySelector('#candles')._fullLayout.font.color") == "#1d2430"
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.set_viewport_size({"width": 1400, "height": 900})
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.evaluate(opened) == before
+    page.wait_for_function(f"document.querySelector('#candles .main-svg').getAttribute('width') === '{screen}'")
+    assert page.evaluate("document.querySelector('#candles')._fullLayout.font.color") == "#e6e4de"
     page.close()
 
 
