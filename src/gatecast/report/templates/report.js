@@ -160,7 +160,7 @@
     const pad = 0.04 * (high - low || 1);
     const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: 12 } };
     const layout = {
-      template: "none", height: printing ? 340 : narrow() ? 580 : 640, ...sized(chart), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
+      template: "none", height: printing ? 380 : narrow() ? 580 : 640, ...sized(chart), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
       paper_bgcolor: "#0000", plot_bgcolor: "#0000", margin: { l: 8, r: 8, t: 36, b: 8 },
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
