@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.compute.parallel import side_by_side
 from gatecast.forecasting.attribution import UNITS, Attributable
 from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, STARTS, forecaster_of
 from gatecast.forecasting.walkforward import at_rows
@@ -127,26 +128,45 @@ class HeadSays:
 
 
 def forecasts_of(
-    moments: Sequence[Moment], refit: Refit, experiment: Experiment, heads: Sequence[str] = HEADS
+    moments: Sequence[Moment], refit: Refit, experiment: Experiment, heads: Sequence[str] = HEADS, *, jobs: int = 1
 ) -> dict[tuple[str, datetime], tuple[HeadSays, ...]]:
-    """Symbol and close -> why its forecasts are what they are; of moments of one class, model and fold."""
+    """Symbol and close -> why its forecasts are what they are; of moments of one class, model and fold.
+
+    `jobs`: models that are asked at a time; changes no result.
+    """
     result, known = moments[0].result, [one for one in moments if one.row >= 0]
     rows = np.array([one.row for one in known], np.int64)
     if len(rows) == 0:
         return {}
+    sums = {
+        head: _sum(result, refit, experiment, rows, head)
+        for head in heads if head in result.forecasts.values.get(ENSEMBLE, {})
+    }  # fmt: skip
+    asked = [(head, name) for head, one in sums.items() for name in one.models]
+
+    def tell(key: tuple[str, str], _: object) -> tuple[Attribution, ...]:
+        head, name = key
+        return attributions_of(refit, name, result, rows, head)
+
+    told = dict(zip(asked, side_by_side(tell, asked, jobs=jobs), strict=True))
     found: dict[tuple[str, datetime], list[HeadSays]] = {(one.symbol, one.time): [] for one in known}
-    for head in heads:
-        if head not in result.forecasts.values.get(ENSEMBLE, {}):
-            continue
-        for one, said in zip(known, _head(result, refit, experiment, rows, head), strict=True):
+    for head, own in sums.items():
+        parts = {name: told[head, name] for name in own.models}
+        for one, said in zip(known, _head(result, rows, head, own, parts), strict=True):
             found[one.symbol, one.time].append(said)
     return {key: tuple(each) for key, each in found.items()}
 
 
-def _head(
-    result: ClassResult, refit: Refit, experiment: Experiment, rows: IntArray, head: str
-) -> list[HeadSays]:  # fmt: skip
-    """One head at each of the rows."""
+@dataclass(frozen=True)
+class _Sum:
+    """A head of some rows as a sum: what it starts from, the models that are told, and (rows,) what each adds to it."""
+
+    starts_from: str | None
+    models: tuple[str, ...]
+    adds: Mapping[str, FloatArray]
+
+
+def _sum(result: ClassResult, refit: Refit, experiment: Experiment, rows: IntArray, head: str) -> _Sum:
     forecasts = result.forecasts
     order = np.argsort(rows, kind="stable")  # samples and folds are ascending
     starts_from: str | None = None
@@ -158,22 +178,29 @@ def _head(
             adds[name] = np.empty(len(rows))
             adds[name][order] = values
     names = [name for name in told_models(forecasts, head) if name in adds or name in refit.fits]
-    whole = _values(forecasts, ENSEMBLE, head, rows)
     members = () if head == "volatility" else experiment.ensemble.opinions_on(head, forecasts)
     own = [name for name in members if head in forecasts.values[name]]  # of a return there are probabilities, too
     start = starts_from or next((name for name in STARTS.get(head, ()) if head in forecasts.values.get(name, {})), None)
-    told = dict.fromkeys([*([start] if start else []), *adds, *names, *own])
-    issued = {name: _values(forecasts, name, head, rows) for name in told}
-    attributed = {name: attributions_of(refit, name, result, rows, head) for name in issued}
+    models = dict.fromkeys([*([start] if start else []), *adds, *names, *own])
+    return _Sum(starts_from, tuple(models), adds)
+
+
+def _head(
+    result: ClassResult, rows: IntArray, head: str, own: _Sum, parts: Mapping[str, Sequence[Attribution]]
+) -> list[HeadSays]:
+    """One head at each of the rows; `parts`: of each model."""
+    forecasts = result.forecasts
+    whole = _values(forecasts, ENSEMBLE, head, rows)
+    issued = {name: _values(forecasts, name, head, rows) for name in own.models}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
     samples, spread = forecasts.samples, None
     if head == "volatility":
         spread = np.exp(whole / 2) * np.sqrt(samples.facts.ratio[samples.ends[rows]])  # close to close
     return [
         HeadSays(
-            head, UNITS[head], float(whole[place]), starts_from,
+            head, UNITS[head], float(whole[place]), own.starts_from,
             tuple(
-                _model(head, name, float(values[place]), adds.get(name), attributed[name], place)
+                _model(head, name, float(values[place]), own.adds.get(name), parts[name], place)
                 for name, values in issued.items()
             ),
             None if plain is None else float(plain[place]),
