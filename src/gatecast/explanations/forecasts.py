@@ -53,20 +53,17 @@ class InputPart:
     inputs: tuple[tuple[str, int, float], ...]
 
     @classmethod
-    def of(cls, one: Attribution, place: int) -> InputPart:
-        """The part of the forecast at a place of an attribution."""
-        values = one.values[place]
-        order = np.argsort(-np.abs(values), axis=None, kind="stable")[:MOST_INPUTS]
-        lags, columns = np.unravel_index(order, values.shape)
-        inputs = tuple(
-            (one.inputs[column], int(lag), float(values[lag, column]))
-            for lag, column in zip(lags, columns, strict=True) if values[lag, column] != 0
-        )  # fmt: skip
-        features = {name: float(sums[place]) for name, sums in one.by_feature().items()}
-        by_lag = tuple(values.sum(axis=1).tolist()) if len(values) > 1 else ()
-        return cls(
-            one.part, float(one.base[place]), float(one.output[place]), float(one.gap[place]), features, by_lag, inputs
-        )
+    def each(cls, one: Attribution) -> list[InputPart]:
+        """The part of each forecast of an attribution."""
+        sums, gaps = one.by_feature(), one.gap.tolist()
+        told = zip(one.values, one.base.tolist(), one.output.tolist(), gaps, strict=True)
+        return [
+            cls(
+                one.part, base, output, gap, {name: float(own[place]) for name, own in sums.items()},
+                tuple(values.sum(axis=1).tolist()) if len(values) > 1 else (), _most(one.inputs, values),
+            )
+            for place, (values, base, output, gap) in enumerate(told)
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -75,6 +72,16 @@ class InputPart:
             "part": self.part, "base": self.base, "output": self.output, "gap": self.gap,
             "features": dict(self.features), "lags": list(self.lags), "inputs": inputs,
         }  # fmt: skip
+
+
+def _most(names: Sequence[str], values: FloatArray) -> tuple[tuple[str, int, float], ...]:
+    """Input, lag and what it adds of the (lags, inputs) that add most, the largest first."""
+    order = np.argsort(-np.abs(values), axis=None, kind="stable")[:MOST_INPUTS]
+    lags, columns = np.unravel_index(order, values.shape)
+    return tuple(
+        (names[column], int(lag), float(values[lag, column]))
+        for lag, column in zip(lags, columns, strict=True) if values[lag, column] != 0
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,7 @@ def _head(
     forecasts = result.forecasts
     whole = _values(forecasts, ENSEMBLE, head, rows)
     issued = {name: _values(forecasts, name, head, rows) for name in own.models}
+    told = {name: [InputPart.each(one) for one in parts[name]] for name in own.models}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
     samples, spread = forecasts.samples, None
     if head == "volatility":
@@ -200,8 +208,7 @@ def _head(
         HeadSays(
             head, UNITS[head], float(whole[place]), own.starts_from,
             tuple(
-                _model(head, name, float(values[place]), own.adds.get(name), parts[name], place)
-                for name, values in issued.items()
+                _model(head, name, values, own.adds.get(name), told[name], place) for name, values in issued.items()
             ),
             None if plain is None else float(plain[place]),
             None if spread is None else float(spread[place]),
@@ -211,21 +218,16 @@ def _head(
 
 
 def _model(
-    head: str, name: str, value: float, adds: FloatArray | None, parts: Sequence[Attribution], place: int
-) -> ModelSays:  # fmt: skip
-    same = None
-    if parts:
-        whole = sum(float(one.output[place]) for one in parts)
+    head: str, name: str, issued: FloatArray, adds: FloatArray | None, parts: Sequence[Sequence[InputPart]], place: int
+) -> ModelSays:
+    """What a model says at a place of the rows; `parts`: each with what it adds there."""
+    own, value, same = tuple(one[place] for one in parts), float(issued[place]), None
+    if own:
+        whole = sum(one.output for one in own)
         if head in ("direction", "regime"):  # what is issued is clipped
             whole = float(as_probability(np.array(whole)))
         same = math.isclose(whole, value, rel_tol=SAME, abs_tol=SAME)
-    return ModelSays(
-        name,
-        value,
-        None if adds is None else float(adds[place]),
-        tuple(InputPart.of(one, place) for one in parts),
-        same,
-    )
+    return ModelSays(name, value, None if adds is None else float(adds[place]), own, same)
 
 
 def told_models(forecasts: Forecasts, head: str) -> list[str]:
