@@ -207,3 +207,17 @@ def test_a_session_that_was_decided_with_a_later_one_names_its_close(
     answer = client.get(f"{PATH}?time={closes[FIRST + 1]:%Y-%m-%d}")
     assert answer.status_code == 422
     assert f"together with the close {closes[FIRST + 2]:%Y-%m-%d %H:%M} UTC" in answer.json()["error"]
+
+
+def test_a_file_that_a_moved_store_lacks_is_told_without_its_place(store: Path, now: datetime, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store.rename(tmp_path / "elsewhere"))
+    app = make_app(tmp_path / "link", now=now)
+    asked = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert asked.get("/api/symbols").status_code == 200
+    opened = Store.open(tmp_path / "elsewhere")
+    parts = opened.state.models[0].parts
+    opened.artefacts.discard([part for role, part in parts.items() if role.startswith("models/")])
+    answer = asked.get(PATH)
+    assert answer.status_code == 503
+    assert "is missing. Restore it from a copy" in answer.json()["error"]
+    assert str(tmp_path) not in answer.text
