@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
@@ -221,3 +223,14 @@ def test_a_file_that_a_moved_store_lacks_is_told_without_its_place(store: Path, 
     assert answer.status_code == 503
     assert "is missing. Restore it from a copy" in answer.json()["error"]
     assert str(tmp_path) not in answer.text
+
+
+def test_the_command_starts_without_what_it_does_not_need(made: Path, now: datetime) -> None:
+    heavy = ("torch", "sklearn", "arch", "pandas", "plotly", "statsmodels", "joblib", "optuna", "numba", "fastapi")
+    words = ["gatecast", "explain", str(made), "--now", now.isoformat(), "--json"]
+    code = (
+        f"import sys\nfrom gatecast import cli\nsys.argv = {words!r}\ntry:\n    cli.main()\n"
+        f"except SystemExit as ended:\n    print(ended.code, [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
