@@ -740,6 +740,8 @@ def test_fan_starts_at_the_newest_close_and_widens_with_the_root_of_time(run: Fa
     assert data is not None
     fan = data["fan"]
     assert fan["origin"] == len(data["time"]) - 1
+    assert [one is None for one in data["z"]] == [one == 0 for one in data["signal"]]
+    assert set(data["past"]["turbulent"]) <= {True, False, None}
     assert fan["step"] == list(range(HORIZON + 1))
     assert fan["path"][0] == fan["low_2"][0] == fan["high_2"][0] == data["close"][-1]
     newest = run.forecasts.filter(

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from browsing import Seen, browser, needs_chromium, violations
 
-from gatecast.report import render
+from gatecast.report import render, render_data, report_data
 from tests.report.test_book_section import UNSURE, scores
 from tests.report.test_report import fake_run
 
@@ -107,16 +107,51 @@ def test_the_chart_of_one_symbol_fills_its_card(browser: Any, tmp_path: Path) ->
     page.close()
 
 
-def test_printing_unfolds_what_is_read_and_folds_it_again(browser: Any, address: str) -> None:
-    page = Seen(browser, address).page
+def test_what_was_decided_is_drawn_until_the_next_decision(browser: Any, tmp_path: Path) -> None:
+    """Closes without a decision of their own, as between two updates; not those before the first and after the last."""
+    data = report_data(fake_run(["A"], n=400))
+    chart = data["figures"]["candles"]["A"]
+    count = len(chart["time"])
+    decided = {5: 0.2, 40: 0.3, count - 20: 0.1}
+    chart["held"] = [decided.get(place) for place in range(count)]
+    chart["strategy"] = [{5: "trend", 40: "flat"}.get(place) for place in range(count)]
+    file = tmp_path / "gaps.html"
+    file.write_text(render_data(data), encoding="utf-8")
+    page = Seen(browser, file.as_uri()).page
     page.wait_for_selector("#candles.js-plotly-plot .main-svg")
-    opened = "document.querySelectorAll('details[open]').length"
-    before = page.evaluate(opened)
+    page.click("[data-bars='0']")
+    of = "name => document.querySelector('#candles').data.find(one => one.name === name)"
+    held, trend = (page.evaluate(of, name) for name in ("held", "trend"))
+    expected = [None] * 5 + [0.2] * 35 + [0.3] * (count - 60) + [0.1] + [None] * 19
+    assert held["y"] == expected
+    assert trend["x"] == chart["time"][5:40]
+    page.close()
+
+
+PAPER = {"width": 695, "height": 1000}
+"""Pixels of a page of A4 within its margins."""
+
+
+def test_what_is_printed_is_short_light_and_within_the_page(browser: Any, address: str) -> None:
+    """What is folded stays away, as do the navigation and buttons; no table or chart is wider than the paper."""
+    page = Seen(browser, address, scheme="dark").page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    screen = page.locator("#candles .main-svg").first.get_attribute("width")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.evaluate("document.querySelectorAll('details:not([open], .aside)').length") == 0
-    assert page.evaluate("document.querySelectorAll('details.aside[open]').length") == 0
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size(PAPER)
+    assert page.locator("details:not([open])").first.count() == 1
+    for hidden in ("details:not([open])", "nav", "button.csv", ".picks", ".chapter:has(> details:not([open]))"):
+        assert not any(one.is_visible() for one in page.locator(hidden).all()), hidden
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER["width"]
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 36, 48)"
+    assert page.locator("#candles .main-svg").first.get_attribute("width") == "660"
+    assert page.evaluate("document.querySelector('#candles')._fullLayout.font.color") == "#1d2430"
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.set_viewport_size({"width": 1400, "height": 900})
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.evaluate(opened) == before
+    page.wait_for_selector(f"#candles .main-svg[width='{screen}']")
+    assert page.evaluate("document.querySelector('#candles')._fullLayout.font.color") == "#e6e4de"
     page.close()
 
 

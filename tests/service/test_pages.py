@@ -112,7 +112,7 @@ def test_the_first_page_says_what_the_api_says(client: TestClient, pages: dict[s
         assert row["symbol"] in text
         for number in (row["held"], row["target"]):
             assert percent(number, 1, True) in text
-        assert number_of(row["close"], 5) in text
+        assert (f"{row['close']:,.2f}" if row["close"] >= 10 else number_of(row["close"], 5)) in text
         assert percent(row["standard_deviation"], 2) in text
         assert percent(row["expected_return_log"], 2, True) in text
     assert f"{told['book']['equity']:,.0f}" in text

@@ -54,8 +54,8 @@ def candles_data(
 
     `held`: share of its equity that the book holds after each close, once the trade is filled; `weight`: what the
     strategies have by themselves; None each where the run has none. A signal counts as traded where the weight decided
-    at that close is on its side. `since`: since when the symbol has no bar, in words; it then has no fan. `forecasts`:
-    those of the symbol, where they were read already.
+    at that close is on its side; `z` is there where there is a signal. `since`: since when the symbol has no bar, in
+    words; it then has no fan. `forecasts`: those of the symbol, where they were read already.
     """
     bars = part(run.bars, "symbol", "time", *PRICES)
     if bars is None:
@@ -86,7 +86,7 @@ def candles_data(
         "held": rounded(bars["held"], 4),
         "weight": rounded(bars["weight"], 3),
         "signal": bars["signal"].fill_null(0).cast(pl.Int8).to_list(),
-        "z": rounded(bars["z"], 3),
+        "z": rounded(bars["z"].set(bars["signal"].fill_null(0) == 0, None), 3),
         "consensus": bars["consensus"].fill_null(False).to_list(),
         "traded": (side > 0).fill_null(False).to_list(),
         "strategy": bars["strategy"].to_list(),
@@ -101,8 +101,8 @@ def past_data(own: pl.DataFrame, bars: pl.DataFrame) -> Data | None:
     """What was forecast for each close, and the regime that was forecast at it: `low`, `high`, `turbulent`, `step`.
 
     own: forecasts of a symbol. bars: its closes, in order. `low`, `high`: prices one standard deviation around the path
-    that was forecast `step` bars before, the last step; `turbulent`: the probability of a turbulent regime of the
-    coming bars; None each where nothing was forecast, and None where nothing ever was.
+    that was forecast `step` bars before, the last step; `turbulent`: whether a turbulent regime of the coming
+    bars was the likelier one; None each where nothing was forecast, and None where nothing ever was.
     """
     own = own.filter(pl.col("model") == ENSEMBLE)
     if own.is_empty():
@@ -118,10 +118,10 @@ def past_data(own: pl.DataFrame, bars: pl.DataFrame) -> Data | None:
     spread = (pl.col("volatility") * pl.col("ratio")).sqrt()
     ends = table.select(
         low=(pl.col("close") * (pl.col("return") - spread).exp()).shift(step),
-        high=(pl.col("close") * (pl.col("return") + spread).exp()).shift(step), turbulent="regime",
+        high=(pl.col("close") * (pl.col("return") + spread).exp()).shift(step), turbulent=pl.col("regime") > 0.5,
     )  # fmt: skip
-    digits = {"low": 6, "high": 6, "turbulent": 2}
-    return {"step": step, **{name: rounded(ends[name], places) for name, places in digits.items()}}
+    sides = {name: rounded(ends[name], 5) for name in ("low", "high")}
+    return {"step": step, **sides, "turbulent": ends["turbulent"].to_list()}
 
 
 def _fan(run: Run, own: pl.DataFrame, bars: pl.DataFrame) -> Data | None:

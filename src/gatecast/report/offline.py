@@ -37,7 +37,7 @@ class Classes:
 def style_sheet(more: str = "") -> str:
     """The style sheet of every page: its colours, light and dark, the report's rules, and `more`."""
     light, dark = ("".join(f"--{role}: {one}; " for role, one in roles.items()) for roles in (LIGHT, DARK))
-    colours = f":root {{ {light}}}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}"
+    colours = f":root {{ {light}}}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark}}} }}"
     return f"{colours}\n{source('report.css')}\n{more}"
 
 

@@ -55,6 +55,7 @@ def environment_of(names: str, *packages: str) -> jinja2.Environment:
     `packages`: further ones that have templates.
     """
     import jinja2
+    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in (*packages, "gatecast.report")]),
@@ -68,6 +69,8 @@ def environment_of(names: str, *packages: str) -> jinja2.Environment:
     environment.filters |= {
         **{name: getattr(words, name) for name in FORMATS},
         **{name: partial(getattr(words, name), names=titles) for name in ("named", "titled", "phrased")},
+        "whole": lambda sentence: Markup(words.whole(str(sentence))),
+        "coded": lambda sentence: Markup(words.coded(str(sentence))),
         "rival": partial(rival_of, names=titles),
         "interval_plot": interval_plot,
         "dumbbell": dumbbell,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any, TypeGuard
 
 from gatecast.forecasting.panel import model_phrase, model_title
@@ -212,6 +213,25 @@ def typeset(sentence: str) -> str:
     'R² −0.007_% (−0.04_% to +0.02_%) since 2001-02-03, p 1e-05'
     """
     return re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", re.sub(r"(?<![\w-])-(?=\d)", "−", str(sentence)))
+
+
+def whole(sentence: str) -> str:
+    """A sentence as markup, in which a date or an option of a command stays on one line.
+
+    >>> whole("gatecast update --now 2017-10-02 <FILE>")
+    'gatecast update <span class="whole">--now</span> <span class="whole">2017-10-02</span> &lt;FILE&gt;'
+    """
+    one = r"(?<![\w-])(\d{4}-\d\d-\d\d|--[a-z][a-z-]*)(?![\w-])"
+    return re.sub(one, r'<span class="whole">\1</span>', escape(sentence))
+
+
+def coded(sentence: str) -> str:
+    """`whole` of a sentence, in which what stands between backticks is shown as code.
+
+    >>> coded("`gatecast today` & more")
+    '<code>gatecast today</code> &amp; more'
+    """
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", whole(sentence))
 
 
 def measured(value: Any, name: str) -> str:

@@ -3,16 +3,20 @@
   const by = (id) => document.getElementById(id);
   const colours = JSON.parse(by("colours").textContent);
   const scheme = matchMedia("(prefers-color-scheme: dark)");
+  let printing = false;
+  const dark = () => scheme.matches && !printing;
   const narrow = () => innerWidth < 640;
   const config = { responsive: true, displaylogo: false, displayModeBar: false, showSendToCloud: false, plotlyServerURL: "" };
   const chart = by("candles");
+  // On paper a chart is as wide as its column, in pixels of the page; on a screen as what it stands in.
+  const sized = (place) => (printing ? { width: place.closest("figure").matches(".grid > :not(.wide, :only-child)") ? 312 : 660 } : {});
   const picks = [...document.querySelectorAll("[data-pick]")];
   const spans = [...document.querySelectorAll("[data-bars]")];
   let source = "{}", figures = {}, charts = {};
 
   const themed = () => {
     let text = source;
-    if (scheme.matches)
+    if (dark())
       for (const role of Object.keys(colours.light))
         text = text.replaceAll(colours.light[role], colours.dark[role]);
     ({ figures, candles: charts } = JSON.parse(text));
@@ -43,7 +47,7 @@
     showgrid: false, zeroline: false, automargin: true, ticks: "", tickfont: { color: colour("quiet"), size: 12 },
     gridcolor: colour("line"), ticklabelstandoff: 6, fixedrange: true, ...own,
   });
-  const colour = (role) => colours[scheme.matches ? "dark" : "light"][role];
+  const colour = (role) => colours[dark() ? "dark" : "light"][role];
   const title = (text, y) => ({
     text, x: 0, y, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
     font: { size: 12, color: colour("quiet") },
@@ -85,8 +89,8 @@
             type: "scatter", mode: "markers", name: `${name}, ${traded ? "traded" : "not traded"}`,
             x: at.map((i) => data.time[i]), y: at.map((i) => data[edge][i] - sign * away), customdata: at.map((i) => data.z[i]),
             marker: {
-              symbol: symbol + (traded ? "" : "-open"), size: at.map((i) => (data.consensus[i] ? 12 : 8)), opacity: 1,
-              color: colour("ink"), line: { width: 1.2, color: colour("ink") },
+              symbol: symbol + (traded ? "" : "-open"), size: at.map((i) => (data.consensus[i] ? 10 : 7)), opacity: 1,
+              color: colour(traded ? "ink" : "quiet"), line: { width: 1, color: colour(traded ? "ink" : "quiet") },
             },
             hovertemplate: "z %{customdata}",
           });
@@ -96,14 +100,22 @@
 
   // The panels below the price, from the bottom: name -> room.
   const panels = (data) => {
-    const rooms = { strategy: [0, 0.045], weight: [0.09, 0.2] };
-    return data.volume ? { ...rooms, volume: [0.25, 0.35], price: [0.41, 1] } : { ...rooms, price: [0.26, 1] };
+    const rooms = { strategy: [0, 0.045], weight: [0.1, 0.2] };
+    return data.volume ? { ...rooms, volume: [0.26, 0.35], price: [0.42, 1] } : { ...rooms, price: [0.27, 1] };
+  };
+
+  // What was decided at a close stands until the next decision.
+  const standing = (list) => {
+    const end = list.findLastIndex((one) => one != null);
+    let before = null;
+    return list.map((one, i) => (i > end ? one : (before = one ?? before)));
   };
 
   const draw = (data, count) => {
     const { time, fan, past } = data, room = panels(data);
     const beyond = fan ? Math.max(0, fan.origin + last(fan.step) - time.length + 1) : 0;
     const labels = [...time, ...Array.from({ length: beyond }, (_, i) => `+${i + 1}`)];
+    const start = count ? Math.max(0, labels.length - count) : 0;
     const up = data.close.map((close, i) => close >= data.open[i]);
     const traces = [...(past ? pastBand(time, past) : []), ...(fan ? fanOf(fan, labels) : [])];
     traces.push({
@@ -119,27 +131,27 @@
       });
     // What the book holds; what the strategies have by themselves where they have something, or there is no book.
     const there = (list) => list.filter((one) => one != null);
+    const strategies = standing(data.strategy);
     const booked = there(data.held).length > 0, alone = !booked || there(data.weight).some((one) => one !== 0);
     const decided = [...(booked ? [["held", "held"]] : []), ...(alone ? [["weight", "the strategies alone"]] : [])];
     const weights = decided.flatMap(([list]) => there(data[list]));
     for (const [list, name] of weights.length ? decided : []) {
       const own = list === "held" || !booked;
       traces.push({
-        type: "scatter", mode: "lines", x: time, y: data[list], yaxis: "y2", name, showlegend: false,
+        type: "scatter", mode: "lines", x: time, y: standing(data[list]), yaxis: "y2", name, showlegend: false,
         line: { color: colour(own ? "ink" : "accent"), width: 1.2, shape: "hv", dash: own ? "solid" : "dot" },
         ...(own ? { fill: "tozeroy", fillcolor: colour("grey") + "33" } : {}),
       });
     }
     const positions = booked ? `held by the book${alone ? "; dotted: the strategies alone" : ""}` : "position of the strategies";
-    for (const strategy of new Set(data.strategy.filter((one) => one != null))) {
-      const x = time.filter((_, i) => data.strategy[i] === strategy);
+    for (const strategy of new Set(there(strategies.slice(start)))) {
+      const x = time.filter((_, i) => strategies[i] === strategy);
       traces.push({
         type: "bar", x, y: x.map(() => 1), width: 1, yaxis: "y3", legend: "legend2", hovertemplate: "in force",
         name: plain(data.titles[strategy] || strategy.replaceAll("_", " ")),
         marker: { color: figures.looks[strategy] || colour("unsure"), line: { width: 0 } },
       });
     }
-    const start = count ? Math.max(0, labels.length - count) : 0;
     const place = new Map(labels.map((label, i) => [label, i]));
     const prices = traces.filter((one) => !one.yaxis).flatMap((one) => one.x.flatMap((label, i) => (
       place.get(label) >= start ? [one.y, one.low, one.high].map((list) => list && list[i]).filter((y) => y != null) : []
@@ -148,7 +160,7 @@
     const pad = 0.04 * (high - low || 1);
     const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: 12 } };
     const layout = {
-      template: "none", height: narrow() ? 520 : 640, bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
+      template: "none", height: printing ? 380 : narrow() ? 580 : 640, ...sized(chart), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
       paper_bgcolor: "#0000", plot_bgcolor: "#0000", margin: { l: 8, r: 8, t: 36, b: 8 },
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
@@ -163,7 +175,7 @@
         tickvals: [...new Set([0, Math.min(0, ...weights), Math.max(0, ...weights)])],
       }),
       yaxis3: axis({ domain: room.strategy, visible: false, range: [0, 1] }),
-      shapes: past ? stretches(past.turbulent.map((one) => one > 0.5)).map(([from, to]) => ({
+      shapes: past ? stretches(past.turbulent).map(([from, to]) => ({
         type: "rect", x0: from - 0.5, x1: to - 0.5, y0: 0, y1: 1, xref: "x", yref: "y domain", layer: "below",
         line: { width: 0 }, fillcolor: colour("grey") + "30",
       })) : [],
@@ -202,7 +214,7 @@
   // Figures that are folded away are drawn when they are unfolded.
   const picture = (place) => {
     const figure = figures[place.dataset.figure];
-    if (figure) Plotly.react(place, figure.data, figure.layout, config);
+    if (figure) Plotly.react(place, figure.data, { ...figure.layout, ...sized(place) }, config);
   };
   const pictures = (within) => [...within.querySelectorAll("[data-figure]")].filter((place) => place.checkVisibility());
   const everything = () => {
@@ -244,8 +256,7 @@
   }, { rootMargin: "-30% 0px -69% 0px" });
   for (const id of links.keys()) if (by(id)) seen.observe(by(id));
 
-  // What a link leads to is unfolded. What is printed is unfolded, too, but for long lists that are looked up and not
-  // read (`aside`), and folded again afterwards.
+  // What a link leads to is unfolded.
   const unfold = (target) => {
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     const own = target.querySelector(":scope > details");
@@ -257,12 +268,10 @@
     if (target) unfold(target);
   });
   if (location.hash && by(location.hash.slice(1))) unfold(by(location.hash.slice(1)));
-  let unfolded = [];
-  addEventListener("beforeprint", () => {
-    unfolded = [...document.querySelectorAll("details:not([open], .aside)")];
-    for (const one of unfolded) one.open = true;
-  });
-  addEventListener("afterprint", () => { for (const one of unfolded) one.open = false; });
+
+  // On paper colours are those of a light screen.
+  for (const [event, paper] of [["beforeprint", true], ["afterprint", false]])
+    addEventListener(event, () => { printing = paper; everything(); });
 
   if (narrow() && spans.length) press(spans, spans[0]);
   scheme.addEventListener("change", everything);
