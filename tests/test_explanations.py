@@ -20,6 +20,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
 from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, explained, origin_of
 from gatecast.explanations.explanation import ONE_REFIT
+from gatecast.explanations.forecasts import InputPart
 from gatecast.explanations.forecasts import _model as says
 from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
@@ -440,8 +441,9 @@ def test_a_store_of_one_refit_says_why_nothing_is_compared(tmp_path: Path, capsy
 @pytest.mark.parametrize(("sums", "value", "same"), [(-0.2, 0.001, True), (1.4, 0.999, True), (0.4, 0.5, False)])
 def test_a_probability_that_was_clipped_is_the_same(sums: float, value: float, same: bool) -> None:
     part = Attribution("linear", "regime", ("x",), ("x",), np.full((1, 1, 1), sums), np.zeros(1), np.full(1, sums))
-    assert says("regime", "har_regime", value, None, [part], 0).same is same
-    assert says("return", "ridge", value, None, [part], 0).same is False
+    issued, told = np.array([value]), [InputPart.each(part)]
+    assert says("regime", "har_regime", issued, None, told, 0).same is same
+    assert says("return", "ridge", issued, None, told, 0).same is False
 
 
 def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]], tmp_path: Path) -> None:

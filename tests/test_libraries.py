@@ -20,12 +20,10 @@ USES_OF_ARCH = """
 import sys
 import numpy as np
 from gatecast.forecasting.models.garch import fit_garch
-from gatecast.market.sources import read_bars
 from gatecast.metrics.many import block_length
 draw = np.random.default_rng(0).standard_normal((300, 2))
 fit_garch(draw[:, 0])
 block_length(draw)
-read_bars("embedded")
 assert "arch" in sys.modules
 print("matplotlib" in sys.modules)
 import matplotlib.figure

@@ -304,20 +304,20 @@ def jsonable(value: Any) -> Any:
     {'a': None, 'b': [1, 2], 'c': '2024-01-02'}
     """
     match value:
-        case None | bool() | str():
+        case None | str():
             return value
-        case np.bool_():
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): jsonable(item) for key, item in value.items()}
+        case bool() | np.bool_():
             return bool(value)
         case int() | np.integer():
             return int(value)
-        case float() | np.floating():
-            return float(value) if math.isfinite(value) else None
         case datetime():
             return value.isoformat(sep=" ", timespec="seconds")
         case date():
             return value.isoformat()
-        case Mapping():
-            return {str(key): jsonable(item) for key, item in value.items()}
         case pl.DataFrame():
             return jsonable(value.to_dicts())
         case pl.Series() | np.ndarray():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import inspect
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -644,15 +646,25 @@ def test_rows_of_frames_are_counted() -> None:
 
 
 def test_the_embedded_market_is_that_of_arch() -> None:
-    from arch.data import sp500
+    from arch.data import nasdaq, sp500
 
     bars = read_bars("embedded")
     assert bars.group_by("symbol", maintain_order=True).len().rows() == [("NASDAQ", 5031), ("SP500", 5031)]
     assert set(bars["asset_class"]) == {"index"}
-    theirs = sp500.load()
-    ours = bars.filter(symbol="SP500")
-    np.testing.assert_array_equal(ours["close"].to_numpy(), theirs["Close"].to_numpy())
-    assert ours["time"].dt.date().to_list() == [day.date() for day in theirs.index]
+    for symbol, theirs in (("SP500", sp500.load()), ("NASDAQ", nasdaq.load())):
+        ours = bars.filter(symbol=symbol)
+        for name in ("open", "high", "low", "close", "volume"):
+            np.testing.assert_array_equal(ours[name].to_numpy(), theirs[name.title()].to_numpy())
+        assert ours["time"].dt.date().to_list() == [day.date() for day in theirs.index]
+
+
+def test_the_embedded_market_is_read_without_what_ships_it() -> None:
+    code = (
+        "import sys\nfrom gatecast.market.sources import read_bars\nread_bars('embedded')\n"
+        "print([name for name in ('arch', 'pandas', 'statsmodels') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_resample_on_reading(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
@@ -226,3 +228,28 @@ def test_a_session_that_was_decided_with_a_later_one_names_its_close(
     answer = client.get(f"{PATH}?time={closes[FIRST + 1]:%Y-%m-%d}")
     assert answer.status_code == 422
     assert f"together with the close {closes[FIRST + 2]:%Y-%m-%d %H:%M} UTC" in answer.json()["error"]
+
+
+def test_a_file_that_a_moved_store_lacks_is_told_without_its_place(store: Path, now: datetime, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store.rename(tmp_path / "elsewhere"))
+    app = make_app(tmp_path / "link", now=now)
+    asked = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    assert asked.get("/api/symbols").status_code == 200
+    opened = Store.open(tmp_path / "elsewhere")
+    parts = opened.state.models[0].parts
+    opened.artefacts.discard([part for role, part in parts.items() if role.startswith("models/")])
+    answer = asked.get(PATH)
+    assert answer.status_code == 503
+    assert "is missing. Restore it from a copy" in answer.json()["error"]
+    assert str(tmp_path) not in answer.text
+
+
+def test_the_command_starts_without_what_it_does_not_need(made: Path, now: datetime) -> None:
+    heavy = ("torch", "sklearn", "arch", "pandas", "plotly", "statsmodels", "joblib", "optuna", "numba", "fastapi")
+    words = ["gatecast", "explain", str(made), "--now", now.isoformat(), "--json"]
+    code = (
+        f"import sys\nfrom gatecast import cli\nsys.argv = {words!r}\ntry:\n    cli.main()\n"
+        f"except SystemExit as ended:\n    print(ended.code, [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import platform
 import signal
@@ -77,6 +78,7 @@ def main() -> None:
         start_light()
     received = interrupt_on_signals()
     status = execute(sys.argv[1:])
+    gc.freeze()  # what ends with the process is not looked for in it
     try:
         sys.stdout.flush()
     except OutputError as error:
@@ -174,7 +176,6 @@ def start_light() -> None:
     Memory that is freed is kept for what comes next: the system takes as long to give a page as it takes to fill it.
     """
     import ctypes
-    import gc
     from importlib import import_module
 
     gc.disable()

@@ -34,6 +34,8 @@ SMALL = 5e-5
 """A step that changes a weight by less is left out, unless a gate closed there."""
 ALWAYS = ("ensemble", "cash")
 """Steps that are always shown."""
+AT_A_TIME = 2
+"""Models that are asked at a time: to count the cores takes longer than more of them would save."""
 NO_REFIT = "there was no refit of it: it is the fit before"
 
 
@@ -61,12 +63,13 @@ def explain(
     are the same. A run keeps its last fits alone: those of earlier refits are fitted again.
     """
     from gatecast.explanations import explain as explained
+    from gatecast.machine import Machine
 
     with TerminalBars() as progress:
         progress("explaining", 0, 1)
         found = explained(
             folder, symbol, as_close(time, "--time"), heads=head or None, refits=refits, importance=importance,
-            now=as_moment(now),
+            now=as_moment(now), machine=Machine(jobs=AT_A_TIME),
         )  # fmt: skip
         progress("explaining", 1, 1)
     if as_json:

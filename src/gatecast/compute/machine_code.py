@@ -26,6 +26,7 @@ from numba import njit
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
+from numba.core.runtime.nrt import rtsys
 from numba.core.serialize import dumps
 
 from gatecast import files
@@ -91,8 +92,11 @@ class _KernelCache(NullCache):
         self.said: list[str] = []
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The code for these types; None, so that it is compiled: there is none, it is damaged or it is not safe."""
-        target_context.refresh()
+        """The code for these types; None, so that it is compiled: there is none, it is damaged or it is not safe.
+
+        Code that is read calls Numba's runtime and C helpers alone; all else of Numba is loaded where it compiles.
+        """
+        rtsys.initialize(target_context)
         with self._said_where_it_fails(), private_folder() as folder:
             found = read_private(folder, self._name(sig, target_context.codegen()))
             if found is None or hashlib.sha256(found[DIGEST:]).digest() != found[:DIGEST]:

@@ -17,6 +17,7 @@ from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
 from gatecast.live.gates import WITHOUT_FORECAST
+from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.notebook import Shown, draw_bars
 from gatecast.runs import Run
@@ -147,6 +148,7 @@ def explain(
     refits: int | None = None,
     importance: bool = False,
     now: datetime | None = None,
+    machine: Machine = ONE_CORE,
 ) -> Explained:
     """Why a symbol is forecast and held as it is: what each model and each input adds, and each step to the order.
 
@@ -159,6 +161,7 @@ def explain(
         one, which is compared with none. A run keeps its last fits alone: earlier ones are fitted again.
     importance: also what forecasts out of sample lose without each input, over the blocks of these refits.
     now: up to which bars of a store count (default: the clock).
+    machine: where it is made; without effect on the result.
 
     Raises `SettingsError` for a symbol, close or head that is not there, saying what is; `StoreError` for a folder that
     cannot be read, and for a model whose files are gone.
@@ -175,15 +178,16 @@ def explain(
     if isinstance(time, datetime):
         time = as_utc(time, "time")
     return explained(
-        origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance
-    )
+        origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance,
+        machine.jobs,
+    )  # fmt: skip
 
 
 def explained(
     origin: Origin, symbol: str | None = None, time: datetime | date | None = None, heads: Sequence[str] | None = None,
-    refits: int | None = None, importance: bool = False,
+    refits: int | None = None, importance: bool = False, jobs: int = 1,
 ) -> Explained:  # fmt: skip
-    """As `explain`, of an origin, which may be asked again."""
+    """As `explain`, of an origin, which may be asked again. `jobs`: cores."""
     asked = _heads(heads)
     count = (2 if symbol else 1) if refits is None else refits
     if not 1 <= count <= MOST_REFITS:
@@ -207,9 +211,11 @@ def explained(
         if count > 1 and len(earlier) < 2:
             unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)
-        says = forecasts_of(group, earlier[0], origin.experiment, asked)
+        says = forecasts_of(group, earlier[0], origin.experiment, asked, jobs=jobs)
+        came = origin.came([(one.symbol, one.time) for one in group if one.row >= 0])
         for one in group:
-            found[one.symbol, one.time] = _explanation(origin, one, earlier[0], says.get((one.symbol, one.time), ()))
+            key = one.symbol, one.time
+            found[key] = _explanation(origin, one, earlier[0], says.get(key, ()), came.get(key))
         new = changes_of(first, earlier, asked)
         if count > 1 and not new:
             unchanged.setdefault(first.asset_class, NO_PART)
@@ -234,13 +240,14 @@ def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
     return list(found.values())
 
 
-def _explanation(origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...]) -> Explanation:
+def _explanation(
+    origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...], came: float | None
+) -> Explanation:
     samples, experiment = moment.result.samples, origin.experiment
     decision = decision_of(moment, experiment, origin.book(moment.session))
     known = dict[str, float]()
     if moment.row >= 0:
         known = dict(zip(samples.names, samples.features[samples.ends[moment.row]].tolist(), strict=True))
-    came = origin.came(moment.symbol, moment.time) if moment.row >= 0 else None
     issued = origin.holdings(moment.session, moment.symbol)
     same = abs(float(issued["held"]) - decision.held) <= SAME if issued and decision.order is not None else None
     return Explanation(

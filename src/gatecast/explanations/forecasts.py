@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.compute.parallel import side_by_side
 from gatecast.forecasting.attribution import UNITS, Attributable
 from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, STARTS, forecaster_of
 from gatecast.forecasting.walkforward import at_rows
@@ -52,20 +53,17 @@ class InputPart:
     inputs: tuple[tuple[str, int, float], ...]
 
     @classmethod
-    def of(cls, one: Attribution, place: int) -> InputPart:
-        """The part of the forecast at a place of an attribution."""
-        values = one.values[place]
-        order = np.argsort(-np.abs(values), axis=None, kind="stable")[:MOST_INPUTS]
-        lags, columns = np.unravel_index(order, values.shape)
-        inputs = tuple(
-            (one.inputs[column], int(lag), float(values[lag, column]))
-            for lag, column in zip(lags, columns, strict=True) if values[lag, column] != 0
-        )  # fmt: skip
-        features = {name: float(sums[place]) for name, sums in one.by_feature().items()}
-        by_lag = tuple(values.sum(axis=1).tolist()) if len(values) > 1 else ()
-        return cls(
-            one.part, float(one.base[place]), float(one.output[place]), float(one.gap[place]), features, by_lag, inputs
-        )
+    def each(cls, one: Attribution) -> list[InputPart]:
+        """The part of each forecast of an attribution."""
+        sums, gaps = one.by_feature(), one.gap.tolist()
+        told = zip(one.values, one.base.tolist(), one.output.tolist(), gaps, strict=True)
+        return [
+            cls(
+                one.part, base, output, gap, {name: float(own[place]) for name, own in sums.items()},
+                tuple(values.sum(axis=1).tolist()) if len(values) > 1 else (), _most(one.inputs, values),
+            )
+            for place, (values, base, output, gap) in enumerate(told)
+        ]  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -74,6 +72,16 @@ class InputPart:
             "part": self.part, "base": self.base, "output": self.output, "gap": self.gap,
             "features": dict(self.features), "lags": list(self.lags), "inputs": inputs,
         }  # fmt: skip
+
+
+def _most(names: Sequence[str], values: FloatArray) -> tuple[tuple[str, int, float], ...]:
+    """Input, lag and what it adds of the (lags, inputs) that add most, the largest first."""
+    order = np.argsort(-np.abs(values), axis=None, kind="stable")[:MOST_INPUTS]
+    lags, columns = np.unravel_index(order, values.shape)
+    return tuple(
+        (names[column], int(lag), float(values[lag, column]))
+        for lag, column in zip(lags, columns, strict=True) if values[lag, column] != 0
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,26 +135,45 @@ class HeadSays:
 
 
 def forecasts_of(
-    moments: Sequence[Moment], refit: Refit, experiment: Experiment, heads: Sequence[str] = HEADS
+    moments: Sequence[Moment], refit: Refit, experiment: Experiment, heads: Sequence[str] = HEADS, *, jobs: int = 1
 ) -> dict[tuple[str, datetime], tuple[HeadSays, ...]]:
-    """Symbol and close -> why its forecasts are what they are; of moments of one class, model and fold."""
+    """Symbol and close -> why its forecasts are what they are; of moments of one class, model and fold.
+
+    `jobs`: models that are asked at a time; changes no result.
+    """
     result, known = moments[0].result, [one for one in moments if one.row >= 0]
     rows = np.array([one.row for one in known], np.int64)
     if len(rows) == 0:
         return {}
+    sums = {
+        head: _sum(result, refit, experiment, rows, head)
+        for head in heads if head in result.forecasts.values.get(ENSEMBLE, {})
+    }  # fmt: skip
+    asked = [(head, name) for head, one in sums.items() for name in one.models]
+
+    def tell(key: tuple[str, str], _: object) -> tuple[Attribution, ...]:
+        head, name = key
+        return attributions_of(refit, name, result, rows, head)
+
+    told = dict(zip(asked, side_by_side(tell, asked, jobs=jobs), strict=True))
     found: dict[tuple[str, datetime], list[HeadSays]] = {(one.symbol, one.time): [] for one in known}
-    for head in heads:
-        if head not in result.forecasts.values.get(ENSEMBLE, {}):
-            continue
-        for one, said in zip(known, _head(result, refit, experiment, rows, head), strict=True):
+    for head, own in sums.items():
+        parts = {name: told[head, name] for name in own.models}
+        for one, said in zip(known, _head(result, rows, head, own, parts), strict=True):
             found[one.symbol, one.time].append(said)
     return {key: tuple(each) for key, each in found.items()}
 
 
-def _head(
-    result: ClassResult, refit: Refit, experiment: Experiment, rows: IntArray, head: str
-) -> list[HeadSays]:  # fmt: skip
-    """One head at each of the rows."""
+@dataclass(frozen=True)
+class _Sum:
+    """A head of some rows as a sum: what it starts from, the models that are told, and (rows,) what each adds to it."""
+
+    starts_from: str | None
+    models: tuple[str, ...]
+    adds: Mapping[str, FloatArray]
+
+
+def _sum(result: ClassResult, refit: Refit, experiment: Experiment, rows: IntArray, head: str) -> _Sum:
     forecasts = result.forecasts
     order = np.argsort(rows, kind="stable")  # samples and folds are ascending
     starts_from: str | None = None
@@ -158,23 +185,30 @@ def _head(
             adds[name] = np.empty(len(rows))
             adds[name][order] = values
     names = [name for name in told_models(forecasts, head) if name in adds or name in refit.fits]
-    whole = _values(forecasts, ENSEMBLE, head, rows)
     members = () if head == "volatility" else experiment.ensemble.opinions_on(head, forecasts)
     own = [name for name in members if head in forecasts.values[name]]  # of a return there are probabilities, too
     start = starts_from or next((name for name in STARTS.get(head, ()) if head in forecasts.values.get(name, {})), None)
-    told = dict.fromkeys([*([start] if start else []), *adds, *names, *own])
-    issued = {name: _values(forecasts, name, head, rows) for name in told}
-    attributed = {name: attributions_of(refit, name, result, rows, head) for name in issued}
+    models = dict.fromkeys([*([start] if start else []), *adds, *names, *own])
+    return _Sum(starts_from, tuple(models), adds)
+
+
+def _head(
+    result: ClassResult, rows: IntArray, head: str, own: _Sum, parts: Mapping[str, Sequence[Attribution]]
+) -> list[HeadSays]:
+    """One head at each of the rows; `parts`: of each model."""
+    forecasts = result.forecasts
+    whole = _values(forecasts, ENSEMBLE, head, rows)
+    issued = {name: _values(forecasts, name, head, rows) for name in own.models}
+    told = {name: [InputPart.each(one) for one in parts[name]] for name in own.models}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
     samples, spread = forecasts.samples, None
     if head == "volatility":
         spread = np.exp(whole / 2) * np.sqrt(samples.facts.ratio[samples.ends[rows]])  # close to close
     return [
         HeadSays(
-            head, UNITS[head], float(whole[place]), starts_from,
+            head, UNITS[head], float(whole[place]), own.starts_from,
             tuple(
-                _model(head, name, float(values[place]), adds.get(name), attributed[name], place)
-                for name, values in issued.items()
+                _model(head, name, values, own.adds.get(name), told[name], place) for name, values in issued.items()
             ),
             None if plain is None else float(plain[place]),
             None if spread is None else float(spread[place]),
@@ -184,21 +218,16 @@ def _head(
 
 
 def _model(
-    head: str, name: str, value: float, adds: FloatArray | None, parts: Sequence[Attribution], place: int
-) -> ModelSays:  # fmt: skip
-    same = None
-    if parts:
-        whole = sum(float(one.output[place]) for one in parts)
+    head: str, name: str, issued: FloatArray, adds: FloatArray | None, parts: Sequence[Sequence[InputPart]], place: int
+) -> ModelSays:
+    """What a model says at a place of the rows; `parts`: each with what it adds there."""
+    own, value, same = tuple(one[place] for one in parts), float(issued[place]), None
+    if own:
+        whole = sum(one.output for one in own)
         if head in ("direction", "regime"):  # what is issued is clipped
             whole = float(as_probability(np.array(whole)))
         same = math.isclose(whole, value, rel_tol=SAME, abs_tol=SAME)
-    return ModelSays(
-        name,
-        value,
-        None if adds is None else float(adds[place]),
-        tuple(InputPart.of(one, place) for one in parts),
-        same,
-    )
+    return ModelSays(name, value, None if adds is None else float(adds[place]), own, same)
 
 
 def told_models(forecasts: Forecasts, head: str) -> list[str]:

@@ -125,11 +125,12 @@ class Origin(ABC):
     def bars(self) -> pl.DataFrame:
         """The bars that there are, those still awaited not among them."""
 
-    def came(self, symbol: str, time: datetime) -> float | None:
-        """The log return over the horizon after a close, see `targets.came_after`; None while it is not known."""
-        own = came_after(self.bars.filter(pl.col("symbol") == symbol), self.experiment.horizon)
-        answer = own.filter(pl.col("time") == time)["came_return_log"]
-        return answer[0] if len(answer) else None
+    def came(self, keys: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float | None]:
+        """Symbol and close -> the log return over the horizon after it, see `targets.came_after`; None while it is not
+        known."""
+        symbols, times = ({key[place] for key in keys} for place in (0, 1))
+        own = came_after(self.bars.filter(pl.col("symbol").is_in(symbols)), self.experiment.horizon)
+        return {(symbol, time): came for symbol, time, came in own.filter(pl.col("time").is_in(times)).iter_rows()}
 
     @abstractmethod
     def closes(self, symbol: str) -> list[datetime]:

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from gatecast.errors import BarsError, BarsFileError, did_you_mean
-from gatecast.libraries import without_matplotlib
+from gatecast.libraries import shipped_table
 from gatecast.market.bars import COLUMNS, PRICES, UTC_TIME
 from gatecast.market.columns import MARKS, fill_symbols, name_columns, to_numbers, without_nested
 from gatecast.market.frames import read_frame
@@ -59,14 +59,13 @@ def _named(schema: Mapping[str, pl.DataType], _: str, *, choose: Choose, symbol:
 
 
 def _embedded() -> list[Table]:
-    with without_matplotlib():
-        from arch.data import nasdaq, sp500
-
+    """Two indices that `arch` ships, day by day from 1999 to 2018."""
     tables = []
-    for symbol, load in (("SP500", sp500.load), ("NASDAQ", nasdaq.load)):
-        (table,) = read_frame(load())
-        frame = table.frame.drop("Adj Close").with_columns(pl.lit("index").alias("asset_class"))
-        tables.append(replace(table, frame=frame, symbol=symbol))
+    for symbol in ("SP500", "NASDAQ"):
+        own = symbol.lower()
+        table = shipped_table("arch", "data", own, f"{own}.csv.gz").drop("Adj Close")
+        day = pl.col("Date").str.to_datetime("%m/%d/%Y", time_unit="us")
+        tables.append(Table(table.with_columns(day, asset_class=pl.lit("index")), None, 1, symbol))
     return tables
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gatecast.libraries import shipped_table
 from gatecast.trading.costs import MoneySettings
 from gatecast.trading.instruments import Instruments
 
@@ -161,13 +159,6 @@ def cash_rates(days: Sequence[date]) -> FloatArray:
 
 @cache
 def _bills() -> tuple[NDArray[np.int64], FloatArray]:
-    """(months,) year times 100 and month, and the rate of one-month bills in per cent a month.
-
-    Read from the table that `arch` ships, without the package, which takes a second to start.
-    """
-    found = find_spec("arch")
-    assert found is not None
-    assert found.origin is not None
-    packed = Path(found.origin).parent / "data" / "frenchdata" / "frenchdata.csv.gz"
-    table = pl.read_csv(gzip.decompress(packed.read_bytes()), columns=["Date", "RF"])
+    """(months,) year times 100 and month, and the rate of one-month bills in per cent a month."""
+    table = shipped_table("arch", "data", "frenchdata", "frenchdata.csv.gz", columns=["Date", "RF"])
     return table["Date"].cast(pl.Int64).to_numpy(), table["RF"].cast(pl.Float64).to_numpy()

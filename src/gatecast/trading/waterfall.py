@@ -7,7 +7,7 @@ evidence, in shares of equity from there on. So the changes add up to what is he
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gatecast.trading.cuts import cuts_of, place_of_gate, sentence_of
@@ -100,7 +100,7 @@ class Waterfall:
         """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the step `gate`."""
         gate = self.gate
         return {
-            **asdict(self), "steps": [{**asdict(one), "words": SENTENCES[one.name]} for one in self.steps],
+            **vars(self), "steps": [{**vars(one), "words": SENTENCES[one.name]} for one in self.steps],
             "gate": gate.gate if gate else "", "gate_sentence": gate.sentence if gate else "",
         }  # fmt: skip
 
