@@ -143,26 +143,23 @@ def _regression(
 ) -> FloatArray:  # fmt: skip
     """(1 + inputs, 1) intercept and weights; where only one outcome is known, its share is all there is to learn.
 
-    `start`: weights to begin with, else 0. `slope`: the mean loss's slope at which it ends. scikit-learn's
-    `LogisticRegression` is this solver, with checks of all inputs for each fit that cost five times as much.
+    `start`: weights to begin with, else 0. `slope`: the mean loss's slope at which it ends.
     """
-    from sklearn._loss import HalfBinomialLoss
+    from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model._glm._newton_solver import NewtonCholeskySolver
-    from sklearn.linear_model._linear_loss import LinearModelLoss
+    from sklearn.linear_model import LogisticRegression
 
     known = np.isfinite(target)
     answer = target[known]
     if len(answer) == 0 or answer.min() == answer.max():
         rate = (answer.sum() + 1) / (len(answer) + 2)
         return np.asarray([[np.log(rate / (1 - rate))], *([0.0] for _ in inputs.T)])
-    begin, weight = np.zeros((1 + inputs.shape[1], 1)) if start is None else start, counts[known]
-    solver = NewtonCholeskySolver(
-        coef=np.roll(begin[:, 0], -1), linear_loss=LinearModelLoss(HalfBinomialLoss(), fit_intercept=True),
-        l2_reg_strength=1 / (strength * weight.sum()), tol=slope, max_iter=50, n_threads=1,
-    )  # fmt: skip
+    model = LogisticRegression(C=strength, solver="newton-cholesky", tol=slope, max_iter=50, warm_start=True)
+    if start is not None:
+        model.classes_, model.intercept_, model.coef_ = np.unique(answer), start[0].copy(), start[1:].T.copy()
     rows = inputs if known.all() else inputs[known]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        weights: FloatArray = np.roll(solver.solve(rows, answer, weight), 1)[:, None]
+        model.fit(rows, answer, sample_weight=counts[known])
+    weights: FloatArray = np.vstack([model.intercept_, model.coef_.T])
     return weights
