@@ -136,10 +136,9 @@ class Chain:
     """What the pipeline made of bars, before anything is judged: by asset class, and the book of all together.
 
     `facts`: of the bars of all classes, and the delistings that are known. `seconds`: model -> wall-clock time of its
-    training, each class counted by itself where two are at work at a time. `left_out`: asset class without a single
-    refit -> what it would take. `disk`: where the arrays of several classes are. `default_ends`: whether the end of a
-    symbol on terms that nobody knows is booked on the usual ones. `book`: settings of the book; `carried`, `begins`,
-    `settled`: see `Past`.
+    training, other work at the same time or not. `left_out`: asset class without a single refit -> what it would take.
+    `disk`: where the arrays of several classes are. `default_ends`: whether the end of a symbol on terms that nobody
+    knows is booked on the usual ones. `book`: settings of the book; `carried`, `begins`, `settled`: see `Past`.
     """
 
     facts: Facts
@@ -277,9 +276,9 @@ def make_chain(
 ) -> Chain:
     """The pipeline, bars to profit and loss; nothing is judged or recorded yet.
 
-    With several cores two classes at a time, the largest first: what one of them does on one core is done beside the
-    fits of the other. Of several classes only those at work are in memory, see `compute.disk`. `actions`: the
-    delistings that are known, see `gatecast.market.ends`.
+    With several cores two classes at a time, the largest first, and two models of each: what one of them does on one
+    core is done beside the fits of the other. Of several classes only those at work are in memory, see `compute.disk`.
+    `actions`: the delistings that are known, see `gatecast.market.ends`.
 
     The one law: with the bars up to any moment it says of that moment what it says with all of them; and with what it
     said then as `past` it says the same of all of them, to the bit, and nothing is fitted again. What was issued stays

@@ -9,6 +9,8 @@ import pytest
 from made_up import made_up, with_values
 from scipy import stats
 
+from gatecast.compute.parallel import fan_out
+from gatecast.evaluation import credit
 from gatecast.evaluation.credit import credit_of, without
 from gatecast.experiment import Experiment
 from gatecast.forecasting.combining.ensemble import Ensemble
@@ -240,3 +242,20 @@ def test_the_credit_is_the_same_on_any_number_of_cores(forecasts: Forecasts) -> 
     combined = {"index": Ensemble().combine(forecasts)}
     one, two = (credit_of(combined, Ensemble(), jobs=jobs) for jobs in (1, 2))
     assert repr(one) == repr(two)
+
+
+@pytest.mark.parametrize(("most", "processes"), [(1, False), (2**29, True)])
+def test_what_is_too_large_to_be_sent_is_shared_by_threads(
+    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch, most: int, processes: bool
+) -> None:
+    asked = []
+
+    def watched(*given: Any, **options: Any) -> Any:
+        asked.append(options["processes"])
+        return fan_out(*given, **options)
+
+    combined = {"index": Ensemble().combine(forecasts)}
+    monkeypatch.setattr(credit, "MOST_SENT", most)
+    monkeypatch.setattr(credit, "fan_out", watched)
+    assert repr(credit_of(combined, Ensemble(), jobs=2)) == repr(credit_of(combined, Ensemble()))
+    assert asked == [processes, False]

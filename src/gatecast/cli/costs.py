@@ -35,10 +35,9 @@ def usual_costs(
 
     cores = min(jobs, core_count())
     found = {
-        name: one.traits_with_settings().seconds.times(
-            one.relative_work() / (cores if one.traits_with_settings().seconds.parallel else 1)
-        )
+        name: took.times(1 / cores) if took.parallel else took
         for name, one in panel.items()
+        if (took := one.usual_seconds())
     }
     if tuning is not None:
         # half of a slice and half of a network's size are what a candidate takes in the mean

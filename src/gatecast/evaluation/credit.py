@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import Record, gain_over
@@ -20,6 +22,11 @@ ALL = "all"
 """The scope of a row that rests on every asset class together."""
 WITHOUT = "without"
 """What the forecast in force would have been."""
+MOST_SENT = 2**29
+"""Bytes of forecasts that each process is sent; of more, threads share them."""
+Models = tuple[str, ...]
+Place = tuple[str, str]
+"""Scope and head."""
 BOTH_NETWORKS = (NETWORK, CORRECTION)  # left out together: alone, each hides what the loss of the other costs
 
 
@@ -45,10 +52,12 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
     if not issued:
         return []
     scopes = ({ALL: tuple(issued)} if len(issued) > 1 else {}) | {name: (name,) for name in issued}
-    tables: dict[tuple[str, str], list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
+    tables: dict[Place, list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
     left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
+    every = list(dict.fromkeys(models for each in left_out.values() for models in each))
+    issued = {name: _light(one) for name, one in issued.items()}
 
-    def rows_of(models: tuple[str, ...]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    def rows_of(models: Models) -> list[tuple[Place, list[dict[str, Any]]]]:
         recombined = {name: without(one, ensemble, models) for name, one in issued.items() if models in left_out[name]}
         found = []
         for scope, head in tables:
@@ -57,16 +66,39 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
                 found.append(((scope, head), credit_row(Record.of(some, head), scope, models)))
         return found
 
-    every = dict.fromkeys(models for each in left_out.values() for models in each)
-    for found in fan_out(rows_of, every, jobs=jobs):
-        for key, rows in found:
-            tables[key] += rows
+    def rows_of_some(some: list[Models]) -> list[list[tuple[Place, list[dict[str, Any]]]]]:
+        return [rows_of(models) for models in some]
+
+    # the interpreter's lock is held most of the time: processes, where what they read is sent in no time
+    processes = jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
+    parts = [part for start in range(jobs) if (part := every[start::jobs])] if processes else [[one] for one in every]
+    made = fan_out(rows_of_some, parts, jobs=jobs, processes=processes)
+    rows_by_models = {
+        models: found for part, rows in zip(parts, made, strict=True) for models, found in zip(part, rows, strict=True)
+    }
+    for models in every:
+        for place, rows in rows_by_models[models]:
+            tables[place] += rows
     for rows in tables.values():
         for row, pvalue in zip(rows, holm([row["pvalue"] for row in rows]).tolist(), strict=True):
             row["pvalue_holm"] = pvalue
             if row["worth"] == "unclear" and pvalue < LEVEL:
                 row["worth"] = "helps" if row["statistic"] > 0 else "hurts"
     return [row for rows in tables.values() for row in rows]
+
+
+def _light(forecasts: Forecasts) -> Forecasts:
+    """The forecasts in memory, with what a combination and its record read alone."""
+    samples = replace(forecasts.samples, features=np.empty((0, 0)))
+    values = {name: dict(heads) for name, heads in forecasts.values.items()}
+    return replace(forecasts, samples=samples, values=values, members={}, scale={}, fitted={}, refused_fits={})
+
+
+def _bytes_of(forecasts: Forecasts) -> int:
+    """About what it takes to send the forecasts and their answers."""
+    rows = len(forecasts.samples)
+    answers = 8 * rows * (2 * forecasts.samples.horizon + 20)
+    return answers + sum(one.nbytes for heads in forecasts.values.values() for one in heads.values())
 
 
 def without(forecasts: Forecasts, ensemble: Ensemble, models: tuple[str, ...]) -> Forecasts:

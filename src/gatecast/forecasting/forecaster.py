@@ -164,6 +164,10 @@ class Forecaster(Settings, ABC):
         """The kind as which a fit of it is stored."""
         return self.kind
 
+    def usual_seconds(self) -> Seconds:
+        """What it usually takes on one core, with these settings."""
+        return self.traits_with_settings().seconds.times(self.relative_work())
+
     def begin(self) -> bool:
         """Starts, beside other work, what its fits wait for; returns whether they wait for anything.
 

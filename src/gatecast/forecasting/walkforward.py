@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.compute.parallel import side_by_side
 from gatecast.errors import BarsError, SettingsError
 from gatecast.forecasting.checks import fits_of, predictions_of, refuse_impossible
 from gatecast.forecasting.forecaster import ALONE, Forecaster, Task
 from gatecast.forecasting.guard import Block, served
 from gatecast.forecasting.panel import MADE_OF_OTHERS
-from gatecast.forecasting.schedule import Fold, Schedule, known_by
+from gatecast.forecasting.schedule import Fold, Schedule, known_by, work_of
 from gatecast.libraries import require
 from gatecast.market.merging import ALIKE
 from gatecast.notebook import Shown, draw_lines
@@ -432,7 +433,8 @@ def walk_forward(
     Parameters
     ----------
     forecasters: by name; of a sequence each goes by its own.
-    task: cores, and where interrupted work is kept. progress: called after n more of a model's fits.
+    task: cores, and where interrupted work is kept. progress: called after n more of a model's fits; with several cores
+        from two threads.
     past: what was issued on the bars up to an earlier moment. It is taken over as it is, and no fit of it is made
         again: its last fits forecast the rows that came since, until a refit is due. A model that it does not have is
         fitted at every refit. refit: with a past, "asked" adds refits at `alarms` alone, and "never" none: the last
@@ -473,44 +475,57 @@ def walk_forward(
         for name, forecaster in forecasters.items():
             for package in forecaster.packages():
                 require(package, f"the model {name!r}")
-    begun = result
-    waiting = {name for name, one in forecasters.items() if refit != "never" and one.begin()}
-    for name, forecaster in sorted(forecasters.items(), key=lambda item: item[0] in waiting):
-        own = before if before is not None and name in before.fitted else None
-        if before is not None and own is None and refit == "never":
-            continue
+    begun, named = result, list(forecasters)
+    if before is not None and refit == "never":
+        named = [name for name in named if name in before.fitted]
+
+    def of_model(name: str, go_on: Callable[[], None]) -> Forecasts:
+        """What has begun with one model's forecasts; `go_on`: see `side_by_side`."""
+        forecaster, own = forecasters[name], before if before is not None and name in before.fitted else None
         since = len(own.cutoffs) if own else 0
-        report = partial(progress, name) if progress else None
+
+        def report(count: int) -> None:
+            go_on()
+            if progress:
+                progress(name, count)
+
         fits: Sequence[FittedForecaster] = ()
-        if since < len(result.folds):
+        if since < len(begun.folds):
             began = perf_counter()
             newest = own.refused_fits.get(name, own.fitted[name]) if own else None
             work = replace(task, name=name, on_fit=report, since=since, past=newest)
-            fits = fits_of(name, forecaster, result.folds, work)
+            fits = fits_of(name, forecaster, begun.folds, work)
             if on_fits:
-                on_fits(Fits(name, result.folds[since:], fits, perf_counter() - began))
-        result = _with_forecasts(result, name, own, fits, task)
-    return _in_order(result, begun, list(forecasters))
+                on_fits(Fits(name, begun.folds[since:], fits, perf_counter() - began))
+        return _with_forecasts(begun, name, own, fits, task)
+
+    waiting = {name for name in named if refit != "never" and forecasters[name].begin()}
+    order = sorted(named, key=lambda name: name in waiting)
+    lanes = min(2, task.jobs) if refit != "never" else 1
+    if lanes > 1 and order:  # most models use one core: the one that takes longest is fitted beside them
+        work = work_of(samples, begun.folds)
+        longest = max(order, key=lambda name: forecasters[name].usual_seconds().of(work))
+        order = [longest, *(name for name in order if name != longest)]
+    made = side_by_side(of_model, order, jobs=lanes)
+    each = dict(zip(order, made, strict=True))
+    return _together(begun, {name: each[name] for name in named})
 
 
-def _in_order(forecasts: Forecasts, begun: Forecasts, names: list[str]) -> Forecasts:
-    """The forecasts with the models of `begun` first, then the others as they were named, not as they were fitted.
+def _together(begun: Forecasts, made: Mapping[str, Forecasts]) -> Forecasts:
+    """What has begun, with each model's forecasts as they were made by itself: name -> where they are.
 
-    Others add them up in this order.
+    The models of `begun` come first, then the others as they are named: others add them up in this order.
     """
 
-    def ordered(models: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: models[name] for name in sorted(models, key=lambda one: -1 if one in first else names.index(one))}
+    def of_all(part: str) -> dict[str, Any]:
+        before = getattr(begun, part)
+        found = {**before, **{name: getattr(one, part).get(name) for name, one in made.items()}}
+        return {name: value for name, value in found.items() if value is not None}
 
     return replace(
-        forecasts,
-        values=ordered(forecasts.values, begun.values),
-        scale=ordered(forecasts.scale, begun.scale),
-        fitted=ordered(forecasts.fitted, begun.fitted),
-        members=ordered(forecasts.members, begun.members),
-        refused=ordered(forecasts.refused, begun.refused),
-        refused_fits=ordered(forecasts.refused_fits, begun.refused_fits),
-    )
+        begun, values=of_all("values"), scale=of_all("scale"), fitted=of_all("fitted"), members=of_all("members"),
+        refused=of_all("refused"), refused_fits=of_all("refused_fits"),
+    )  # fmt: skip
 
 
 def _folds(

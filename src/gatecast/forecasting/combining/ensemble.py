@@ -465,11 +465,11 @@ def _slopes_with_offset(
     slopes = np.zeros(inputs.shape[1])
     if len(answer) == 0:
         return slopes
-    penalty = np.eye(len(slopes)) / spread**2
+    penalty, columns = np.eye(len(slopes)) / spread**2, np.ascontiguousarray(inputs.T)
     for _ in range(50):  # Newton among the slopes that are not held at 0 (Bertsekas 1982); the loss is strictly convex
         chance = _chance(offset + inputs @ slopes)
         gradient = inputs.T @ (weight * (chance - answer)) + penalty @ slopes
-        curvature = (inputs * (weight * chance * (1 - chance))[:, None]).T @ inputs + penalty
+        curvature = (columns * (weight * chance * (1 - chance))) @ inputs + penalty
         free = (slopes > 0) | (gradient < 0)
         if free.all():
             step = np.linalg.solve(curvature, gradient)
