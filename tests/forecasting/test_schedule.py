@@ -159,7 +159,8 @@ def test_ten_thousand_random_histories_break_no_rule() -> None:
 
 def bound(folds: list[Fold], times: np.ndarray, known: np.ndarray) -> list[Fold]:
     """Folds on samples of which only the times matter here."""
-    return [fold.on(SimpleNamespace(times=times, known_at=known)) for fold in folds]  # type: ignore[arg-type]
+    data = SimpleNamespace(times=times, known_at=known, moments=np.unique(times))
+    return [fold.on(data) for fold in folds]  # type: ignore[arg-type]
 
 
 def test_a_window_of_ones_own_is_what_a_schedule_of_that_length_has_at_the_same_cutoff() -> None:

@@ -100,7 +100,7 @@ def _reactions(
     signals: SignalSettings,
 ) -> list[Leak]:  # fmt: skip
     """What is said differently of a class at each of the cuts; `bars`: those of the class."""
-    whole = [*samples_tables(one.samples), *signals_tables(one.forecasts, one.signals)]
+    whole = signals_tables(one.forecasts, one.signals)
     found: list[Leak] = []
     for moment in _spread(one.forecasts, cuts):
         try:
@@ -125,21 +125,20 @@ def _replayed(
     intervals: Intervals, signals: SignalSettings,
 ) -> list[Leak]:  # fmt: skip
     """What is said differently when all but the fits is made again, on samples of the bars up to the moment."""
-    tables, said = samples_tables(samples), list(whole)
+    # tables of samples are large: two of them at a time
+    of_samples = zip(samples_tables(issued.samples), samples_tables(samples), strict=True)
+    leaks = [leak for was, now in of_samples for leak in differences([was], [now], moment, "cut")]
     past = _past_of(issued, samples, moment)
     if past is None or samples.names != issued.samples.names:
         in_use = [chosen_table(one, issued.folds[:1]) for one in (issued.samples, samples)]
-        leaks = differences(in_use[:1], in_use[1:], moment, "cut")
-    else:
-        leaks = _asked_again(issued, samples, moment)
-        combined = combine(past, ensemble, intervals)
-        made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
-        tables += forecasts_tables("ensemble", combined, made)
-        said += forecasts_tables("ensemble", issued, [model for model in made if model in issued.values])
-        tables += signals_tables(combined, make_signals(combined, signals))
+        return differences(in_use[:1], in_use[1:], moment, "cut") + leaks
+    combined = combine(past, ensemble, intervals)
+    made = [model for model, heads in combined.values.items() if heads is not past.values.get(model)]
+    tables = forecasts_tables("ensemble", combined, made) + signals_tables(combined, make_signals(combined, signals))
     parts = {(table.stage, table.part) for table in tables}
+    said = whole + forecasts_tables("ensemble", issued, [model for model in made if model in issued.values])
     mine = [table for table in said if (table.stage, table.part) in parts]
-    return leaks + differences(mine, tables, moment, "cut")
+    return _asked_again(issued, samples, moment) + leaks + differences(mine, tables, moment, "cut")
 
 
 def _asked_again(forecasts: Forecasts, samples: Samples, moment: np.datetime64) -> list[Leak]:

@@ -7,7 +7,7 @@ tables made here: one a stage, with a row for each symbol and time, so that two 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,10 @@ class Table:
         """The rows that count later than a moment."""
         return self._of(~((self.time if self.since is None else self.since) <= moment))
 
+    def same_rows(self, other: Table) -> bool:
+        """Whether both have the same symbols and times."""
+        return np.array_equal(self.time, other.time) and np.array_equal(self.symbol, other.symbol)
+
     def rows_of(self, other: Table) -> Table:
         """The rows that another table has, too."""
         return self._of(self._in(other))
@@ -82,6 +86,8 @@ class Table:
         return np.array(rows, np.bool_)
 
     def _of(self, rows: NDArray[np.bool_]) -> Table:
+        if rows.all():
+            return self
         since = None if self.since is None else self.since[rows]
         return replace(self, symbol=self.symbol[rows], time=self.time[rows], value=self.value[rows], since=since)
 
@@ -111,8 +117,8 @@ def features_table(bars: pl.DataFrame, names: tuple[str, ...]) -> Table:
     return Table("features", part, names, _names(bars), to_times(bars, "time"), value, known_so_far(bars))
 
 
-def samples_tables(samples: Samples) -> list[Table]:
-    """Features, what is known beside them, answers once they are known, and the regime's level."""
+def samples_tables(samples: Samples) -> Iterator[Table]:
+    """Features, what is known beside them, answers once they are known, and the regime's level; one after the other."""
     name, symbol = samples.asset_class, np.array(samples.symbols)[samples.symbol]
 
     def table(
@@ -129,11 +135,9 @@ def samples_tables(samples: Samples) -> list[Table]:
     }
     level = {"level": facts.pop("level")}
     known = np.maximum(samples.time, samples.known_by_bar)
-    tables = [
-        table("features", "features", dict(zip(samples.names, samples.features.T, strict=True)), known),
-        table("features", "facts", facts, known),
-        table("regimes", "level", level),
-    ]
+    yield table("features", "features", dict(zip(samples.names, samples.features.T, strict=True)), known)
+    yield table("features", "facts", facts, known)
+    yield table("regimes", "level", level)
     for head, target in samples.targets.items():
         answers = {
             head if target.value.ndim == 1 else f"{head}_{k + 1}": column
@@ -141,9 +145,8 @@ def samples_tables(samples: Samples) -> list[Table]:
         }
         moment = np.where(np.isnat(target.known_at), np.nan, target.known_at.astype(np.int64))
         stage = "regimes" if head == "regime" else "targets"  # its answers are what they are by the level
-        tables.append(table(stage, head, answers, target.known_at))
-        tables.append(table("targets", f"{head} known_at", {f"{head} known_at": moment}, target.known_at))
-    return tables
+        yield table(stage, head, answers, target.known_at)
+        yield table("targets", f"{head} known_at", {f"{head} known_at": moment}, target.known_at)
 
 
 def forecasts_tables(stage: str, forecasts: Forecasts, models: Iterable[str]) -> list[Table]:
@@ -259,13 +262,14 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
     The rows are matched by symbol and time, never by number; NaN equals NaN. A row that only one of them has is a
     difference, a column that only one of them has is not. `whole` says when a row counts that both have.
     """
-    theirs = {(table.stage, table.part): table for table in other}
+    others = {(table.stage, table.part): table for table in other}
     leaks = []
     for table in whole:
-        match = theirs.get((table.stage, table.part))
+        match = others.get((table.stage, table.part))
         mine = table.until(moment)
         if match is not None:
-            leaks += _compare(mine, match.until(moment).without(table.after(moment)), kind)
+            theirs = match.until(moment)
+            leaks += _compare(mine, theirs if mine.same_rows(theirs) else theirs.without(table.after(moment)), kind)
         elif len(mine.time):
             leaks.append(
                 Leak(mine.stage, f"{mine.part} row", kind, str(mine.symbol[-1]), moment_of(mine.time[-1]), None,
@@ -275,22 +279,22 @@ def differences(whole: Iterable[Table], other: Iterable[Table], moment: np.datet
 
 
 def _compare(mine: Table, other: Table, kind: Kind) -> list[Leak]:
-    if not (np.array_equal(mine.time, other.time) and np.array_equal(mine.symbol, other.symbol)):
+    if not mine.same_rows(other):
         a, b = ([*zip(table.symbol.tolist(), table.time.tolist(), strict=True)] for table in (mine, other))
         single = max(set(a) ^ set(b), key=lambda key: key[1])
         said = ("a row", "no row") if single in set(a) else ("no row", "a row")
         return [Leak(mine.stage, f"{mine.part} row".strip(), kind, single[0], moment_of(single[1]), None, *said)]
     shared = [name for name in mine.columns if name in other.columns]
-    x = mine.value[:, [mine.columns.index(name) for name in shared]]
-    y = other.value[:, [other.columns.index(name) for name in shared]]
-    differs = ~((x == y) | (np.isnan(x) & np.isnan(y)))
     leaks = []
-    for k in np.flatnonzero(differs.any(0)).tolist():
-        rows = np.flatnonzero(differs[:, k])
+    for name in shared:
+        x, y = (table.value[:, table.columns.index(name)] for table in (mine, other))
+        rows = np.flatnonzero(~((x == y) | (np.isnan(x) & np.isnan(y))))
+        if len(rows) == 0:
+            continue
         row = int(rows[np.argmax(mine.time[rows])])
         leaks.append(
-            Leak(mine.stage, shared[k], kind, str(mine.symbol[row]), moment_of(mine.time[row]), None,
-                 number_or_none(x[row, k]), number_or_none(y[row, k]))
+            Leak(mine.stage, name, kind, str(mine.symbol[row]), moment_of(mine.time[row]), None,
+                 number_or_none(x[row]), number_or_none(y[row]))
         )  # fmt: skip
     return leaks
 

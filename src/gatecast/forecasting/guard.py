@@ -167,7 +167,7 @@ class Served:
         count = len(rows)
         if count and np.array_equal(rows, self.rows[:count]):
             return _taken(self.both, slice(count)), [_taken(one, slice(count)) for one in self.each]
-        rest = np.setdiff1d(rows, self.rows)
+        rest = np.setdiff1d(rows, self.rows, assume_unique=True)
         if len(rest):
             both, each = self.ask(self.fit, rest)
             self.both = _joined(self.both, both) if len(self.rows) else both
@@ -207,7 +207,7 @@ def served(
     for number, block in enumerate(blocks):
         rows = np.r_[block.validation, block.test]
         if guarded and number + 1 < len(blocks) and fresh[number + 1]:
-            rows = np.r_[rows, np.setdiff1d(blocks[number + 1].validation, rows)]
+            rows = np.r_[rows, np.setdiff1d(blocks[number + 1].validation, rows, assume_unique=True)]
         asked.append(rows)
     nothing: Predicted = ({}, [])
     answers = fan_out(

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from gatecast.compute.estimate import Work
 from gatecast.errors import TrainingError
-from gatecast.market.bars import session_date
+from gatecast.market.bars import distinct, session_date
 from gatecast.settings import MOST_BARS, Settings
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Fold:
 
     def since(self, window: str | int) -> np.datetime64:
         """The first moment of a window of this length that ends at the cutoff."""
-        moments = np.unique(self.data.times)
+        moments = self.data.moments
         return _since(moments, session_date(moments), int(np.searchsorted(moments, self.cutoff)), window)
 
     def windowed(self, window: str | int | None) -> Fold:
@@ -170,7 +170,7 @@ class Fold:
         times, known_at, oldest = self.data.times, self.data.known_at, self.since(window)
         rows = self.record
         rows = rows[times[rows] >= oldest]
-        moments = np.unique(times[rows])
+        moments = distinct(times[rows])
         bounds = np.linspace(np.floor(len(moments) * (1 - share)), len(moments), count + 1).astype(np.int64)
         folds: list[Fold] = []
         for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -367,7 +367,7 @@ class Schedule(Settings):
 
 def _split(times: TimeArray, known_at: TimeArray, rows: IntArray, share: float) -> tuple[IntArray, IntArray]:
     """See `Schedule.split`."""
-    moments = np.unique(times[rows])
+    moments = distinct(times[rows])
     if len(moments) < 2:
         return rows[:0], rows[:0]
     first = moments[min(len(moments) - 1, int(np.floor(len(moments) * (1 - share))))]

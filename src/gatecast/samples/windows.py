@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
-from gatecast.market.bars import numbered_days, refuse_lacking, session_date
+from gatecast.market.bars import distinct, numbered_days, refuse_lacking, session_date
 from gatecast.market.calendar import bars_per_session, listings, missed_sessions
 from gatecast.market.universe import is_inside
 from gatecast.samples.features import available_features, compute_features
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 ROWS_AT_ONCE = 2048  # whose windows are copied together
+FEW = 16  # rows are few where all samples are more than so many times as many
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Samples:
     def times(self) -> NDArray[np.datetime64]:
         """(samples,) the close at which each sample's forecast is made."""
         return self.time[self.decided]
+
+    @cached_property
+    def moments(self) -> NDArray[np.datetime64]:
+        """(moments,) the closes at which forecasts are made, ascending and each once."""
+        return distinct(self.times)
 
     @cached_property
     def sessions(self) -> NDArray[np.datetime64]:
@@ -168,7 +174,7 @@ class Samples:
 
     def forget(self) -> None:
         """Lets go of what is made again when it is asked for."""
-        for name in ("windows", "summaries", "unit", "answers", "answered", "table", "fit_cache"):
+        for name in ("windows", "summaries", "_unlimited", "unit", "answers", "answered", "table", "fit_cache"):
             self.__dict__.pop(name, None)
 
     def first_of_end(self, rows: IntArray) -> IntArray:
@@ -191,9 +197,24 @@ class Samples:
             return self.summaries[rows]
         return self._in_brief(self.ends[rows])
 
+    @cached_property
+    def _unlimited(self) -> FloatArray:
+        """(samples, 5 * features) as `summaries_within` has them of windows with no value beyond the limits."""
+        return self._in_brief(self.ends, np.array([[-np.inf], [np.inf]]).repeat(self.features.shape[1], axis=1))
+
     def summaries_within(self, rows: IntArray, limits: FloatArray) -> FloatArray:
-        """(rows, 5 * features) the summaries of windows whose values are kept within `limits`, (2, features)."""
-        return self._in_brief(self.ends[rows], limits)
+        """(rows, 5 * features) the summaries of windows whose values are kept within `limits`, (2, features).
+
+        Made anew of the windows that have a value beyond them, and of few rows where the others are not there yet; the
+        last bits of sums hang on how windows lie in memory.
+        """
+        if len(rows) * FEW < len(self) and "_unlimited" not in self.__dict__:
+            return self._in_brief(self.ends[rows], limits)
+        beyond = np.r_[0, np.cumsum(((self.features < limits[0]) | (self.features > limits[1])).any(axis=1))]
+        found, ends = self._unlimited[rows], self.ends[rows]
+        far = np.flatnonzero(beyond[ends + 1] > beyond[ends + 1 - self.lookback])
+        found[far] = self._in_brief(ends[far], limits)
+        return found
 
     def _in_brief(self, ends: IntArray, limits: FloatArray | None = None) -> FloatArray:
         """Some rows at a time: copied out of the view, windows are many times as large as what is said of them."""

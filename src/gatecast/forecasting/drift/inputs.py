@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatecast.forecasting.drift.alarms import Alarm, Alarms, Drift, Kind
-from gatecast.forecasting.drift.residuals import ResidualModel, fit_residuals
+from gatecast.forecasting.drift.residuals import ResidualModel, fit_residuals, scores_of
 from gatecast.forecasting.scaling import robust_spread
 from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.market.bars import session_date
@@ -224,7 +224,8 @@ class _Watch:
 
     def _watch_returns(self, now: int) -> None:
         count = 1 if self.symbols[now] > self.settings.most_symbols else int(self.symbols[now])
-        growth = self.settings.growth
+        limit = variance_threshold(self.settings.rows * count, self.settings.growth)
+        seen: list[tuple[str, _Series, ResidualModel, float]] = []
         for name in self._watched(now):
             one = self.series.get(name)
             if one is None or one.model is None:
@@ -236,17 +237,21 @@ class _Watch:
                     continue  # no return over a gap
                 residual, one.variance = one.model.step(value, one.before, one.variance)
                 one.before = value
-                limit = variance_threshold(self.settings.rows * count, growth)
-                steps = variance_steps(one.model.scores(np.array([residual])), growth)
-                sums, alarms, one.total = cusum(steps, limit, one.total)
-                if len(alarms):
-                    symbol = None if name == WHOLE else name
-                    whose = f"of {name}" if symbol else f"of the mean of {self.samples.asset_class}"
-                    self._raise(
-                        now, symbol, "variance", sums[0], limit,
-                        f"The returns {whose} have become larger than their own past says: the chart of their "
-                        f"variance stands at {sums[0]:.1f}, the limit is {limit:.1f}.",
-                    )  # fmt: skip
+                seen.append((name, one, one.model, residual))
+        if not seen:
+            return
+        of_each = np.array([(residual, model.degrees, model.scale) for _, _, model, residual in seen])
+        steps = variance_steps(scores_of(*of_each.T), self.settings.growth)
+        for (name, one, *_), step in zip(seen, steps.tolist(), strict=True):
+            sums, alarms, one.total = cusum([step], limit, one.total)
+            if len(alarms):
+                symbol = None if name == WHOLE else name
+                whose = f"of {name}" if symbol else f"of the mean of {self.samples.asset_class}"
+                self._raise(
+                    now, symbol, "variance", sums[0], limit,
+                    f"The returns {whose} have become larger than their own past says: the chart of their "
+                    f"variance stands at {sums[0]:.1f}, the limit is {limit:.1f}.",
+                )  # fmt: skip
 
     # ── features ──────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,12 +53,13 @@ class ResidualModel:
 
     def filtered(self, returns: FloatArray) -> tuple[FloatArray, float, float]:
         """(n,) returns -> their residuals, the variance of the next return, and the last return. NaN are left out."""
-        variance, before, found = self.start, 0.0, []
-        for value in returns[np.isfinite(returns)].tolist():
-            residual, variance = self.step(value, before, variance)
-            found.append(residual)
-            before = value
-        return np.array(found, np.float64), variance, before
+        values = returns[np.isfinite(returns)]
+        before = np.concatenate([[0.0], values])
+        error = values - self.mean - self.slope * before[:-1]  # the sums of `step`, in its order
+        shock, beta = self.omega + self.alpha * error * error, self.beta
+        variance = [*accumulate(shock.tolist(), lambda last, more: more + beta * last, initial=self.start)]
+        residuals = error / np.sqrt(np.maximum(variance[:-1], SMALLEST))
+        return residuals, variance[-1], float(before[-1])
 
     def scores(self, residuals: FloatArray) -> FloatArray:
         """(n,) residuals -> the standard normal numbers that are as far out, without their signs.
@@ -65,14 +67,19 @@ class ResidualModel:
         >>> ResidualModel(0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 5.0, 1.0).scores(np.array([0.0, -4.0])).round(2).tolist()
         [0.0, 2.56]
         """
-        from scipy.special import ndtri, stdtr
-
-        tail = np.maximum(stdtr(self.degrees, -np.abs(residuals) / self.scale), 1e-300)
-        return np.abs(np.asarray(ndtri(tail), np.float64))
+        return scores_of(residuals, self.degrees, self.scale)
 
     def to_list(self) -> list[float]:
         """The numbers, in the order of the fields."""
         return list(astuple(self))
+
+
+def scores_of(residuals: FloatArray, degrees: FloatArray | float, scale: FloatArray | float) -> FloatArray:
+    """(n,) residuals, each of t with its degrees of freedom and scale -> the normal numbers as far out, no signs."""
+    from scipy.special import ndtri, stdtr
+
+    tail = np.maximum(stdtr(degrees, -np.abs(residuals) / scale), 1e-300)
+    return np.abs(np.asarray(ndtri(tail), np.float64))
 
 
 def fit_residuals(returns: FloatArray) -> ResidualModel | None:
@@ -116,8 +123,11 @@ def _fit_t(residuals: FloatArray) -> tuple[float, float]:
     degrees = 1 / INVERSE_DEGREES
     square = residuals[:, None] ** 2
     scale = np.full(len(degrees), square.mean())
+    weight = np.empty((len(square), len(degrees)))
     for _ in range(ROUNDS):
-        scale = ((degrees + 1) / (degrees + square / scale) * square).mean(0)
+        np.add(degrees, np.divide(square, scale, out=weight), out=weight)
+        np.multiply(np.divide(degrees + 1, weight, out=weight), square, out=weight)
+        scale = weight.mean(0)
     constant = gammaln((degrees + 1) / 2) - gammaln(degrees / 2) - 0.5 * np.log(degrees * np.pi * scale)
     fit = constant - ((degrees + 1) / 2 * np.log1p(square / scale / degrees)).mean(0)
     best = int(fit.argmax())

@@ -147,7 +147,8 @@ class Ridge(Forecaster):
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
         samples, where = fold.data, columns_of(fold.data.horizon)
-        scaler, limits, train, validation = scaled_inputs(fold, "summaries")
+        scaler, limits, train = scaled_inputs(fold, "summaries")
+        validation = scaler.transform(design(samples, fold.validation, "summaries", limits))
         weights, smear, counts = {}, 1.0, fold.recency(self.half_life)
         root = np.sqrt(counts)[:, None]
         rows = train * root
@@ -202,7 +203,10 @@ class BayesRidge(Forecaster):
         limits = limits_of(samples, rows, "summaries")
         inputs = design(samples, rows, "summaries", limits)
         scaler = Scaler.fit(inputs)
-        scaled, weight = np.nan_to_num(scaler.transform(inputs)), samples.evidence(rows) * samples.horizon_sessions
+        scaled, weight = (
+            np.nan_to_num(scaler.transform(inputs), copy=False),
+            samples.evidence(rows) * samples.horizon_sessions,
+        )
         answers = samples.answers[rows, : samples.horizon]
         variance = np.maximum(weight @ answers**2 / weight.sum(), 1e-12)  # (horizon,)
         steps = np.arange(1, samples.horizon + 1) / samples.horizon
@@ -264,9 +268,9 @@ def limits_of(samples: Samples, rows: IntArray, inputs: str) -> FloatArray | Non
     return far_limits(samples.features[samples.ends[rows]]) if inputs == "summaries" else None
 
 
-def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray | None, FloatArray, FloatArray]:
-    """The scaler and the limits of the training rows, and training and validation inputs scaled by them."""
+def scaled_inputs(fold: Fold, inputs: str) -> tuple[Scaler, FloatArray | None, FloatArray]:
+    """The scaler and the limits of the training rows, and the training inputs scaled by them."""
     limits = limits_of(fold.data, fold.train, inputs)
     train = design(fold.data, fold.train, inputs, limits)
     scaler = Scaler.fit(train)
-    return scaler, limits, scaler.transform(train), scaler.transform(design(fold.data, fold.validation, inputs, limits))
+    return scaler, limits, scaler.transform(train)

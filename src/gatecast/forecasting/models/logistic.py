@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.models.linear import FittedLinear, scaled_inputs, with_memory
+from gatecast.forecasting.models.linear import FittedLinear, design, scaled_inputs, with_memory
 from gatecast.forecasting.schedule import EXPANDING, Fold, HalfLife, Window
 
 if TYPE_CHECKING:
@@ -101,33 +101,40 @@ class Logistic(Forecaster):
     def _fit(self, fold: Fold) -> FittedLinear:
         fold = fold.windowed(self.window)
         samples, whole = fold.data, replace(fold, train=np.r_[fold.train, fold.validation])
-        *_, train, validation = scaled_inputs(fold, self.inputs)
-        scaler, limits, inputs, _ = scaled_inputs(whole, self.inputs)
-        counts, whole_counts = fold.recency(self.half_life), whole.recency(self.half_life)
+        chosen = self._chosen(fold) if len(self.strengths) > 1 else {}
+        scaler, limits, inputs = scaled_inputs(whole, self.inputs)
+        counts = whole.recency(self.half_life)
         weights = {}
         for head in self.heads:
-            answers = samples.targets[head].value
-            target, check = answers[samples.decided[fold.train]], answers[samples.decided[fold.validation]]
-            strength, start = self._strength(train, target, counts, validation, check)
-            weights[head] = _regression(inputs, np.r_[target, check], whole_counts, strength, start)
+            strength, start = chosen.get(head, (self.strengths[0], None))
+            answer = samples.targets[head].value[samples.decided[whole.train]]
+            weights[head] = _regression(inputs, answer, counts, strength, start)
         return FittedLinear(self.inputs, scaler, weights, limits=limits)
 
-    def _strength(
-        self, train: FloatArray, target: FloatArray, counts: FloatArray, validation: FloatArray, check: FloatArray
-    ) -> tuple[float, FloatArray | None]:
-        """The one with the smallest validation log loss, and the weights that were learned with it, if any were."""
-        checked = np.isfinite(check)
-        if len(self.strengths) == 1 or not checked.any():
-            return self.strengths[0], None
-        losses: list[float] = []
-        fits: list[FloatArray] = []
-        for strength in self.strengths:
-            weights = _regression(train, target, counts, strength, fits[-1] if fits else None, CHOOSING)
-            odds = weights[0, 0] + validation[checked] @ weights[1:, 0]
-            losses.append(float(np.mean(np.logaddexp(0, odds) - check[checked] * odds)))
-            fits.append(weights)
-        best = int(np.argmin(losses))
-        return self.strengths[best], fits[best]
+    def _chosen(self, fold: Fold) -> dict[str, tuple[float, FloatArray]]:
+        """Head -> the strength with the smallest validation log loss, and the weights that were learned with it.
+
+        A head without an answer on the validation block is left out.
+        """
+        scaler, limits, train = scaled_inputs(fold, self.inputs)
+        validation = scaler.transform(design(fold.data, fold.validation, self.inputs, limits))
+        counts, chosen = fold.recency(self.half_life), {}
+        for head in self.heads:
+            answers = fold.data.targets[head].value
+            target, check = (answers[fold.data.decided[rows]] for rows in (fold.train, fold.validation))
+            checked = np.isfinite(check)
+            if not checked.any():
+                continue
+            losses: list[float] = []
+            fits: list[FloatArray] = []
+            for strength in self.strengths:
+                weights = _regression(train, target, counts, strength, fits[-1] if fits else None, CHOOSING)
+                odds = weights[0, 0] + validation[checked] @ weights[1:, 0]
+                losses.append(float(np.mean(np.logaddexp(0, odds) - check[checked] * odds)))
+                fits.append(weights)
+            best = int(np.argmin(losses))
+            chosen[head] = self.strengths[best], fits[best]
+        return chosen
 
 
 def _regression(
@@ -136,25 +143,23 @@ def _regression(
 ) -> FloatArray:  # fmt: skip
     """(1 + inputs, 1) intercept and weights; where only one outcome is known, its share is all there is to learn.
 
-    `start`: weights to begin with, else 0. `slope`: the mean loss's slope at which it ends. scikit-learn's
-    `LogisticRegression` is this solver, with checks of all inputs for each fit that cost five times as much.
+    `start`: weights to begin with, else 0. `slope`: the mean loss's slope at which it ends.
     """
-    from sklearn._loss import HalfBinomialLoss
+    from sklearn import config_context
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model._glm._newton_solver import NewtonCholeskySolver
-    from sklearn.linear_model._linear_loss import LinearModelLoss
+    from sklearn.linear_model import LogisticRegression
 
     known = np.isfinite(target)
     answer = target[known]
     if len(answer) == 0 or answer.min() == answer.max():
         rate = (answer.sum() + 1) / (len(answer) + 2)
         return np.asarray([[np.log(rate / (1 - rate))], *([0.0] for _ in inputs.T)])
-    begin, weight = np.zeros((1 + inputs.shape[1], 1)) if start is None else start, counts[known]
-    solver = NewtonCholeskySolver(
-        coef=np.roll(begin[:, 0], -1), linear_loss=LinearModelLoss(HalfBinomialLoss(), fit_intercept=True),
-        l2_reg_strength=1 / (strength * weight.sum()), tol=slope, max_iter=50, n_threads=1,
-    )  # fmt: skip
-    with warnings.catch_warnings():
+    model = LogisticRegression(C=strength, solver="newton-cholesky", tol=slope, max_iter=50, warm_start=True)
+    if start is not None:
+        model.classes_, model.intercept_, model.coef_ = np.unique(answer), start[0].copy(), start[1:].T.copy()
+    rows = inputs if known.all() else inputs[known]
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        weights: FloatArray = np.roll(solver.solve(inputs[known], answer, weight), 1)[:, None]
+        model.fit(rows, answer, sample_weight=counts[known])
+    weights: FloatArray = np.vstack([model.intercept_, model.coef_.T])
     return weights
