@@ -21,6 +21,7 @@ from gatecast.compute.estimate import Cost
 from gatecast.compute.memory import give_back
 from gatecast.compute.notices import notices
 from gatecast.compute.progress import shown
+from gatecast.compute.threads import one_thread
 from gatecast.errors import SettingsError
 from gatecast.evaluation.cliffs import cliff_among
 from gatecast.evaluation.delay import DIES
@@ -242,7 +243,7 @@ def run(
     """
     began = time.monotonic()
     experiment = experiment.replace(book=experiment.book.with_file_read())
-    with shown(progress) as told, notices() as noticed:
+    with one_thread(), shown(progress) as told, notices() as noticed:
         for model in experiment.panel.values():
             model.begin()
         reading = experiment.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from joblib.externals.loky import process_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gatecast.compute import parallel
-from gatecast.compute.parallel import fan_out, one_thread, side_by_side
+from gatecast.compute.parallel import fan_out, side_by_side
+from gatecast.compute.threads import one_thread
 
 
 def test_processes_find_a_package_whose_folder_was_added_after_they_were_made(
@@ -114,6 +116,25 @@ def test_blas_stays_on_one_thread_until_the_last_of_several_has_left() -> None:
         assert set(threads()) == {1}
         second.__exit__(None, None, None)
         assert threads() == before
+
+
+LOADED_INSIDE = """
+import os, numpy
+from threadpoolctl import threadpool_info
+from gatecast.compute.threads import one_thread
+before = {one["filepath"] for one in threadpool_info()}
+with one_thread():
+    import scipy.linalg
+print({one["num_threads"] for one in threadpool_info() if one["filepath"] not in before}, os.environ["OMP_NUM_THREADS"])
+"""
+
+
+def test_a_library_that_is_loaded_inside_has_one_thread_too() -> None:
+    surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED_INSIDE], env=surroundings, capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert done.stdout.split() == ["{1}", "2"]
 
 
 def test_what_is_set_in_the_context_reaches_what_stands_side_by_side() -> None:

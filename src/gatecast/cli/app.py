@@ -30,6 +30,7 @@ from gatecast.cli.store import card, store
 from gatecast.cli.studies import audit, cadence, capacity, placebo, truth, tune, unseal
 from gatecast.cli.unforeseen import Notices, Output, OutputError, status_of
 from gatecast.cli.whatif import sensitivity, whatif
+from gatecast.compute.threads import one_thread_each
 from gatecast.errors import GatecastError, InterruptedRunError
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ def main() -> None:
     sys.stdout, sys.stderr = Output.of(sys.stdout), Notices.of(sys.stderr)
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # what interrupted processes leave is swept
     warnings.showwarning = notice
+    one_thread_each()
     if sys.argv[1:2] and sys.argv[1] in SHORT:
         start_light()
     received = interrupt_on_signals()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import warnings
@@ -13,6 +12,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from gatecast.compute.cluster import active
+from gatecast.compute.threads import one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -140,41 +140,6 @@ def _abandon(stream: object) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             stream.close()
-
-
-_limiting = threading.Lock()
-_inside = 0  # of `one_thread`, in all threads
-_limits: list[tuple[Any, Any]] = []  # the libraries that were found, and what gives them back their threads
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """BLAS on one thread: a second one would slow the other jobs, and change the last digits with the machine.
-
-    Where several threads are inside, the last one to leave gives BLAS back what it had.
-    """
-    global _inside
-    with _limiting:
-        found = _libraries(len(sys.modules))
-        limit = found.limit(limits=1)
-        if not _limits or _limits[-1][0] is not found:
-            _limits.append((found, limit))
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _limiting:
-            _inside -= 1
-            while _limits and not _inside:
-                _limits.pop()[1].restore_original_limits()
-
-
-@functools.lru_cache(maxsize=1)
-def _libraries(modules: int) -> Any:
-    # Looking for the libraries takes 5 ms, and a run asks a hundred times; more come with more modules alone.
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:

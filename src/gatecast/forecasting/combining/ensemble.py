@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from gatecast.compute.parallel import one_thread
+from gatecast.compute.threads import one_thread
 from gatecast.errors import SettingsError
 from gatecast.forecasting.combining.choice import Learning, are_slopes, choose, is_density, is_share
 from gatecast.forecasting.combining.variance import (

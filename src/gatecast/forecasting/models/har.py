@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from gatecast.compute.estimate import Seconds
-from gatecast.compute.parallel import one_thread
+from gatecast.compute.threads import one_thread
 from gatecast.forecasting.attribution import LINEAR, Attribution
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
 from gatecast.forecasting.models.linear import FALLS
