@@ -207,7 +207,7 @@ def test_inner_folds_keep_their_blocks_apart(
     times = (np.datetime64("2015-01-01T21:00") + day * np.timedelta64(1, "D")).astype("datetime64[us]")
     known_at = np.r_[times[horizon:], np.full(horizon, np.datetime64("NaT"))]
     at = int(draw.integers(40, bars))
-    samples: Any = type("Rows", (), {"times": times, "known_at": known_at})()
+    samples: Any = type("Rows", (), {"times": times, "moments": np.unique(times), "known_at": known_at})()
     fold = Fold(0, times[:0], times[:0], times[:0], times[at], samples)
     scored: set[int] = set()
     for inner in fold.inner(window, count, share):
