@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 
-from gatecast.trading.cuts import BAND, CALLED, GATES, OF_TRADE, cut_by, gate_of_trade, limit_of, sentences_of
+from gatecast.trading.cuts import (
+    BAND,
+    CALLED,
+    GATES,
+    KEEP_FROM_TRADE,
+    OF_TRADE,
+    cut_by,
+    gate_of_trade,
+    kept_off,
+    limit_of,
+    sentences_of,
+)
 from gatecast.trading.orders import OrderSettings, orders_of
 from gatecast.trading.sizing import SLACK, STAGES, trades_of
 from gatecast.trading.waterfall import Proposed, waterfall_of
@@ -83,3 +94,16 @@ def test_what_limits_a_holding_is_told_with_the_number_of_its_cap() -> None:
 
 def test_what_is_traded_to_its_target_has_no_band() -> None:
     assert gate_of_trade(sized(view_of([1.0, 0.5])), 0) == ""
+
+
+@settings(max_examples=120, deadline=None)
+@given(books())
+def test_what_keeps_a_holding_off_its_target_is_counted_where_its_words_say_so(book: Any) -> None:
+    """The first page counts the gates of what is not traded; `today` names them a symbol at a time."""
+    view, size, state = book
+    found = trades_of(view, state, size)
+    for place in np.flatnonzero(found.trades == 0).tolist():
+        limit = limit_of(found, place, size)
+        counted = kept_off(limit.gate, float(found.weights[place]), float(found.target[place]))
+        assert bool(counted) >= ("trade: " in limit.words)
+        assert limit.gate in counted or limit.gate not in (BAND, *KEEP_FROM_TRADE)

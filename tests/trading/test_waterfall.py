@@ -175,8 +175,12 @@ def test_the_cut_of_the_tilt_is_a_step_of_its_own_and_scaling_turns_no_side() ->
     assert reached["volatility"] == pytest.approx(scale * (core - 0.25))
 
 
-def test_the_evidence_is_no_gate_where_it_changes_nothing() -> None:
+def test_evidence_that_changes_nothing_is_named_at_its_step_and_cuts_nothing() -> None:
+    """The strategies' gate of a decision stands in its explanation, whatever is left for it to change."""
     found = waterfall_of(Proposed({"a": 0.1}, 0.1, "held_long", 0.1, 0.0, 0.0, "evidence", "why"), None, None, "A")
+    assert [(step.name, step.gate, step.sentence) for step in found.steps if step.gate] == [
+        ("evidence", "evidence", "why")
+    ]
     assert found.gate is None
 
 

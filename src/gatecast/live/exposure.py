@@ -96,7 +96,7 @@ class Risk:
 
     @property
     def _cut(self) -> str:
-        return ", ".join(f"{name} at {counted(count, 'symbol')}" for name, count in self.bound.items())
+        return cut_in_words(self.bound) if self.bound else ""
 
     @property
     def _reached(self) -> str:
@@ -111,8 +111,17 @@ class Risk:
     def _missed(self) -> str:
         if self.target is None:
             return ""
-        cut = self._cut
-        return f" The target of {self.target:.1%} is not reached: {cut or 'forecasts or bands keep it lower'}."
+        return f" The target of {self.target:.1%} is not reached: {cut_in_words(self.bound)}."
+
+
+def cut_in_words(bound: Mapping[str, int]) -> str:
+    """What keeps a book from the volatility aimed at; `bound`: see `Risk`.
+
+    >>> cut_in_words({"gross cap of 100%": 5, "whole lots": 1}), cut_in_words({})
+    ('gross cap of 100% at 5 symbols, whole lots at 1 symbol', 'forecasts or bands keep it lower')
+    """
+    said = ", ".join(f"{name} at {counted(count, 'symbol')}" for name, count in bound.items())
+    return said or "forecasts or bands keep it lower"
 
 
 # ── what the book may lose ────────────────────────────────────────────────────────────────────────

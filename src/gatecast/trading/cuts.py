@@ -146,16 +146,20 @@ def _number_of(gate: str, size: BookSettings) -> str:
 
 
 def kept_off(gate: str, held: float, target: float) -> tuple[str, ...]:
-    """The gates that keep a holding off its target: the band, where none other that is noted does; () at the target.
+    """The gates that keep a holding off its target, as `limited_by` names them of a trade: the one that is noted of the
+    trade, however near the target is; else the band, () at the target.
 
     What a small ticket drops is the way to the edge of the band, so that the band keeps the rest.
 
     >>> kept_off("lot", 0.0, 0.02), kept_off("ticket", 0.15, 0.14), kept_off("gross", 0.3, 0.28), kept_off("", 0.1, 0.1)
     (('lot',), ('band', 'ticket'), ('band',), ())
+    >>> kept_off("band", 0.1334, 0.1337)
+    ('band',)
     """
-    if abs(held - target) < LEAST_OFF:
-        return ()
-    return (BAND, gate) if gate == "ticket" else (gate,) if gate in KEEP_FROM_TRADE else (BAND,)
+    off = abs(held - target) >= LEAST_OFF
+    if gate in (BAND, *KEEP_FROM_TRADE):
+        return (BAND, gate) if gate == "ticket" and off else (gate,)
+    return (BAND,) if off else ()
 
 
 def limited_by(row: Mapping[str, Any], size: BookSettings | None = None) -> str:

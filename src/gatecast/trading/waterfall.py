@@ -35,6 +35,8 @@ SENTENCES = {
 ROUNDING = "rounding"
 """The gate of a trade that is rounded to whole lots, and not blocked."""
 ROUNDED = "the trade is rounded to whole lots"
+OF_STRATEGIES = ("strategy", "evidence")
+"""Steps at which the strategies' gate stands; the gates of all others are the book's."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,12 @@ class Waterfall:
     def gate(self) -> Step | None:
         """The step with a gate that cut the trade most; where none did, the last at which a gate closed.
 
-        Rounding to lots does not count.
+        Rounding to lots does not count, nor does evidence that changed nothing.
         """
-        closed = [one for one in self.steps if one.gate and one.gate != ROUNDING]
+        closed = [
+            one for one in self.steps
+            if one.gate and one.gate != ROUNDING and (one.name != "evidence" or abs(one.change) > SLACK)
+        ]  # fmt: skip
         at = place_of_gate([(one.name, one.change) for one in closed])
         return None if at is None else closed[at]
 
@@ -162,7 +167,7 @@ def _with(
         gate, sentence = ", ".join(one.gate for one in own), "; ".join(map(sentence_of, own))
         if name == "lots" and not own and abs(after - now) > SLACK:
             gate, sentence = ROUNDING, ROUNDED
-        if name == closed and proposed.gate and (proposed.gate != "evidence" or abs(after - now) > SLACK):
+        if name == closed and proposed.gate:
             gate, sentence = proposed.gate, proposed.sentence
         of = proposed.strategy if name == "strategy" else ""
         steps.append(Step(name, after - now, after, of, gate, sentence))
