@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from gatecast.evaluation.risk import Answer, Risk, verdict_on
 from gatecast.evaluation.verdict import Verdict
 from gatecast.files import jsonable
 from gatecast.report import figures, render, report_data
+from gatecast.report.drawing import draw_book
 from gatecast.report.words import decimals, percent, typeset
 from gatecast.store.schema import Scores, fault_of
 from tests.report.fakes import FakeRun
@@ -282,3 +285,34 @@ def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
 )  # fmt: skip
 def test_a_book_of_another_shape_is_refused_where_a_run_is_read(change: dict[str, Any]) -> None:
     assert f"book.{next(iter(change))}" in fault_of(Scores, {"verdicts": {}, "book": change})
+
+
+def test_lines_of_the_book_can_be_told_apart() -> None:
+    """Of two lines with the same dashes the colours are far apart, or one of them is much wider."""
+    drawn = draw_book(figures.book_data(FakeRun(scores=scores(UNSURE))) or {}).to_plotly_json()["data"]
+    assert len({one["name"] for one in drawn}) == len(drawn) == len(LINES) + 1
+    for one, two in combinations([each["line"] for each in drawn], 2):
+        apart = math.dist(*([int(each["color"][at : at + 2], 16) for at in (1, 3, 5)] for each in (one, two)))
+        assert one["dash"] != two["dash"] or abs(one["width"] - two["width"]) >= 0.8 or apart >= 80
+
+
+def test_a_verdict_names_the_p_value_that_decided_it_beside_an_interval_above_0() -> None:
+    given = scores(UNSURE)
+    given["verdicts"] = {
+        "volatility": {"head": "volatility", "verdict": "cannot tell", "effect": 0.05, "low": 0.013, "high": 0.085,
+                       "pvalue_trials": 0.1656, "unit": "share of the rival's loss", "rival": "har"},
+    }  # fmt: skip
+    text = text_of(given)
+    assert "The interval is above 0, but p, corrected for the heads and trials, is 0.17" in text
+    given["verdicts"]["volatility"]["low"] = -0.01
+    text = text_of(given)
+    assert "p 0.17, corrected." in text
+    assert "The interval is above 0, but" not in text
+
+
+def test_a_row_against_itself_has_no_gain() -> None:
+    own = {**TAILS["methods"][0], "low": 0.0, "high": 0.0}
+    other = {**own, "method": "normal", "title": "normal tails", "gain": 0.01, "low": -0.02, "high": 0.04}
+    text = text_of(scores(replace(UNSURE, tails={**TAILS, "methods": [own, other]})))
+    assert "filtered simulation −4.096 – – 12" in text
+    assert "normal tails −4.096 0.010 −0.020 to 0.040 12" in text

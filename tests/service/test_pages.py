@@ -30,7 +30,7 @@ from gatecast.report.scripts import plotly_script
 from gatecast.report.words import number as number_of
 from gatecast.report.words import percent
 from gatecast.service.app import make_app
-from gatecast.service.pages import morning, render
+from gatecast.service.pages import morning, render, risk_page
 from gatecast.service.view import View
 from gatecast.store import Store
 
@@ -66,7 +66,7 @@ class Elements(HTMLParser):
 
 def text_of(markup: str) -> str:
     """The text of a page or a part of one, on one line."""
-    return " ".join(Elements(markup).text.split())
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
 
 
 @pytest.fixture(scope="module")
@@ -316,3 +316,19 @@ def test_every_record_says_what_it_is_about(client: TestClient) -> None:
     assert all(rows.values())
     assert rows["created"].startswith("by gatecast ")
     assert re.fullmatch(r"\S+ \d{4}-\d\d-\d\d", rows["refit"])
+
+
+def test_the_two_expected_shortfalls_of_the_risk_page_stand_together(made: Path, now: datetime) -> None:
+    """That of the newest four years, as on the first page, and that of all bars, which is bold in the table."""
+    view = View(Store.open(made), now)
+    told = risk_page(view)
+    table = (view.risk()["today"] or {})["tails"]
+    (of_all,) = [row["shortfall"] for row in table if (row["method"], row["sessions"], row["level"]) == OF_ALL]
+    given = {**told, "risk": {**told["risk"], "shortfall": -0.022}}
+    text = text_of(render("risk.html.j2", "t", "/risk", view.head, {}, given))
+    assert "Expected shortfall 2.2 %" in text
+    assert f"in the worst 1 session of 40, by the newest four years; {percent(-of_all)} by all bars" in text
+    assert "97.5 beyond 97.5 99 beyond 99" in text
+
+
+OF_ALL = ("filtered", 1, 0.975)

@@ -186,7 +186,10 @@ def _forecasts(store: Store) -> Check:
     """Symbols of which a forecast that should be there is not, by their newest decision, and those without one."""
     if store.state.serving is None or not store.state.issued:
         return Check("forecasts", "ok", "none are issued without a model or a decision.")
-    newest = latest(store)
+    try:
+        newest = latest(store)
+    except StoreError as error:  # a file of an older decision
+        return Check("forecasts", "failure", str(error))
     told = newest.filter(pl.col("gate").is_in(MISSING)).sort("gate", "symbol")
     said = [
         f"{names_of(own['symbol'].to_list())}: {say_gate(str(gate))}"

@@ -275,15 +275,15 @@ def draw_wealth(data: Data) -> Any:
 
 _SIZED_LOOKS = (
     (LIGHT["unsure"], 1.2, "solid"),
-    (LIGHT["bad"], 1.2, "solid"),
+    (LIGHT["bad"], 1.4, "dashdot"),
     (LIGHT["accent"], 1.4, "solid"),
-    (LIGHT["accent"], 1.2, "dot"),
+    (LIGHT["accent"], 1.6, "dot"),
     (LIGHT["good"], 2.4, "solid"),
 )
 _BOOK_LOOKS = dict(zip(SIZED_BY, _SIZED_LOOKS, strict=True)) | {
     TILTED: (LIGHT["good"], 1.6, "dash"),
     BOUGHT: (LIGHT["grey"], 1.4, "solid"),
-    CASH: (LIGHT["quiet"], 1.2, "dot"),
+    CASH: (LIGHT["quiet"], 1.2, "longdash"),
 }
 """Line of the book -> its colour, width and dashes."""
 

@@ -31,6 +31,7 @@ FORMATS = (
     "typeset",
     "gain",
     "p_value",
+    "decided_by",
     "moment",
     "tone",
 )

@@ -22,7 +22,7 @@ from gatecast.live.today import WHY_UNDECIDED
 from gatecast.report import drawing
 from gatecast.report.book import to_trade
 from gatecast.report.described import described
-from gatecast.report.exposure import exposure
+from gatecast.report.exposure import exposure, shortfall_of
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
 from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
@@ -173,7 +173,7 @@ def risk_page(view: View) -> Answer:
         shown["said"] = shown["said"][2:]  # the volatility and the shortfall are told once, as on the first page
     return {
         "exposure": shown, "reason": told.get("reason"), "tails": told.get("tails"),
-        "book": view.today()["book"], "risk": view.today().get("risk") or {},
+        "book": view.today()["book"], "risk": view.today().get("risk") or {}, "all_bars": shortfall_of(today),
         "names": names,
         "correlations": [{"symbol": one, "values": [table[one].get(two) for two in names]} for one in names],
         "more": max(len(table) - len(names), 0), "sentence": view.today().get("book_sentence"),
