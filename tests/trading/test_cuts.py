@@ -151,3 +151,14 @@ def test_what_keeps_a_holding_off_its_target_is_counted_where_its_words_say_so(b
         counted = kept_off(limit.kept, float(found.weights[place]), float(found.target[place]))
         assert bool(counted) >= ("trade: " in limit.words)
         assert limit.kept in counted or limit.kept not in (BAND, *KEEP_FROM_TRADE)
+
+
+def test_a_cap_that_leaves_nothing_of_a_target_is_named() -> None:
+    """What cannot be sold fills the cap on the gross value: of the other name nothing is left."""
+    size = FREE.replace(gross_cap=0.3, name_cap=None)
+    view = view_of([0.5, 0.5], np.eye(2) * 0.002, held=[300_000.0, 0.0], tradable=[False, True])
+    found = sized(view, size)
+    assert found.target.tolist() == [0.3, 0.0]
+    limit = limit_of(found, 1, size)
+    assert (limit.gate, limit.words) == ("gross", "target: gross cap of 30%")
+    assert limit.costs["gross cap of 30%"] == pytest.approx(found.stages["volatility"][1])

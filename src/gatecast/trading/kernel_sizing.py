@@ -73,9 +73,9 @@ def cut(wanted, fixed, nothing, caps, gate, work, parts):
             left = (0.0 if cap - held < 0.0 else cap - held) / more
             for i in range(count):
                 if share[i] > 0.0:
-                    weights[i] = fixed[i] + left * (weights[i] - fixed[i])
                     if weights[i] != fixed[i]:
                         gate[i] = caps.gates[k]
+                    weights[i] = fixed[i] + left * (weights[i] - fixed[i])
     held = exact(fixed, parts)
     for i in range(count):
         work[i] = weights[i] - fixed[i]

@@ -515,8 +515,8 @@ class _Caps:
             if more > 0 and held + more > cap + SLACK:
                 smaller = fixed + max(cap - held, 0.0) / more * (weights - fixed)
                 change = np.where(share > 0, smaller - weights, 0.0)
-                weights = np.where(share > 0, smaller, weights)
                 gates.set((share > 0) & (weights != fixed), gate, "caps", change)
+                weights = np.where(share > 0, smaller, weights)
         held, more = total(fixed), total(weights - fixed)
         if abs(held + more) > self.net + SLACK and more * (held + more) > 0:
             left = max(self.net - math.copysign(held, held * more), 0.0) / abs(more)
