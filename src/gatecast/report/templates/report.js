@@ -8,8 +8,10 @@
   const narrow = () => innerWidth < 640;
   const config = { responsive: true, displaylogo: false, displayModeBar: false, showSendToCloud: false, plotlyServerURL: "" };
   const chart = by("candles");
-  // On paper a chart is as wide as its column, in pixels of the page; on a screen as what it stands in.
-  const sized = (place) => (printing ? { width: place.closest("figure").matches(".grid > :not(.wide, :only-child)") ? 312 : 660 } : {});
+  // On paper a chart is as wide as its column, in pixels of the page, and lower; on a screen as wide as what it stands in.
+  const sized = (place, height, low = Math.round(0.7 * height)) => (
+    printing ? { height: low, width: place.closest("figure").matches(".grid > :not(.wide, :only-child)") ? 312 : 660 } : { height }
+  );
   const picks = [...document.querySelectorAll("[data-pick]")];
   const spans = [...document.querySelectorAll("[data-bars]")];
   let source = "{}", figures = {}, charts = {};
@@ -160,7 +162,7 @@
     const pad = 0.04 * (high - low || 1);
     const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: 12 } };
     const layout = {
-      template: "none", height: printing ? 380 : narrow() ? 580 : 640, ...sized(chart), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
+      template: "none", ...sized(chart, narrow() ? 580 : 640, 330), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
       paper_bgcolor: "#0000", plot_bgcolor: "#0000", margin: { l: 8, r: 8, t: 36, b: 8 },
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
@@ -214,7 +216,7 @@
   // Figures that are folded away are drawn when they are unfolded.
   const picture = (place) => {
     const figure = figures[place.dataset.figure];
-    if (figure) Plotly.react(place, figure.data, { ...figure.layout, ...sized(place) }, config);
+    if (figure) Plotly.react(place, figure.data, { ...figure.layout, ...sized(place, figure.layout.height) }, config);
   };
   const pictures = (within) => [...within.querySelectorAll("[data-figure]")].filter((place) => place.checkVisibility());
   const everything = () => {
