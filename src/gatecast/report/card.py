@@ -127,7 +127,9 @@ class Card:
                 + "</section>\n"
             )
         return offline_page(
-            "Card · gatecast", f"<main>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}</main>", rules=STYLE
+            "Card · gatecast",
+            f"<main>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}</main>",
+            rules=STYLE,
         )
 
 
