@@ -45,14 +45,15 @@
     return found;
   };
 
+  const small = () => (printing ? 10 : 12);
   const axis = (own) => ({
-    showgrid: false, zeroline: false, automargin: true, ticks: "", tickfont: { color: colour("quiet"), size: 12 },
+    showgrid: false, zeroline: false, automargin: true, ticks: "", tickfont: { color: colour("quiet"), size: small() },
     gridcolor: colour("line"), ticklabelstandoff: 6, fixedrange: true, ...own,
   });
   const colour = (role) => colours[dark() ? "dark" : "light"][role];
   const title = (text, y) => ({
     text, x: 0, y, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
-    font: { size: 12, color: colour("quiet") },
+    font: { size: small(), color: colour("quiet") },
   });
   const shade = (x, y, name, fillcolor, line = { width: 0 }) => (
     { type: "scatter", mode: "lines", x, y, name, line, fill: "toself", fillcolor, hoverinfo: "skip" }
@@ -160,7 +161,7 @@
     )));
     const low = prices.reduce((a, b) => Math.min(a, b), Infinity), high = prices.reduce((a, b) => Math.max(a, b), -Infinity);
     const pad = 0.04 * (high - low || 1);
-    const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: 12 } };
+    const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: small() } };
     const layout = {
       template: "none", ...sized(chart, narrow() ? 580 : 640, 330), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
@@ -185,7 +186,7 @@
     };
     if (data.volume) {
       const seen = data.volume.slice(start).filter((one) => one != null);
-      layout.yaxis4 = axis({ domain: room.volume, side: "right", nticks: 3, range: [0, Math.max(...seen, 1)] });
+      layout.yaxis4 = axis({ domain: room.volume, side: "right", nticks: printing ? 2 : 3, range: [0, Math.max(...seen, 1)] });
       layout.annotations.push(title("volume", room.volume[1]));
     }
     if (data.since) layout.annotations.push({ ...title(plain(data.since), 0.99), x: 0.99, xanchor: "right", yanchor: "top" });
