@@ -32,8 +32,8 @@ from gatecast.runs import Run, run
 from gatecast.service.view import View
 from gatecast.store import Store, load_run, save_run
 from gatecast.store.state import ISSUED
-from gatecast.trading.cuts import OF_TRADE, cut_by
-from gatecast.trading.waterfall import ROUNDING, Step, Waterfall
+from gatecast.trading.cuts import OF_TRADE, ROUNDING, cut_by
+from gatecast.trading.waterfall import Step, Waterfall
 from tests.live.conftest import HOUR, settings
 
 BARS = pl.concat(
@@ -491,5 +491,5 @@ def test_in_brief_a_model_that_adds_nothing_is_not_named_and_gates_say_whose_the
         said = str(_brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
         assert said == (f"{newest.titles[head.models[0].model]} -0.01%" if named else "")
     step = Step("evidence", -0.2, 0.0, gate="evidence", sentence="why")
-    assert _brief(replace(one, decision=Waterfall((step,), 0.0)), newest.titles)[-1] == "strategies: evidence"
-    assert _brief(replace(one, decision=Waterfall((replace(step, name="caps", gate="name"),), 0.0)), {})[-1] == "name"
+    for binds, said in ((step, "strategies: evidence"), (replace(step, name="caps", gate="name"), "name")):
+        assert _brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said

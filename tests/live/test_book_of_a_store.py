@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from gatecast.errors import StoreError
+from gatecast.explanations import explain
 from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
 from gatecast.live.book import holdings_of
 from gatecast.market import synthetic
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import make_bars, session_of
 from gatecast.store import Store
 from gatecast.trading.sizing import TARGET_CAPS
 from tests.live.conftest import HOUR, Command, settings
@@ -196,6 +197,14 @@ def test_a_session_is_decided_again_when_symbols_that_close_later_come(tmp_path:
     for close in closes[begins + 1 :]:
         news = bars.filter(pl.col("time").is_between(close - timedelta(days=5), close))
         told.append(update(store, news, now=close + soon).book)
+        if told[-1] is not None and told[-1].rows["COIN"]["time"] is None:  # it trades no more: as it was decided last
+            waits = told[-1].limit("COIN")
+            (one,) = explain(store, "COIN", now=close + soon).explanations
+            assert waits is not None
+            assert waits.gate == one.decision.to_dict()["gate"]
+            assert waits.kept == "halt"
+            assert waits.words.endswith(f"closed or halted market since {session_of(one.time)}")
+    assert sum(one is not None and one.rows["COIN"]["time"] is None for one in told) > 1
     first, again = told[-2:]
     assert first is not None
     assert again is not None

@@ -270,7 +270,7 @@ def test_a_symbol_named_as_a_folder_has_a_page_and_answers(
 def test_why_the_target_is_not_reached_stands_beside_it(made: Path, now: datetime) -> None:
     view = View(Store.open(made), now)
     told = morning(view)
-    assert told["missed"] == cut_in_words(view.today()["risk"]["bound"])
+    assert told["missed"] == cut_in_words(*(view.today()["risk"][name] for name in ("bound", "costs")))
     for reached in (True, False):
         given = {**told, "book": {**told["book"], "reached": reached}, "missed": "gross cap of 100% at 5 symbols"}
         text = text_of(render("morning.html.j2", "t", "/", view.head, {}, given))

@@ -178,7 +178,7 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
 
 def _is_shown(step: Step) -> bool:
     """Whether a step is worth a line: it changes something, or a gate closed there."""
-    from gatecast.trading.waterfall import ROUNDING
+    from gatecast.trading.cuts import ROUNDING
 
     return abs(step.change) >= SMALL or step.name in ALWAYS or step.gate not in ("", ROUNDING)
 

@@ -58,7 +58,7 @@ def morning(view: View) -> Answer:
     return {
         "headline": f"Out of date: {told['out_of_date']}" if told["stale"] else to_trade(rows),
         "risk": told.get("risk") or {}, "at_close": held, "live": live_equity(view),
-        "missed": cut_in_words((told.get("risk") or {}).get("bound") or {}),
+        "missed": cut_in_words(*((told.get("risk") or {}).get(name) or {} for name in ("bound", "costs"))),
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
@@ -80,11 +80,11 @@ def to_look_at(view: View) -> list[Answer]:
 def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
     """What keeps holdings from targets that they lie away from, where nothing is traded; "" where nothing does.
 
-    >>> _kept_from([{"held": 0.0, "target": 0.02, "cut_by": "lot"}, {"held": 0.1, "target": 0.1, "cut_by": "gross"}])
+    >>> _kept_from([{"held": 0.0, "target": 0.02, "kept_by": "lot"}, {"held": 0.1, "target": 0.1}])
     'nothing is traded: less than a lot is left to be traded, 1 symbol.'
     """
     counts = Counter(
-        gate for row in rows for gate in kept_off(str(row.get("cut_by") or ""), _held(row), _held(row, "target"))
+        gate for row in rows for gate in kept_off(str(row.get("kept_by") or ""), _held(row), _held(row, "target"))
     )
     said = (f"{GATES[gate]}, {number} symbol{'s' * (number > 1)}" for gate, number in counts.most_common())
     return f"nothing is traded: {'; '.join(said)}." if counts else ""
