@@ -251,7 +251,7 @@ def test_another_market_under_the_runs_symbol_is_refused(
 @pytest.mark.parametrize("common", [1, 2])
 def test_one_common_bar_at_another_level_is_enough(common: int) -> None:
     bars = walk(asset_class="index")
-    with pytest.raises(BarsError, match=f"of {common} common bars {common} disagree"):
+    with pytest.raises(BarsError, match=f"of {common} common bars {common} disagree") as refused:
         merge_bars(bars[:RUN], scaled(bars[RUN - common :], 1.4))
     finished = bars.with_columns(close=pl.when(pl.int_range(pl.len()) == RUN - 1).then("high").otherwise("close"))
     assert kinds(bars[:RUN], finished[RUN - 1 :]) == ["revised"]  # a bar that was not finished when the run saw it

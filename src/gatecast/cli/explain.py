@@ -81,7 +81,8 @@ def explain(
             say("nothing was decided yet.")
             return
         show_rows(BRIEF, (_brief(one, found.titles) for one in found.explanations), console)
-        for name, why in found.left_out.items():
+        since = {one.symbol: one.since for one in found.explanations if one.since}
+        for name, why in {**since, **found.left_out}.items():
             console.print(printable(f"{name}: {why}"), markup=False, soft_wrap=True)
     for one in found.explanations if symbol is not None else ():
         for part in _tables(one, found.titles, whole=bool(head)):
@@ -129,6 +130,8 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
             f"Nobody could trade on what follows: the store issued no forecast at this close ({one.not_issued}). Its "
             "fits say of this bar:"
         )
+    if one.since:
+        yield printable(one.since)
     if one.known:
         words = one.known_words
         yield printable("Known: " + "; ".join(f"{words[name]} {value:.4g}" for name, value in one.known.items()) + ".")
@@ -164,8 +167,6 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         )
     else:
         yield "The book holds nothing of it at this session, or nothing is kept of it: the steps end at the evidence."
-    if one.same is False:
-        yield "The book was issued with another holding: bars or settings were corrected since."
 
 
 def _is_shown(step: Step) -> bool:

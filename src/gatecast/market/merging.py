@@ -380,11 +380,17 @@ def refuse_other_market(run_bars: pl.DataFrame, newer: pl.DataFrame, *, least: i
         for row in (wrong.row(0, named=True), wrong.row(-1, named=True))
     )
     several = f" ({len(names)} symbols are: {names_of(names)})" if len(names) > 1 else ""
+    more = PROVES - 1
+    few = (
+        f"Where they are corrected, give {more} or more unchanged bars of {names[0]!r} with them: so few show no market. "
+        if len(own) < PROVES
+        else ""
+    )
     raise BarsError(
         f"the new bars of {names[0]!r} are another market's than the run's{several}: of {len(own)} common bars "
         f"{len(wrong)} disagree, from {first} to {newest}. Expected are closes within {own['room'][0]:.2%} of the "
         "run's, or the same steps, on half of them, once a split or another adjustment of the whole history is undone. "
-        "Give the bars of the market that the run saw, leave the symbol out with --symbols, or make a new run on these "
+        f"{few}Give the bars of the market that the run saw, leave the symbol out with --symbols, or make a new run on these "
         "bars."
     )
 
