@@ -160,13 +160,22 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
     rows = ((*_step_name(each, titles), f"{each.change:+.2%}", f"{each.after:+.2%}", _gate(each)) for each in steps)
     yield make_table(("step", "what it does", "change", "weight after", "gate"), rows, "From votes to what is held")
     if one.decision.before is not None and one.decision.order is not None:
-        units = one.decision.units or 0.0
         yield (
-            f"Held before {one.decision.before:+.2%}, order {one.decision.order:+.2%} of equity "
-            f"({units:+,.6g} units), held after it {one.decision.held:+.2%}."
+            f"Held before {share_text(one.decision.before, '+.2%')}, "
+            f"{_order(one.decision.order, one.decision.units or 0.0)}, "
+            f"held after it {share_text(one.decision.held, '+.2%')}."
         )
     else:
         yield "The book holds nothing of it at this session, or nothing is kept of it: the steps end at the evidence."
+
+
+def _order(share: float, units: float) -> str:
+    """The order in words.
+
+    >>> _order(0.0123, 1200.0), _order(-1e-17, 0.0)
+    ('order +1.23% of equity (+1,200 units)', 'no order')
+    """
+    return f"order {share_text(share, '+.2%')} of equity ({units:+,.6g} units)" if units else "no order"
 
 
 def _is_shown(step: Step) -> bool:

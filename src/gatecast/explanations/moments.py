@@ -460,8 +460,9 @@ class StoreOrigin(Origin):
                 self._rows[model, then, name] = _rows_of(result)
             row = self._rows[model, then, name].get((symbol, time), -1)
             fold = _fold_of(result, row) if row >= 0 else len(result.forecasts.folds) - 1
-            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], say_gate(said["gate"]))
-            found.append(Moment(symbol, name, time, row, fold, result, model, *gate, corrected=corrected))
+            gate = "" if said["gate"] == OPEN else said["gate"]
+            sentence = say_gate(gate) if gate else ""
+            found.append(Moment(symbol, name, time, row, fold, result, model, gate, sentence, corrected))
         return found
 
     def _chain(self, number: int, then: str = "") -> Chain:
