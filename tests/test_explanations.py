@@ -361,6 +361,64 @@ def test_earlier_closes_of_a_store_by_the_model_that_decided_there(kept: tuple[P
     assert whole.changes == ()
 
 
+def test_a_close_is_explained_by_what_was_known_there_and_says_what_was_corrected_since(
+    kept: tuple[Path, list[datetime]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A correction of the bar before the close changes its newest log return by its own log, then and never before."""
+    shutil.copytree(kept[0], folder := tmp_path / "store")
+    closes, bars = kept[1], synthetic.b1(560, seed=1, r2=0.08, symbols=2)
+    before = first(explain(folder, "B1_0", closes[2], refits=1, now=closes[-1] + HOUR))
+    assert (before.corrected, before.since) == ((), "")
+    wrong = (pl.col("symbol") == "B1_0") & (pl.col("time") == closes[2])
+    known = bars.filter(pl.col("time") <= closes[-1])
+    up = {name: pl.when(wrong).then(pl.col(name) * 1.01).otherwise(name) for name in ("close", "high")}
+    moment = closes[-1] + 2 * HOUR
+    update(folder, known.with_columns(**up), now=moment)
+    (raw,) = known.filter(wrong)["close"]
+    for asked in (closes[2], closes[3]):  # the first and the second model
+        found = first(explain(folder, "B1_0", asked, refits=1, now=moment))
+        assert_adds_up(found)
+        assert found.same
+        assert {one.same for head in found.heads for one in head.models if one.parts} == {True}
+        (one,) = found.corrected
+        assert (one.symbol, one.time, one.known_at, one.column) == ("B1_0", closes[2], moment, "close")
+        assert (one.before, one.now) == pytest.approx((raw, raw * 1.01), rel=1e-12)
+    now = first(explain(folder, "B1_0", closes[2], refits=1, now=moment))
+    assert now.known == before.known
+    for head, was in zip(now.heads, before.heads, strict=True):
+        assert (head.value, head.standard_deviation) == (was.value, was.standard_deviation)
+        for model, its in zip(head.models, was.models, strict=True):
+            assert model.model == its.model
+            assert model.value == pytest.approx(its.value, rel=0, abs=0, nan_ok=True)
+            for part, then in zip(model.parts, its.parts, strict=True):
+                assert part.features == pytest.approx(then.features, rel=1e-6, abs=1e-9)
+    assert first(explain(folder, "B1_0", closes[1], refits=1, now=moment)).since == ""  # of a close before it
+    beside = first(explain(folder, "B1_1", closes[2], refits=1, now=moment))  # forecasts of variance know the class
+    assert beside.corrected == now.corrected
+    assert {each.same for head in beside.heads for each in head.models if each.parts} == {True}
+    assert first(explain(folder, "B1_0", closes[2], refits=1, now=closes[-1] + HOUR)).since == ""  # not yet known
+    capsys.readouterr()
+    asked = ["explain", str(folder), "--symbol", "B1_0", "--time", closes[2].isoformat(), "--now", moment.isoformat()]
+    assert execute(asked) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"1 bar was corrected since: B1_0 {closes[2]:%Y-%m-%d %H:%M} UTC (close {raw:.6g}, since" in said
+    view = View(Store.open(folder).as_of(moment), moment)
+    told = view.explain("B1_0", closes[2])["explanation"]
+    assert told["since"] in said
+    assert told["corrected"][0]["now"] == one.now
+
+
+def test_what_does_not_add_up_to_what_was_issued_is_said(newest: Explained) -> None:
+    one = first(newest)
+    assert one.since == ""
+    head = one.heads[0]
+    other = replace(head, models=tuple(replace(each, same=False) for each in head.models))
+    said = replace(one, heads=(other,), same=False).since
+    assert said.startswith(f"The inputs of return of {head.models[0].model}")
+    assert "do not add up to what was issued" in said
+    assert "another holding" in said
+
+
 def test_a_desk_is_what_the_waterfall_is_made_of(kept: tuple[Path, list[datetime]]) -> None:
     folder, closes = kept
     store = Store.open(folder)

@@ -472,13 +472,13 @@ def _headline(
 
 
 def _as_well(verdicts: Mapping[str, Verdict], heads: Sequence[str]) -> str:
-    """Which simple models are as good as the ensemble, by their titles, each with its heads."""
+    """Which simple models are not shown to be worse than the ensemble, by their titles, each with its heads."""
     named: dict[str, list[str]] = {}
     for head in heads:
         named.setdefault(model_phrase(verdicts[head].simpler), []).append(head)
     (first, own), *others = named.items()
     more = "".join(f", and {phrase} for {' and '.join(each)}" for phrase, each in others)
-    return f"{first} is as good as the ensemble for {' and '.join(own)}{more}"
+    return f"{first} is not shown to be worse than the ensemble for {' and '.join(own)}{more}"
 
 
 def closes_of(chain: Chain) -> dict[str, FloatArray]:

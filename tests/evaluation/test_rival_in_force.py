@@ -165,25 +165,27 @@ def test_a_simple_regression_that_is_as_good_is_named_in_the_first_sentence(samp
     assert found.simple == found.simpler == "har_smooth"
     assert found.simple_low <= 0
     first, rest = found.sentence.split(". ", 1)
-    assert first.endswith("but a simple regression forecasts volatility as well: the HAR of smoothed variances")
+    assert first.endswith(
+        "but a simple regression is not shown to forecast volatility worse: the HAR of smoothed variances"
+    )
     assert "forecast gains +" in rest
     assert "over the plain yardstick, the log-HAR" in rest
     assert found.simple_is_as_good
     clean: Any = SimpleNamespace(clean=True)
     said = headline({"volatility": found, "regime": found}, False, clean)["headline"]
     best = "the HAR of smoothed variances"
-    assert said.endswith(f"but {best} is as good as the ensemble for volatility and regime.")
+    assert said.endswith(f"but {best} is not shown to be worse than the ensemble for volatility and regime.")
     two = {"volatility": found, "regime": replace(found, simpler="constant")}
     assert headline(two, False, clean)["headline"].endswith(
-        f"but {best} is as good as the ensemble for volatility, and a constant variance for regime."
+        f"but {best} is not shown to be worse than the ensemble for volatility, and a constant variance for regime."
     )
     alone = replace(found, verdict=CANNOT_TELL)
     assert (
-        f"There is no evidence of skill in this market: {best} is as good as the ensemble for volatility."
-        in headline({"volatility": alone}, False, clean)["headline"]
+        f"There is no evidence of skill in this market: {best} is not shown to be worse than the ensemble for "
+        "volatility." in headline({"volatility": alone}, False, clean)["headline"]
     )
     better = replace(found, simpler="")
-    assert "as good" not in headline({"volatility": better}, False, clean)["headline"]
+    assert "not shown to be worse" not in headline({"volatility": better}, False, clean)["headline"]
 
 
 # ── what is not scored ────────────────────────────────────────────────────────────────────────────

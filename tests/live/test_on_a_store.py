@@ -98,6 +98,21 @@ def test_a_rollback_brings_the_old_forecasts_back_and_a_second_one_the_new_ones(
     assert Store.open(store).check() == []
 
 
+def test_a_decision_of_another_model_than_the_one_in_force_says_so(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime]
+) -> None:
+    """As of a symbol without a forecast, which a rollback does not decide again."""
+    now = closes[month] + HOUR
+    feed(month - 3, month)
+    made, opened = retrain(store, now=now).model, Store.open(store)
+    assert not any("in force now" in row["why"] for row in today(store, now=now).rows)
+    old = opened.state.models[0].record
+    opened.append("rollback", {"model": old}, now)
+    for row in today(store, now=now).rows:
+        said = f"Model {made} decided this; model {old}, in force now, has not decided of this close."
+        assert (row["model"], row["why"].endswith(said)) == (made, True)
+
+
 def test_without_a_model_before_nothing_can_be_brought_back(store: Path) -> None:
     with pytest.raises(StoreError, match="no model before"):
         rollback(store)

@@ -244,6 +244,7 @@ def test_another_market_under_the_runs_symbol_is_refused(
     said = str(refused.value)
     assert "the run has" in said
     assert "leave the symbol out with --symbols" in said
+    assert "unchanged bars" not in said  # what 300 common bars show is no correction
     with pytest.raises(BarsError, match="are another market's"):  # nor without a newer bar
         merge_bars(bars[:RUN], other_market(kind, bars)[:RUN], splits)
 
@@ -251,10 +252,22 @@ def test_another_market_under_the_runs_symbol_is_refused(
 @pytest.mark.parametrize("common", [1, 2])
 def test_one_common_bar_at_another_level_is_enough(common: int) -> None:
     bars = walk(asset_class="index")
-    with pytest.raises(BarsError, match=f"of {common} common bars {common} disagree"):
+    with pytest.raises(BarsError, match=f"of {common} common bars {common} disagree") as refused:
         merge_bars(bars[:RUN], scaled(bars[RUN - common :], 1.4))
+    assert "give 2 or more unchanged bars" in str(refused.value)
     finished = bars.with_columns(close=pl.when(pl.int_range(pl.len()) == RUN - 1).then("high").otherwise("close"))
     assert kinds(bars[:RUN], finished[RUN - 1 :]) == ["revised"]  # a bar that was not finished when the run saw it
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_a_true_correction_is_refused_alone_and_taken_with_two_unchanged_bars(wrong: int) -> None:
+    bars, factor = walk(asset_class="index"), pl.when(pl.int_range(pl.len()) >= RUN - wrong).then(1.2).otherwise(1.0)
+    seen = bars[:RUN].with_columns((pl.col(name) * factor) for name in ("open", "high", "low", "close"))
+    with pytest.raises(BarsError, match="Where they are corrections, give 2 or more unchanged bars"):
+        merge_bars(seen, bars[RUN - wrong : RUN])
+    merged = merge_bars(seen, bars[RUN - wrong - 2 : RUN])
+    assert [problem.kind for problem in merged.problems] == ["revised", "no newer bar"]
+    assert merged.news["close"].to_list() == bars[RUN - wrong : RUN]["close"].to_list()
 
 
 def test_a_file_with_nothing_in_common_is_left_to_the_seam() -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
@@ -509,6 +510,10 @@ def test_headline_without_a_summary_names_the_heads_with_skill(run: FakeRun) -> 
     assert report_data(FakeRun())["headline"] == "No verdict"
 
 
+def test_the_tab_is_named_for_the_run_first(run: FakeRun, html: str) -> None:
+    assert f"<title>{escape(report_data(run)['name'])} · gatecast</title>" in html
+
+
 def test_page_is_offline(html: str, page: Tags) -> None:
     assert html.count(plotly_script()) == 1
     for _, attributes in page.tags:
@@ -873,8 +878,8 @@ def test_the_page_says_what_the_lstm_alone_is_worth(run: FakeRun) -> None:
     assert sentence in text
     assert text.index(sentence) < text.index("gain over the rival")
     assert (
-        "Evidence of skill: volatility (ensemble of all models). In volatility, the ridge regression is as good."
-        in text
+        "Evidence of skill: volatility (ensemble of all models). In volatility, the ridge regression is not shown to "
+        "be worse." in text
     )
     mixed = said(run, models=[{**rows[0], "gain": 0.01}, rows[1]])
     assert (
@@ -904,7 +909,7 @@ def test_gains_over_yardstick_and_best_simple_model_are_shown_where_they_are_kno
     text = said(run, verdicts=verdicts)
     assert "+11.8 % (+7.0 % to +16.0 %) over the log-HAR" in text
     assert "−1.1 % (−3.0 % to +1.2 %) over the HAR of smoothed variances" in text
-    assert "As good and simpler: the HAR of smoothed variances." in text
+    assert "Simpler, not shown to be worse: the HAR of smoothed variances." in text
     assert as_good({**VERDICTS["volatility"], **more, "simple_low": 0.001}) == ""
 
 
@@ -1043,7 +1048,7 @@ def test_verdict_says_what_it_rests_on(page: Tags) -> None:
         *("0.0007", "0.0049", "0.021", "18 % false alarms in three years"),  # alone, corrected, sequential
         *("it decides the verdict", "it decides nothing"),
         *("+0.7 % without 2010, not significant", "37 %", "± 0.31 points"),
-        *("As good and simpler: the ridge regression.", "As good and simpler: the past share."),
+        *("Simpler, not shown to be worse: the ridge regression.", "Simpler, not shown to be worse: the past share."),
     )
 
 

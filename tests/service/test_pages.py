@@ -7,8 +7,9 @@ import gzip
 import html
 import json
 import re
+import shutil
 import zlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -181,6 +182,28 @@ def test_the_band_is_the_forecast_of_so_many_bars_before(client: TestClient, mad
     deviation = np.sqrt(2 * (np.log1p(simple) - expected))
     assert low == pytest.approx(close * np.exp(expected - deviation), rel=1e-4)
     assert high == pytest.approx(close * np.exp(expected + deviation), rel=1e-4)
+
+
+def test_the_band_does_not_move_where_a_close_is_corrected_later(made: Path, tmp_path: Path) -> None:
+    """The candle is the corrected one; what was forecast from it is what was issued."""
+    symbol, folder = SYMBOLS[0], tmp_path / "store"
+    shutil.copytree(made, folder)
+    opened = Store.open(folder)
+    now = opened.journal.last.now  # type: ignore[union-attr]
+    before = View(opened, now).candles(symbol)
+    assert before
+    step, bars = before["past"]["step"], View(opened, now).all_bars
+    place = max(place for place, low in enumerate(before["past"]["low"]) if low is not None) - step
+    close = datetime.fromisoformat(before["closes"][place])
+    at = (pl.col("symbol") == symbol) & (pl.col("time") == close)
+    higher = {name: pl.when(at).then(pl.col(name) * 1.03).otherwise(name) for name in ("close", "high")}
+    moment = now + timedelta(hours=1)
+    assert opened.add_bars(bars.with_columns(**higher), moment)
+    after = View(opened, moment).candles(symbol)
+    assert after
+    assert after["close"][place] == pytest.approx(1.03 * before["close"][place], rel=1e-6)
+    assert after["past"] == before["past"]
+    assert View(opened, now).candles(symbol)["close"] == before["close"]  # type: ignore[index]
 
 
 def test_files_are_kept_for_ever_and_change_their_address_with_their_content(client: TestClient) -> None:

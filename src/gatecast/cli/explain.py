@@ -81,7 +81,8 @@ def explain(
             say("nothing was decided yet.")
             return
         show_rows(BRIEF, (_brief(one, found.titles) for one in found.explanations), console)
-        for name, why in found.left_out.items():
+        since = {one.symbol: one.since for one in found.explanations if one.since}
+        for name, why in {**since, **found.left_out}.items():
             console.print(printable(f"{name}: {why}"), markup=False, soft_wrap=True)
     for one in found.explanations if symbol is not None else ():
         for part in _tables(one, found.titles, whole=bool(head)):
@@ -137,6 +138,8 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
             f"Nobody could trade on what follows: the store issued no forecast at this close ({one.not_issued}). Its "
             "fits say of this bar:"
         )
+    if one.since:
+        yield printable(one.since)
     if one.known:
         words = one.known_words
         yield printable("Known: " + "; ".join(f"{words[name]} {value:.4g}" for name, value in one.known.items()) + ".")
@@ -165,15 +168,22 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
     rows = ((*_step_name(each, titles), f"{each.change:+.2%}", f"{each.after:+.2%}", _gate(each)) for each in steps)
     yield make_table(("step", "what it does", "change", "weight after", "cut by"), rows, "From votes to what is held")
     if one.decision.before is not None and one.decision.order is not None:
-        units = one.decision.units or 0.0
         yield (
-            f"Held before {one.decision.before:+.2%}, order {one.decision.order:+.2%} of equity "
-            f"({units:+,.6g} units), held after it {one.decision.held:+.2%}."
+            f"Held before {share_text(one.decision.before, '+.2%')}, "
+            f"{_order(one.decision.order, one.decision.units or 0.0)}, "
+            f"held after it {share_text(one.decision.held, '+.2%')}."
         )
     else:
         yield "The book holds nothing of it at this session, or nothing is kept of it: the steps end at the evidence."
-    if one.same is False:
-        yield "The book was issued with another holding: bars or settings were corrected since."
+
+
+def _order(share: float, units: float) -> str:
+    """The order in words.
+
+    >>> _order(0.0123, 1200.0), _order(-1e-17, 0.0)
+    ('order +1.23% of equity (+1,200 units)', 'no order')
+    """
+    return f"order {share_text(share, '+.2%')} of equity ({units:+,.6g} units)" if units else "no order"
 
 
 def _is_shown(step: Step) -> bool:

@@ -81,13 +81,14 @@ def _plain(verdict: Verdict) -> str:
 
 
 def _but_simple(verdict: Verdict) -> str:
-    """That a simple model is as good, or better, and which; empty where none is."""
+    """That a simple model is better, or not shown to be worse, and which; empty where none is."""
     if not verdict.simpler:
         return ""
     simple = forecaster_of(verdict.simpler)
     kind = "regression" if simple is None or simple.traits_with_settings().learns_slope else "rule"
-    how = "better" if verdict.simple_high < 0 else "as well"
-    return f", but a simple {kind} forecasts {verdict.head} {how}: {model_phrase(verdict.simpler)}"
+    better = f"forecasts {verdict.head} better"
+    how = better if verdict.simple_high < 0 else f"is not shown to forecast {verdict.head} worse"
+    return f", but a simple {kind} {how}: {model_phrase(verdict.simpler)}"
 
 
 def _gains_beside(verdict: Verdict) -> list[str]:

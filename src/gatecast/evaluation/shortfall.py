@@ -120,7 +120,7 @@ def _in_words(table: dict[str, Any]) -> str:
         f"in 5 of 100 cases where both are right (p {z2['pvalue']:.2g})."
     )
     if simple := methods.get("filtered_rival"):
-        alike = ": that is as good" if simple["low"] <= 0 <= simple["high"] else ""
+        alike = ": the two cannot be told apart" if simple["low"] <= 0 <= simple["high"] else ""
         said += (
             f" Over the same method with the best simple forecast the gain in FZ0 is {simple['gain']:+.3f} (90 % "
             f"interval {simple['low']:+.3f} to {simple['high']:+.3f}){alike}."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
+from gatecast.explanations.corrected import Correction, say_corrected
 from gatecast.explanations.decisions import decision_of
 from gatecast.explanations.forecasts import HeadSays, forecasts_of, told_models
 from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
@@ -32,6 +33,8 @@ SAME = 1e-9
 """Shares of equity that differ by no more are the same."""
 ONE_REFIT = "there is one refit alone whose fits are there, so that it is compared with none"
 NO_PART = "no model of both refits says what its inputs add, or none of their inputs adds anything"
+SHOWN_OTHER = 3
+"""Forecasts that a sentence names, whose inputs do not add up to what was issued."""
 SHOWN = 10
 """Symbols that a text of the whole shows."""
 
@@ -44,7 +47,8 @@ class Explanation:
     feature -> its newest value then. `heads`: see `HeadSays`; () where nothing was forecast, for `reason`. `decision`:
     see `Waterfall`. `same`: whether the decision, made again, holds what was issued; None where that is not kept.
     `came`: the log return over the horizon after it, None while it is not known. `not_issued`: why a store issued no
-    forecast at this close, though its fits forecast it; "" where it did.
+    forecast at this close, though its fits forecast it; "" where it did. `corrected`: bars of the class that say
+    something else now than when it was decided; what is explained is of the bars as they were known then.
     """
 
     symbol: str
@@ -60,6 +64,7 @@ class Explanation:
     came: float | None = None
     reason: str = ""
     not_issued: str = ""
+    corrected: tuple[Correction, ...] = ()
 
     def __repr__(self) -> str:
         held = self.decision.held
@@ -67,7 +72,24 @@ class Explanation:
             ", ".join(f"{head.head} {head.value:.4g}" for head in self.heads) or f"nothing was forecast: {self.reason}"
         )
         doubt = f"; nothing was issued: {self.not_issued}" if self.not_issued else ""
+        doubt += f"; {self.since}" if self.since else ""
         return f"{self.symbol} at {self.time:%Y-%m-%d %H:%M} UTC: {said}; held {held:+.2%}{doubt}"
+
+    @property
+    def since(self) -> str:
+        """What is not as it was when it was decided, and what was done about it: "" where all is the same."""
+        other = [f"{head.head} of {model.model}" for head in self.heads for model in head.models if model.same is False]
+        found = [say_corrected(self.corrected)]
+        if other:
+            more = f" and {len(other) - SHOWN_OTHER} more" if len(other) > SHOWN_OTHER else ""
+            named = ", ".join(other[:SHOWN_OTHER]) + more
+            found.append(
+                f"The inputs of {named} do not add up to what was issued: what they add is said of other bars or "
+                "settings than those of then; the forecasts themselves are those that were issued."
+            )
+        if self.same is False:
+            found.append("The book was issued with another holding: bars or settings were corrected since.")
+        return " ".join(filter(None, found))
 
     @property
     def known_words(self) -> dict[str, str]:
@@ -86,7 +108,8 @@ class Explanation:
             "refit": self.refit, "horizon": self.horizon, "known": dict(self.known),
             "known_words": self.known_words, "reason": self.reason,
             "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
-            "came": self.came, "not_issued": self.not_issued,
+            "came": self.came, "not_issued": self.not_issued, "since": self.since,
+            "corrected": [one.to_dict() for one in self.corrected],
         }  # fmt: skip
 
 
@@ -233,10 +256,10 @@ def _heads(heads: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
-    """Moments of one class, model and fold together."""
-    found: dict[tuple[str, int | None, int], list[Moment]] = {}
+    """Moments of one class, model and fold together, as far as they are of the same bars."""
+    found: dict[tuple[str, int | None, int, int], list[Moment]] = {}
     for one in moments:
-        found.setdefault((one.asset_class, one.model, one.fold), []).append(one)
+        found.setdefault((one.asset_class, one.model, one.fold, id(one.result)), []).append(one)
     return list(found.values())
 
 
@@ -253,5 +276,5 @@ def _explanation(
     return Explanation(
         moment.symbol, moment.asset_class, moment.time, moment.model, str(refit.cutoff), samples.horizon, known, heads,
         decision, same, came, moment.sentence if moment.row < 0 else "",
-        moment.sentence if moment.row >= 0 and moment.gate in WITHOUT_FORECAST else "",
+        moment.sentence if moment.row >= 0 and moment.gate in WITHOUT_FORECAST else "", moment.corrected,
     )  # fmt: skip

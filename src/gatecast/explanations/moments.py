@@ -21,6 +21,7 @@ import polars as pl
 
 from gatecast.chain import make_chain
 from gatecast.errors import NotKeptError, SettingsError, StoreError, did_you_mean
+from gatecast.explanations.corrected import Correction, corrections_since, versions_that_came_later
 from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
@@ -73,7 +74,8 @@ class Moment:
 
     `row`: of the samples of its class, -1 where nothing was forecast; `fold`: that forecast it. `result`: of its class.
     `model`: number of the model's record, None in a run. `gate`, `sentence`: the first gate that closed on the
-    strategies' side, "" where none did.
+    strategies' side, "" where none did. `corrected`: bars of the class that say something else now than then: `result`
+    is of the bars as they were known then.
     """
 
     symbol: str
@@ -85,6 +87,7 @@ class Moment:
     model: int | None = None
     gate: str = ""
     sentence: str = ""
+    corrected: tuple[Correction, ...] = ()
 
     @property
     def session(self) -> date:
@@ -377,8 +380,8 @@ class StoreOrigin(Origin):
 
     def __init__(self, store: Store, now: datetime | None = None) -> None:
         self.store, self.path, self.now = store, store.folder, now or datetime.now(UTC)
-        self._chains: dict[int, Chain] = {}
-        self._rows: dict[tuple[int, str], dict[tuple[str, datetime], int]] = {}
+        self._chains: dict[tuple[int, str], Chain] = {}
+        self._rows: dict[tuple[int, str, str], dict[tuple[str, datetime], int]] = {}
         self._held: dict[date, dict[str, Mapping[str, Any]]] = {}
         self._books: dict[date, BookAt | None] = {}
 
@@ -391,6 +394,10 @@ class StoreOrigin(Origin):
     def bars(self) -> pl.DataFrame:
         """See `Origin`."""
         return self.store.bars.for_chain(self.now)
+
+    @cached_property
+    def _later(self) -> pl.DataFrame:
+        return versions_that_came_later(self.store.bars.versions(), self.now)
 
     @cached_property
     def symbols(self) -> Mapping[str, str]:
@@ -419,9 +426,9 @@ class StoreOrigin(Origin):
         return found
 
     def _decisions(self, issued: Issued) -> list[dict[str, Any]]:
-        """symbol, time, gate and model of what a record decided."""
+        """symbol, time, gate, model and the record itself of what a record decided."""
         table = self.store.decisions_of(issued.decisions, NEEDED).select("symbol", "time", "gate")
-        return [{**row, "model": issued.model} for row in table.to_dicts()]
+        return [{**row, "model": issued.model, "issued": issued} for row in table.to_dicts()]
 
     def has_bar(self, symbol: str, session: date) -> bool:
         """See `Origin`."""
@@ -445,34 +452,39 @@ class StoreOrigin(Origin):
             name, model = self.symbols[symbol], said["model"]
             if model is None:
                 raise NotKeptError(f"{symbol!r}: no model decided at {_spelled(time)}: {say_gate(said['gate'])}.")
-            result = self._chain(model).classes.get(name)
+            corrected = corrections_since(said["issued"], symbol, time, self.store, self._later, self.bars)
+            then = said["issued"].now if corrected else ""
+            result = self._chain(model, then).classes.get(name)
             if result is None:
                 raise NotKeptError(f"{symbol!r}: model {model} knows no {name}: its symbols join at the next refit.")
-            if (model, name) not in self._rows:
-                self._rows[model, name] = _rows_of(result)
-            row = self._rows[model, name].get((symbol, time), -1)
+            if (model, then, name) not in self._rows:
+                self._rows[model, then, name] = _rows_of(result)
+            row = self._rows[model, then, name].get((symbol, time), -1)
             fold = _fold_of(result, row) if row >= 0 else len(result.forecasts.folds) - 1
-            gate = ("", "") if said["gate"] in ("", OPEN) else (said["gate"], say_gate(said["gate"]))
-            found.append(Moment(symbol, name, time, row, fold, result, model, *gate))
+            gate = "" if said["gate"] == OPEN else said["gate"]
+            sentence = say_gate(gate) if gate else ""
+            found.append(Moment(symbol, name, time, row, fold, result, model, gate, sentence, corrected))
         return found
 
-    def _chain(self, number: int) -> Chain:
-        """The chain of all bars with a model's fits, and with all that was issued; those asked for last are kept."""
-        if number not in self._chains:
+    def _chain(self, number: int, then: str = "") -> Chain:
+        """The chain of all bars with a model's fits, and with all that was issued; `then`: with what was known and
+        issued by that moment alone. Those asked for last are kept."""
+        if (number, then) not in self._chains:
             while len(self._chains) >= MOST_CHAINS:
                 oldest = next(iter(self._chains))
                 del self._chains[oldest]
-                self._rows = {key: rows for key, rows in self._rows.items() if key[0] != oldest}
-            store, model = self.store, self._model(number)
+                self._rows = {key: rows for key, rows in self._rows.items() if key[:2] != oldest}
+            model = self._model(number)
+            store = self.store.as_of(datetime.fromisoformat(then)) if then else self.store
             served = serve(store, model)
-            bars = self.bars
+            bars = store.bars.for_chain(datetime.fromisoformat(then)) if then else self.bars
             if bars.is_empty():
                 raise SettingsError(f"{self.path}: no bar was known at {_spelled(self.now)}. Ask for a later moment.")
             bars, _ = with_awaited_of(served.run.experiment, bars, store.actions, store.state.calendars)
             experiment = served.run.experiment.replace(bars=bars)
             chain = make_chain(experiment, bars, actions=store.actions, past=served.past, refit="never", watch=False)
-            self._chains[number] = without_doubtful(served.run, chain)
-        return self._chains[number]
+            self._chains[number, then] = without_doubtful(served.run, chain)
+        return self._chains[number, then]
 
     def _model(self, number: int) -> Model:
         model = self.store.state.model(number)

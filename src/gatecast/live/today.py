@@ -131,15 +131,18 @@ def today_of(opened: Store, moment: datetime) -> Today:
     causes, book = _causes(again, said), book_now(opened)
     held_by, told = _held_by(again, book), morning(opened, book, moment)
     shares = told.risk.shares if told else {}
+    serving = opened.state.serving
     rows = [
-        {**said.row(symbol, causes.get(symbol, {}), book), **_of_book(book, symbol, held_by.get(symbol, {})),
-         "risk_share": shares.get(symbol)}
+        {
+            **said.row(symbol, causes.get(symbol, {}), book, serving),
+            **_of_book(book, symbol, held_by.get(symbol, {})), "risk_share": shares.get(symbol),
+        }
         for symbol in sorted(said.newest)
     ]  # fmt: skip
     due = due_in_words(opened, opened.bars.for_chain(moment))
     undecided = sorted(opened.state.symbols.keys() - said.newest.keys())
     return Today(
-        opened.folder, moment, opened.state.serving, rows, alarms_said(opened), undecided,
+        opened.folder, moment, serving, rows, alarms_said(opened), undecided,
         *_behind(opened, said.newest, moment), due, book, told, blotter.halted, blotter.restricted, opened.lost,
     )  # fmt: skip
 
@@ -206,13 +209,14 @@ class _Said:
                 break
         return cls(newest, before, replaced)
 
-    def row(self, symbol: str, causes: Parts, book: HeldNow | None) -> dict[str, Any]:
-        """The newest decision of a symbol beside the one before, and why it changed."""
+    def row(self, symbol: str, causes: Parts, book: HeldNow | None, serving: int | None) -> dict[str, Any]:
+        """The newest decision of a symbol beside the one before, and why it changed. `serving`: the model in force."""
         row, before, replaced = (one.get(symbol) for one in (self.newest, self.before, self.replaced))
         assert row is not None
         kept = ("time", "weight", "book", "signal", "strategy", "gate", "model")
         was, other = (one and {name: one.get(name) for name in kept} for one in (before, replaced))
-        why = " ".join(filter(None, [_in_words(row, before, causes, _stays(book, symbol)), _instead_of(row, replaced)]))
+        stays, other_model = _stays(book, symbol), _of_other_model(row["model"], serving)
+        why = " ".join(filter(None, [_in_words(row, before, causes, stays), _instead_of(row, replaced), other_model]))
         return {
             **row, "before": was, "replaced": other, "change": _change(row, before), "because": dict(causes),
             "why": why, "gate_sentence": say_gate(row["gate"]),
@@ -410,6 +414,17 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
     return f"the strategies' weight goes from {_weight(before):+.3f} to {weight:+.3f}: {parts}.{closed}{switch}"
+
+
+def _of_other_model(decided: int | None, serving: int | None) -> str:
+    """Says that a decision is of another model than the one in force, as after a rollback; "" where it is not.
+
+    >>> _of_other_model(53, 31), _of_other_model(31, 31), _of_other_model(None, 31)
+    ('Model 53 decided this; model 31, in force now, has not decided of this close.', '', '')
+    """
+    if None in (decided, serving) or decided == serving:
+        return ""
+    return f"Model {decided} decided this; model {serving}, in force now, has not decided of this close."
 
 
 def _instead_of(row: Mapping[str, Any], replaced: Mapping[str, Any] | None) -> str:

@@ -353,8 +353,8 @@ def refuse_other_market(run_bars: pl.DataFrame, newer: pl.DataFrame, *, least: i
     mean absolute log step of the common bars), or its step from the common bar before by a twentieth; a hundredth of a
     percent always may. Fewer than half that agree, of all common bars or of the latest 60, are another market:
     corrections explain no more. Fewer than three common bars have no steps to go by; their closes may differ by four
-    usual moves, as that of an unfinished bar. Nothing is said of a symbol with fewer than `least` common bars. A level
-    that changed as a whole is no other market.
+    usual moves, as that of an unfinished bar; a larger correction is taken where unchanged bars come with it. Nothing
+    is said of a symbol with fewer than `least` common bars. A level that changed as a whole is no other market.
 
     >>> from gatecast.market import synthetic
     >>> one, other = (synthetic.a1(300, seed=seed).with_columns(symbol=pl.lit("A")) for seed in (1, 2))
@@ -380,12 +380,18 @@ def refuse_other_market(run_bars: pl.DataFrame, newer: pl.DataFrame, *, least: i
         for row in (wrong.row(0, named=True), wrong.row(-1, named=True))
     )
     several = f" ({len(names)} symbols are: {names_of(names)})" if len(names) > 1 else ""
+    more = PROVES - 1
+    few = (
+        f"Where they are corrections, give {more} or more unchanged bars of {names[0]!r} with them. "
+        if len(own) < PROVES  # so few show no market
+        else ""
+    )
     raise BarsError(
         f"the new bars of {names[0]!r} are another market's than the run's{several}: of {len(own)} common bars "
         f"{len(wrong)} disagree, from {first} to {newest}. Expected are closes within {own['room'][0]:.2%} of the "
         "run's, or the same steps, on half of them, once a split or another adjustment of the whole history is undone. "
-        "Give the bars of the market that the run saw, leave the symbol out with --symbols, or make a new run on these "
-        "bars."
+        f"{few}Give the bars of the market that the run saw, leave the symbol out with --symbols, or make a new run on "
+        "these bars."
     )
 
 

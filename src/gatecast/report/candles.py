@@ -48,14 +48,20 @@ PRICES = ("open", "high", "low", "close")
 
 
 def candles_data(
-    run: Run, symbol: str, most: int = MOST_BARS, *, since: str | None = None, forecasts: pl.DataFrame | None = None
+    run: Run,
+    symbol: str,
+    most: int = MOST_BARS,
+    *,
+    since: str | None = None,
+    forecasts: pl.DataFrame | None = None,
+    known: pl.DataFrame | None = None,
 ) -> Data | None:
     """The last bars of one symbol with signals, weight and strategy, what was forecast, and the newest forecast's fan.
 
     `held`: share of its equity that the book holds after each close, once the trade is filled; `weight`: what the
     strategies have by themselves; None each where the run has none. A signal counts as traded where the weight decided
     at that close is on its side; `z` is there where there is a signal. `since`: since when the symbol has no bar, in
-    words; it then has no fan. `forecasts`: those of the symbol, where they were read already.
+    words; it then has no fan. `forecasts`: those of the symbol, where they were read already. `known`: see `past_data`.
     """
     bars = part(run.bars, "symbol", "time", *PRICES)
     if bars is None:
@@ -93,22 +99,27 @@ def candles_data(
         "titles": titles_of(run),
         "since": since,
         "fan": None if since else _fan(run, own, bars),
-        "past": past_data(own, bars),
+        "past": past_data(own, bars, known),
     }
 
 
-def past_data(own: pl.DataFrame, bars: pl.DataFrame) -> Data | None:
+def past_data(own: pl.DataFrame, bars: pl.DataFrame, known: pl.DataFrame | None = None) -> Data | None:
     """What was forecast for each close, and the regime that was forecast at it: `low`, `high`, `turbulent`, `step`.
 
     own: forecasts of a symbol. bars: its closes, in order. `low`, `high`: prices one standard deviation around the path
     that was forecast `step` bars before, the last step; `turbulent`: whether a turbulent regime of the coming
-    bars was the likelier one; None each where nothing was forecast, and None where nothing ever was.
+    bars was the likelier one; None each where nothing was forecast, and None where nothing ever was. `known`: symbol,
+    time and close as it was known when its forecast was issued, where bars may have been corrected since: the path
+    begins there.
     """
     own = own.filter(pl.col("model") == ENSEMBLE)
     if own.is_empty():
         return None
     last = own.filter(pl.col("step") == pl.col("step").max().over("head"))
-    table = bars.select("time", "close")
+    table = bars.select("symbol", "time", "close")
+    if known is not None:
+        table = table.join(known, on=["symbol", "time"], how="left", maintain_order="left", suffix="_then")
+        table = table.with_columns(close=pl.coalesce("close_then", "close"))
     for head in ("return", "volatility", "regime"):
         of_head = last.filter(pl.col("head") == head).select("time", pl.col("value").alias(head))
         table = table.join(of_head, on="time", how="left", maintain_order="left")

@@ -98,7 +98,7 @@ def alone(
     >>> alone(rows[:1], verdicts, "2Y")[0]
     'The LSTM alone, trained on the last 2 years, has a larger loss than the rival in every head: return 0.41 %.'
     >>> print(alone(rows, verdicts)[1])
-    Evidence of skill: regime (ensemble of all models). In regime, the past share is as good.
+    Evidence of skill: regime (ensemble of all models). In regime, the past share is not shown to be worse.
     >>> alone([rows[0] | {"gain": 0.001}], {})[0]
     'The LSTM alone has a smaller loss than the rival in every head: return 0.10 % (not significant).'
     """
@@ -130,7 +130,9 @@ def alone(
     by = " (ensemble of all models)" if any(head in FORECASTS for head in skilled) else ""
     shown = f"{' and '.join(named(head) for head in skilled)}{by}" if skilled else "none"
     simple = {head: simpler(verdicts[head]) for head in skilled}
-    as_good = [f"In {named(head)}, {phrased(name, names)} is as good." for head, name in simple.items() if name]
+    as_good = [
+        f"In {named(head)}, {phrased(name, names)} is not shown to be worse." for head, name in simple.items() if name
+    ]
     return [
         f"{begun(phrased(NETWORK, names))} alone{trained} {compared}.",
         " ".join([f"Evidence of skill: {shown}.", *as_good]),

@@ -111,7 +111,7 @@ def as_good(verdict: Scores, names: Names | None = None) -> str:
 
 
 def simpler(verdict: Scores) -> str:
-    """The simple model that is as good as the forecast in force, or nothing.
+    """The simple model that cannot be told from the forecast in force, or is better, or nothing.
 
     It is the best simple one with hindsight, where the interval of the gain over it contains 0.
 
@@ -231,13 +231,13 @@ def _p(name: str) -> Answer:
     return lambda verdict, names: p_value(verdict[name]) if is_number(verdict.get(name)) else ""
 
 
-SIMPLER = "As good and simpler"
+SIMPLER = "Simpler, not shown to be worse"
 
 _RESTS: dict[str, tuple[str, Answer]] = {
     SIMPLER: ("the simplest forecast whose loss is not significantly larger; no claim of skill for it", as_good),
     "Gain over the plain yardstick": ("a fixed, simple forecast, named beside it", _over("plain")),
     "Gain over the best simple model": (
-        "the one with the smallest loss over the whole record; if the interval contains 0, it is as good",
+        "the one with the smallest loss over the whole record; not told apart if the interval contains 0",
         _over("simple"),
     ),
     "Days": ("and the number of independent days with the same standard error", _days),

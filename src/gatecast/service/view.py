@@ -31,10 +31,10 @@ from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
 from gatecast.samples.targets import came_after
 from gatecast.store.about import about
-from gatecast.store.issued import issued_keys
+from gatecast.store.issued import Piece, issued_keys
 from gatecast.store.journal import Record
 from gatecast.store.parts import Parts
-from gatecast.store.pieces import WEIGHTS, in_order, pieces_by_record, table_of
+from gatecast.store.pieces import WEIGHTS, numbered_in_order, pieces_by_record, table_of
 from gatecast.store.schema import KEYS, TABLES, Provenance, Scores
 from gatecast.store.store import Store
 
@@ -289,7 +289,7 @@ class View:
         """
         state = self.rows.get(self.known(symbol), {}).get("today")
         ended = {"ended": "ended", "no bar": "no bar today"}.get(str(state))
-        data = candles_data(self.recent, symbol, since=ended)
+        data = candles_data(self.recent, symbol, since=ended, known=self._known)
         if data is None:
             return None
         fan, row = data["fan"], self.rows.get(symbol, {})
@@ -326,20 +326,47 @@ class View:
         """The newest bars, forecasts, signals and weights of the store as a run, from which the report draws."""
         return self.once("recent", self._recent)
 
-    def _recent(self) -> Run:
-        state, scores, provenance = self.store.state, self.scores, self.provenance
-        since = self._charted_since()
-        pieces = {
-            number: {name: one.of_rows(one.issued.time >= since.to_numpy()[0]) for name, one in own.items()}
-            for number, own in pieces_by_record(self.store.artefacts, state, self.horizon).items()
+    @property
+    def _pieces(self) -> dict[int, dict[str, Piece]]:
+        return self.once("pieces", self._pieces_since)
+
+    def _pieces_since(self) -> dict[int, dict[str, Piece]]:
+        since = self._charted_since().to_numpy()[0]
+        return {
+            number: {name: one.of_rows(one.issued.time >= since) for name, one in own.items()}
+            for number, own in pieces_by_record(self.store.artefacts, self.store.state, self.horizon).items()
         }
+
+    @property
+    def _known(self) -> pl.DataFrame:
+        """symbol, time and close as it was known when its forecast was issued, of those that are charted."""
+        return self.once("known", self._known_then)
+
+    def _known_then(self) -> pl.DataFrame:
+        made_by = [keys.select(*KEYS, record=pl.lit(number, pl.Int64)) for number, _, keys in self._issued_rows()]
+        empty = pl.DataFrame(schema={**KEYS, "record": pl.Int64})
+        first = pl.concat([empty, *made_by]).unique(list(KEYS), keep="first", maintain_order=True)
+        return self.store.bars.closes_by_record(first, self.now)
+
+    def _issued_rows(self) -> list[tuple[int, Piece, pl.DataFrame]]:
+        """The number of the record, the piece and its symbols and closes, class by class in the order that counts."""
+        return [
+            (number, one, issued_keys(one.issued))
+            for kind in sorted({name for own in self._pieces.values() for name in own})
+            for number, one in numbered_in_order(
+                [(number, own[kind]) for number, own in self._pieces.items() if kind in own]
+            )
+        ]
+
+    def _recent(self) -> Run:
+        scores, provenance, pieces = self.scores, self.provenance, self._pieces
+        since = self._charted_since()
         forecasts = table_of(pieces, self.horizon, (ENSEMBLE,)).with_columns(known_at="time")
         sink = io.BytesIO()
         forecasts.write_parquet(sink)
         kept = [
-            issued_keys(one.issued).with_columns(pl.Series(name, one.weights[name]) for name in WEIGHTS)
-            for kind in sorted({name for own in pieces.values() for name in own})
-            for one in in_order([(number, own[kind]) for number, own in pieces.items() if kind in own])
+            keys.with_columns(pl.Series(name, one.weights[name]) for name in WEIGHTS)
+            for _, one, keys in self._issued_rows()
         ]
         empty = {name: pl.DataFrame(schema=TABLES[name]) for name in ("weights", "signals", "equity")}
         weights = pl.concat([empty["weights"], *kept]).unique(["symbol", "time"], keep="first", maintain_order=True)

@@ -163,6 +163,16 @@ class History:
         joined = joined.with_columns(known_at=pl.min_horizontal("known_at", "_first")).drop("_first")
         return on_one_level(self._without_waiting(joined, moment, record), self.actions_as_of(moment))
 
+    def closes_by_record(self, issued: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+        """symbol, time, close of rows as known when something was issued of them, on the level of `for_chain`.
+
+        `issued`: symbol, time and the number of the `record` that issued it. Later versions, and rows that came later,
+        are left out.
+        """
+        rows = self.versions().join(issued.rename({"record": "_issued"}), on=KEYS, maintain_order="left")
+        then = _last(rows.filter(pl.col("record") <= pl.col("_issued")).drop("_issued"))
+        return on_one_level(self._bars(then), self.actions_as_of(moment)).select(*KEYS, "close")
+
     def waiting(self, moment: datetime) -> pl.DataFrame:
         """The bars that wait, as of a moment, on the level of `for_chain`."""
         waiting = self._state().waiting

@@ -53,7 +53,12 @@ def in_order(pieces: Sequence[tuple[int, Piece]]) -> list[Piece]:
 
     What was issued first counts, but for what took its place, of which the newest does.
     """
-    return [piece for _, piece in sorted(pieces, key=lambda one: -one[0] if one[1].again else one[0])]
+    return [piece for _, piece in numbered_in_order(pieces)]
+
+
+def numbered_in_order(pieces: Sequence[tuple[int, Piece]]) -> list[tuple[int, Piece]]:
+    """As `in_order`, each with the number of its record."""
+    return sorted(pieces, key=lambda one: -one[0] if one[1].again else one[0])
 
 
 def forecasts_in_force(
