@@ -49,6 +49,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DOLLAR = "USD"
 """Currency whose interest is known, see `trading.charges.cash_rates`."""
+NEVER = np.iinfo(np.int64).max
+"""Moment of what there is not."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,11 @@ class Sessions:
     Attributes
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
-    known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
-    microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, with what actions give,
-    NaN without such a bar, outside of the universe and where a listing begins. total: the same with what actions gave
+    known: whether there is a bar that is known in time for the session's decision. A session of which no bar is, as
+    where several are caught up with at once, is booked by its bars all the same, and nothing can be traded on it; any
+    other bar that comes later is none, and the grid has none. bars: microseconds since 1970 of its close, 0 where it is
+    not known in time. returns: simple, from close to close, with what actions give, NaN where the grid has no bar,
+    outside of the universe and where a listing begins. total: the same with what actions gave
     that became known later, by the last close: for who looks back from it. listed: whether the symbol has begun,
     its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
@@ -159,9 +163,9 @@ def sessions_by(
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
-    times, early = _in_time(bars, facts.fill_times[own], grid)
+    times, early, caught_up = _in_time(bars, facts.fill_times[own], grid)
     known = times > 0  # a bar that comes later is none: nobody could act on it, and what waits for it waits on
-    grid = grid.only(known, np.where(early, grid.close, grid.fill), grid.at_open & ~early, instruments.has_volume)
+    grid = grid.only(known | caught_up, np.where(early, grid.close, grid.fill), grid.at_open & ~early, instruments.has_volume)
     returns, gone = grid.returns, _gone(facts, grid)
     actions, not_given = _of_the_book(in_one_unit(facts.actions, level), grid.symbols)
     split = splits_so_far(actions, grid.days, grid.symbols)
@@ -409,9 +413,9 @@ def _converts(listed: BoolArray, converters: NDArray[np.int64]) -> BoolArray:
 
 def _in_time(
     bars: pl.DataFrame, fills: NDArray[np.datetime64], grid: Grid
-) -> tuple[NDArray[np.int64], BoolArray]:  # fmt: skip
+) -> tuple[NDArray[np.int64], BoolArray, BoolArray]:  # fmt: skip
     """(sessions, symbols) close of a session's last bar, in microseconds since 1970, if it is known when all decide,
-    else 0; and whether the order before it waits for its close.
+    else 0; whether the order before it waits for its close; and `_caught_up`.
 
     A session decides at its latest close. A symbol that may open again before that cannot be filled at that open: it is
     filled at its next close.
@@ -425,10 +429,25 @@ def _in_time(
     days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
     at = days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()
     times, early = np.zeros(grid.close.shape, np.int64), np.zeros(grid.close.shape, np.bool_)
+    came, until = np.full(grid.close.shape, NEVER), np.full(grid.close.shape, NEVER)
     seen = pl.when(pl.col("known_at") <= pl.col("_fill")).then(pl.col("time").cast(pl.Int64)).otherwise(0)
     times[at] = last.select(seen).to_series().to_numpy()
     early[at] = last["_early"].to_numpy()
-    return times, early
+    came[at], until[at] = (last[name].cast(pl.Int64).fill_null(NEVER).to_numpy() for name in ("known_at", "_fill"))
+    return times, early, _caught_up(came, until, times > 0)
+
+
+def _caught_up(came: NDArray[np.int64], until: NDArray[np.int64], known: BoolArray) -> BoolArray:
+    """(sessions, symbols) bars of sessions that nobody could decide in time, as all of them came too late, that were
+    there when the next session was decided. Those that came first count: a session is decided with what is there.
+
+    `came`: when each bar became known, `until`: when its orders are filled, in microseconds since 1970; NEVER without a
+    bar. `known`: whether it is known by then.
+    """
+    late = ~known.any(axis=1)
+    decided = np.where(late, came.min(axis=1, initial=NEVER), np.where(known, until, NEVER).min(axis=1, initial=NEVER))
+    later = np.minimum.accumulate(np.append(decided, NEVER)[::-1])[::-1][1:]
+    return np.asarray((late & (decided <= later))[:, None] & (came == decided[:, None]) & (came < NEVER), np.bool_)
 
 
 def _of_sessions(inside: BoolArray, bars: pl.DataFrame, grid: Grid) -> BoolArray:
