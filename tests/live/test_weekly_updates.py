@@ -76,6 +76,23 @@ def test_the_page_and_the_record_count_sessions_and_parity_sees_them(
     assert parity(weekly, last=4, now=now).difference is None
 
 
+def test_a_session_whose_bars_come_after_the_open_waits_for_the_next_one(
+    store: Path, feed: Feed, closes: list[datetime], month: int
+) -> None:
+    """Nobody could decide it: it is booked once the next is decided, and then as any other."""
+    feed(month - 3)
+    feed(month - 2, after=68 * HOUR)  # over a weekend
+    assert sessions_of_book(Store.open(store))[-1]["session"][:10] == str(closes[month - 3].date())
+    feed(month - 1)
+    newest = Store.open(store).journal.record(Store.open(store).state.issued[-1].record).body["book"]
+    assert newest["session"][:10] == str(closes[month - 1].date())
+    assert [one["session"][:10] for one in newest["caught_up"]] == [str(closes[month - 2].date())]
+    assert newest["caught_up"][0]["expected"] > 0
+    now = closes[month - 1] + HOUR
+    assert replay_store(store, last=3, now=now).difference is None
+    assert parity(store, last=3, now=now).difference is None
+
+
 def test_a_row_of_an_earlier_version_that_is_of_several_sessions_is_told_as_such(
     weekly: Path, closes: list[datetime], month: int
 ) -> None:

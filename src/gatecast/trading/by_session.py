@@ -123,6 +123,14 @@ class Sessions:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
 
+    @property
+    def decided(self) -> int:
+        """How many there are up to the last that could be decided in time: those after it that are booked by bars that
+        came too late wait for the next, with which they are caught up."""
+        in_time = int(np.flatnonzero(self.known.any(axis=1)).max(initial=-1)) + 1
+        waiting = np.flatnonzero(np.isfinite(self.grid.close[in_time:]).any(axis=1))
+        return in_time + int(waiting[0]) if len(waiting) else len(self.days)
+
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
         grid = self.grid
