@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -195,3 +197,22 @@ def test_a_past_goes_on_without_a_model_that_no_longer_runs_and_in_the_order_of_
     fewer = settings | {"models": ("ridge", "logistic", "fast"), "model": {"fast": fast}}
     left = make_chain(Experiment(bars=bars, **fewer), bars, past=past_of(tmp_path / "run")).forecasts["index"]
     assert np.isfinite(left.values["ensemble"]["return"][left.rows]).all()
+
+
+def test_a_model_of_a_script_is_credited_on_two_cores_as_on_one(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "own_forecaster.py"
+    text, said = script.read_text(), []
+    assert text.count("gatecast.run(experiment)") == 1
+    for jobs in (1, 2):
+        own = tmp_path / f"own_{jobs}.py"
+        own.write_text(
+            text.replace(
+                "gatecast.run(experiment)", f"gatecast.run(experiment, machine=gatecast.Machine(jobs={jobs}))"
+            ).replace('print(run.provenance["plugins"])', 'print(repr(run.scores["credit"]))')
+        )
+        surroundings = {**os.environ, "GATECAST_DATA": str(tmp_path / f"data_{jobs}")}
+        done = subprocess.run([sys.executable, own], env=surroundings, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert "drift" in said[0]

@@ -110,7 +110,9 @@ def scores_of(
         "trials": found,
         "many": many_models(records),
         "windows": windows_of(records, experiment.model, experiment.schedule.train),
-        "credit": credit_of(chain.forecasts, experiment.ensemble, jobs=jobs),
+        "credit": credit_of(
+            chain.forecasts, experiment.ensemble, jobs=jobs, importable=experiment.is_importable
+        ),
         "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),
         "rivals": rivals_of(chain.forecasts),

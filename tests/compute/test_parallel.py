@@ -35,6 +35,28 @@ def test_processes_find_a_package_whose_folder_was_added_after_they_were_made(
     del sys.modules["found_later"]
 
 
+def test_processes_end_with_an_owner_that_is_killed() -> None:
+    code = """
+import os, signal
+from gatecast.compute.parallel import fan_out
+print(*set(fan_out(os.getpgid, [0, 0], jobs=2, processes=True)), os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False, start_new_session=True
+    )  # fmt: skip
+    group, owner = map(int, done.stdout.split())
+    assert (group, done.returncode) == (owner, -signal.SIGKILL)
+    until = time.monotonic() + 60
+    while True:  # until no process of its group is there
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_without_room_for_locks_jobs_are_done_one_after_the_other() -> None:
     code = """
 import resource, signal

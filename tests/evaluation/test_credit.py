@@ -240,7 +240,7 @@ def test_only_heads_that_the_models_have_a_part_in_are_combined_again(forecasts:
 
 def test_the_credit_is_the_same_on_any_number_of_cores(forecasts: Forecasts) -> None:
     combined = {"index": Ensemble().combine(forecasts)}
-    one, two = (credit_of(combined, Ensemble(), jobs=jobs) for jobs in (1, 2))
+    one, two = (credit_of(combined, Ensemble(), jobs=jobs, importable=True) for jobs in (1, 2))
     assert repr(one) == repr(two)
 
 
@@ -257,5 +257,7 @@ def test_what_is_too_large_to_be_sent_is_shared_by_threads(
     combined = {"index": Ensemble().combine(forecasts)}
     monkeypatch.setattr(credit, "MOST_SENT", most)
     monkeypatch.setattr(credit, "fan_out", watched)
-    assert repr(credit_of(combined, Ensemble(), jobs=2)) == repr(credit_of(combined, Ensemble()))
-    assert asked == [processes, False]
+    alone = repr(credit_of(combined, Ensemble(), importable=True))
+    assert repr(credit_of(combined, Ensemble(), jobs=2, importable=True)) == alone
+    assert repr(credit_of(combined, Ensemble(), jobs=2)) == alone
+    assert asked == [False, processes, False]

@@ -157,6 +157,17 @@ def test_a_matrix_that_is_none_becomes_a_covariance(seed: int) -> None:
     np.testing.assert_array_equal(mended, mended.T)
 
 
+def test_prices_that_are_one_price_but_for_rounding_have_a_covariance() -> None:
+    above = [
+        [0, 0, 2, 2, -1, 0, 0, 2], [0, 0, 1, 2, -1, 0, 0, 1], [2, 1, 0, 4, 1, 2, 1, 1], [2, 2, 4, 0, 0, 2, 2, 4],
+        [-1, -1, 1, 0, 0, -1, -1, 1], [0, 0, 2, 2, -1, 0, 0, 2], [0, 0, 1, 2, -1, 0, 0, 1], [2, 1, 1, 4, 1, 2, 1, 0],
+    ]  # fmt: skip
+    matrix = 1 + np.array(above) * np.finfo(float).eps  # on which LAPACK's search for some eigenvalues fails
+    mended = floored(matrix)
+    assert np.linalg.eigvalsh(mended).min() >= 0.9 * FLOOR
+    np.testing.assert_allclose(mended, matrix, atol=2 * FLOOR)
+
+
 def test_a_price_that_never_moves_has_a_variance_of_0() -> None:
     ewma = Ewma.start(("A", "B", "C"), half_life=250)
     rng = np.random.default_rng(3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -148,7 +150,8 @@ def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, pr
     from joblib import Parallel, delayed
 
     # processes made earlier, which would be used again, look for packages where this one did at that time
-    given: dict[str, Any] = {"initializer": _look_for_packages_in, "initargs": (tuple(sys.path),)} if processes else {}
+    begun = {"initializer": _begin, "initargs": (tuple(sys.path), os.getpid())}
+    given: dict[str, Any] = begun if processes else {}
     backend = "loky" if processes else "threading"
     stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator", **given)(
         delayed(work)(item) for item in items
@@ -167,5 +170,14 @@ def _has_locks() -> bool:
     return True
 
 
-def _look_for_packages_in(path: tuple[str, ...]) -> None:
+def _begin(path: tuple[str, ...], owner: int) -> None:
+    """In a new process of the pool: where it looks for packages, and that it ends when its owner has ended."""
     sys.path[:] = path
+    threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
+
+
+def _end_with(owner: int) -> None:
+    """Ends this process within a second of its owner: one that is killed, or ends at once, tells nobody."""
+    while os.getppid() == owner:
+        time.sleep(1)
+    os._exit(1)

@@ -30,12 +30,15 @@ Place = tuple[str, str]
 BOTH_NETWORKS = (NETWORK, CORRECTION)  # left out together: alone, each hides what the loss of the other costs
 
 
-def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1) -> list[dict[str, Any]]:
+def credit_of(
+    forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1, importable: bool = False
+) -> list[dict[str, Any]]:
     """One row an asset class, head and model: the loss of the ensemble as it was, and without that model.
 
     In: asset class -> forecasts, those of `ensemble` among them. Everything that the ensemble learns it learns again
     without the model, at each refit from the same past. What a model does inside another is not undone: `residual_lstm`
-    still starts from the linear forecasts. A model without which nothing would be left has no row.
+    still starts from the linear forecasts. A model without which nothing would be left has no row. `importable`:
+    whether another process finds the classes of all models, see `Experiment.is_importable`; else threads do the work.
 
     Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or
     the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss, the mean over
@@ -70,7 +73,7 @@ def credit_of(forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: i
         return [rows_of(models) for models in some]
 
     # the interpreter's lock is held most of the time: processes, where what they read is sent in no time
-    processes = jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
+    processes = importable and jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
     parts = [part for start in range(jobs) if (part := every[start::jobs])] if processes else [[one] for one in every]
     made = fan_out(rows_of_some, parts, jobs=jobs, processes=processes)
     rows_by_models = {

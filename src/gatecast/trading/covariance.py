@@ -335,14 +335,24 @@ def floored(matrix: FloatArray) -> FloatArray:
         return matrix
     if matrix.ndim > 2:
         return np.array([floored(one) for one in matrix])
-    from scipy.linalg import eigh  # which an update does without, as a rule
-
-    values, vectors = eigh(unit, subset_by_value=(-np.inf, least), check_finite=False)
+    values, vectors = _below(unit, least)
     if not len(values):
         return matrix
     mended = unit + (vectors * (least - values)) @ vectors.T
     back = deviation / np.sqrt(np.diag(mended))
     return np.asarray((mended + mended.T) / 2 * np.multiply.outer(back, back), np.float64)
+
+
+def _below(matrix: FloatArray, limit: float) -> tuple[FloatArray, FloatArray]:
+    """The eigenvalues of a symmetric matrix up to a limit, and their vectors in columns."""
+    from scipy.linalg import eigh  # which an update does without, as a rule
+
+    try:
+        values, vectors = eigh(matrix, subset_by_value=(-np.inf, limit), check_finite=False)
+    except np.linalg.LinAlgError:  # a part of them alone is not found where many are the same, as of one price in units
+        values, vectors = np.linalg.eigh(matrix)
+        values, vectors = values[values <= limit], vectors[:, values <= limit]
+    return values, vectors
 
 
 def places_of(names: Sequence[str], known: Sequence[str]) -> IntArray:
