@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
+from gatecast.cli.explain import _brief
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
@@ -25,10 +27,13 @@ from gatecast.explanations.forecasts import _model as says
 from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
+from gatecast.report.book import book
 from gatecast.runs import Run, run
 from gatecast.service.view import View
 from gatecast.store import Store, load_run, save_run
 from gatecast.store.state import ISSUED
+from gatecast.trading.cuts import OF_TRADE, ROUNDING, cut_by
+from gatecast.trading.waterfall import Step, Waterfall
 from tests.live.conftest import HOUR, settings
 
 BARS = pl.concat(
@@ -462,3 +467,29 @@ def test_a_model_whose_files_are_gone_is_named(kept: tuple[Path, list[datetime]]
     found = explained(origin, "B1_0")
     assert found.changes == ()  # nothing to compare with
     assert first(found).model == new
+
+
+def test_a_run_says_what_cut_each_holding_as_its_explanation_does(done: Run, newest: Explained) -> None:
+    """The scores and the report name one gate, never one of two."""
+    holds = {row["symbol"]: row for row in done.scores["book"]["holds"]}
+    shown = {row["symbol"]: row["limited"] for row in (book(done.scores, done.experiment.book.size) or {})["holds"]}
+    for one in newest.explanations:
+        gate = one.decision.gate
+        assert holds[one.symbol]["gate"] == ("" if gate is None else gate.gate.split(", ")[-1])
+        assert shown[one.symbol] == holds[one.symbol]["limited_by"]
+        assert " or " not in shown[one.symbol]
+        of_trade = [step.gate for step in one.decision.steps if step.gate and step.name in (*OF_TRADE, "caps again")]
+        for name in {part for each in of_trade for part in each.split(", ")} - {ROUNDING}:
+            assert cut_by(name, done.experiment.book.size) in shown[one.symbol].partition("trade: ")[2]
+
+
+def test_in_brief_a_model_that_adds_nothing_is_not_named_and_gates_say_whose_they_are(newest: Explained) -> None:
+    one = first(newest)
+    head = one.heads[0]
+    for added, named in ((4e-5, False), (-6e-5, True)):
+        models = tuple(replace(model, adds=added if place == 0 else 0.0) for place, model in enumerate(head.models))
+        said = str(_brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
+        assert said == (f"{newest.titles[head.models[0].model]} -0.01%" if named else "")
+    step = Step("evidence", -0.2, 0.0, gate="evidence", sentence="why")
+    for binds, said in ((step, "strategies: evidence"), (replace(step, name="caps", gate="name"), "name")):
+        assert _brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import typer
+from browsing import Seen, browser, needs_chromium
 
 import gatecast
 from gatecast import live, market, report, store
 from gatecast.cli.app import app
 from gatecast.samples import features
 
+__all__ = ["browser"]  # a fixture
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -32,6 +34,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@needs_chromium
+def test_no_line_of_code_is_cut_on_a_wide_screen(browser: Any, site: Path) -> None:
+    cut = "[...document.querySelectorAll('pre > code')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    for page in ("index.html", "live.html", "orders.html", "tutorial/own_data.html"):
+        shown = Seen(browser, (site / page).as_uri()).page
+        assert shown.evaluate(cut) == 0, page
+        shown.close()
 
 
 def test_every_public_name_has_its_place_in_the_reference(site: Path) -> None:

@@ -203,10 +203,15 @@ def line_held(chain: Chain, lines: Collection[str]) -> str:
 
 
 def holds_now(line: Line) -> list[dict[str, Any]]:
-    """What a line holds and decided at its newest session, a row a symbol, the largest holding first."""
+    """What a line holds and decided at its newest session, a row a symbol, the largest holding first.
+
+    `gate`, `limited_by`: the gate that binds, and what cut the target and the trade in words, see `cuts.Limit`.
+    """
     newest = line.holdings.filter(pl.col("session") == pl.col("session").max()).drop("time")
     ordered = newest.sort(pl.col("held").abs(), "symbol", descending=[True, False])
-    return ordered.with_columns(pl.col("session").dt.to_string()).head(MOST_POINTS).to_dicts()
+    rows = ordered.with_columns(pl.col("session").dt.to_string()).head(MOST_POINTS).to_dicts()
+    told = ((row, line.limits.get(row["symbol"])) for row in rows)
+    return [{**row, **({"gate": one.gate, "limited_by": one.words} if one else {})} for row, one in told]
 
 
 def price_from_1(bars: pl.DataFrame, symbol: str, days: pl.Series) -> FloatArray:

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from gatecast.errors import StoreError
+from gatecast.explanations import explain
 from gatecast.live import Updated, parity, replay_store, retrain, rollback, today, update
 from gatecast.live.book import holdings_of
 from gatecast.market import synthetic
-from gatecast.market.bars import make_bars
+from gatecast.market.bars import make_bars, session_of
 from gatecast.store import Store
 from gatecast.trading.sizing import TARGET_CAPS
 from tests.live.conftest import HOUR, Command, settings
@@ -196,6 +197,14 @@ def test_a_session_is_decided_again_when_symbols_that_close_later_come(tmp_path:
     for close in closes[begins + 1 :]:
         news = bars.filter(pl.col("time").is_between(close - timedelta(days=5), close))
         told.append(update(store, news, now=close + soon).book)
+        if told[-1] is not None and told[-1].rows["COIN"]["time"] is None:  # it trades no more: as it was decided last
+            waits = told[-1].limit("COIN")
+            (one,) = explain(store, "COIN", now=close + soon).explanations
+            assert waits is not None
+            assert waits.gate == one.decision.to_dict()["gate"]
+            assert waits.kept == "halt"
+            assert waits.words.endswith(f"closed or halted market since {session_of(one.time)}")
+    assert sum(one is not None and one.rows["COIN"]["time"] is None for one in told) > 1
     first, again = told[-2:]
     assert first is not None
     assert again is not None
@@ -205,3 +214,28 @@ def test_a_session_is_decided_again_when_symbols_that_close_later_come(tmp_path:
     assert again.rows["COIN"]["time"] == closes[-1]
     for compare in (parity, replay_store):
         assert compare(store, last=4, now=closes[-1] + soon).difference is None
+
+
+def test_update_shows_what_today_shows_and_explains_its_own_columns_alone(
+    feed: Feed, store: Path, month: int, gatecast: Command, closes: list[datetime], bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    day = closes[month - 3]
+    bars.filter(pl.col("time") == day).write_parquet(tmp_path / "day.parquet")
+    now = f"{day + HOUR:%Y-%m-%dT%H:%M}+00:00"
+    update_shown = gatecast("update", store, "--bars", tmp_path / "day.parquet", "--now", now)
+    assert update_shown.status == 0
+    today_shown = gatecast("today", store, "--now", now)
+    rows = gatecast("today", store, "--now", now, "--json").json["decisions"]
+    for row in rows:
+        interval = f"{row['low_80']:+.2%} to"
+        assert interval in update_shown.out
+        assert interval in today_shown.out
+    for shown in (update_shown, today_shown):
+        for name, heading in (("Held", "held"), ("Tilt", "tilt"), ("Of risk", "risk"), ("Limited by", "limited")):
+            assert (f"{name}: " in shown.err) == (f" {heading} " in shown.out)
+    assert "Of risk: " not in update_shown.err
+    again = gatecast("update", store, "--bars", tmp_path / "day.parquet", "--now", now, "--json").json["decisions"]
+    for row, told in zip(again, rows, strict=True):
+        narrow = row["intervals"][0]
+        assert (row["low_80"], row["high_80"]) == (narrow["low"][-1], narrow["high"][-1])
+        assert (row["low_80"], row["high_80"]) == pytest.approx((told["low_80"], told["high_80"]))

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gatecast.live import retrain, update
+from gatecast.live import health, retrain, update
+from gatecast.live.gates import MISSING
 from gatecast.market import synthetic
 from gatecast.market.sessions import calendar_of
 from gatecast.market.sessions import versions as versions_here
@@ -307,7 +308,7 @@ TAKEN: dict[str, Taken] = {
 
 
 @pytest.mark.parametrize("fault", TAKEN)
-def test_bars_that_are_taken_are_said(fault: str, feed: Command, rows: pl.DataFrame) -> None:
+def test_bars_that_are_taken_are_said(fault: str, feed: Command, rows: pl.DataFrame, store: Path) -> None:
     plant, gate, flag, said = TAKEN[fault]
     answer = feed(plant(rows), evening(NEXT))
     assert answer.status == 0
@@ -317,6 +318,9 @@ def test_bars_that_are_taken_are_said(fault: str, feed: Command, rows: pl.DataFr
     assert said in answer.said
     if gate != "open":
         assert (row["weight"] or 0, row["expected_return_log"], row["signal"]) == (0, None, None)
+    checks = {one.name: one for one in health(store, now=datetime.fromisoformat(evening(NEXT))).checks}
+    assert checks["forecasts"].level == ("warning" if gate in MISSING else "ok")
+    assert ("'B1_0'" in checks["forecasts"].sentence) == (gate in MISSING)
 
 
 def test_a_session_that_the_calendar_has_and_nobody_brought_is_said_a_holiday_and_a_half_day_are_not(

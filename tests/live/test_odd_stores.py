@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from gatecast.errors import StoreError
-from gatecast.live import health, today, update
+from gatecast.live import Updated, health, today, update
 from gatecast.store import Store
 from gatecast.store.journal import Journal
 from tests.live.conftest import HOUR
@@ -101,3 +101,16 @@ def test_a_heartbeat_that_is_none_is_a_warning(
     (store / "heartbeat").write_text(json.dumps(content))
     found = {one.name: one.level for one in health(store, now=closes[month - 3]).checks}
     assert found["heartbeat"] == "warning"
+
+
+def test_health_answers_where_the_file_of_an_older_decision_is_damaged(
+    feed: Callable[..., Updated], store: Path, month: int, closes: list[datetime]
+) -> None:
+    feed(month - 3)
+    older = Store.open(store).state.issued[-2].decisions
+    file = next((store / "parts").rglob(older))
+    file.write_bytes(b"x" * file.stat().st_size)
+    found = {one.name: one for one in health(store, now=closes[month - 3] + HOUR).checks}
+    assert found["forecasts"].level == "failure"
+    assert older in found["forecasts"].sentence
+    assert found["decisions"].level == "ok"

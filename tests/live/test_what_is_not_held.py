@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
+
 from gatecast.live.book import HeldNow, change_in_words, of_symbol
+from gatecast.live.exposure import risk_of
 from gatecast.live.gates import GATES
 from gatecast.live.today import _in_words, _stays
 from gatecast.trading.book import Book
 from gatecast.trading.by_session import not_countable
+from gatecast.trading.cuts import Limit
+from gatecast.trading.exposure import Today
 from gatecast.trading.sizing import BookSettings
 
 MIDNIGHT = datetime(2021, 3, 29, tzinfo=UTC)
@@ -38,6 +45,46 @@ def test_a_cap_that_changed_a_holding_is_named_with_its_number() -> None:
     older = HeldNow({}, {"A": cut}, {"A": free}, {"A": free})
     assert change_in_words(older, "A").endswith(": gross cap -10.0%.")
     assert of_symbol(older, "A")["limited_by"] == "target: gross cap"
+
+
+def test_a_cap_is_named_though_lots_cut_the_trade_after_it_and_the_words_say_what_keeps_it_off() -> None:
+    """A row has the last gate alone, lots: the cap is told by the desk, of now or of the session before."""
+    free = {**ROW, "core": 0.4, "share": 0.4, "target": 0.4, "held": 0.4, "gate": ""}
+    cut = {**free, "target": 0.3, "held": 0.29, "gate": "lot"}
+    size, limits = BookSettings(gross_cap=0.75), {"A": Limit("gross", "target: gross cap of 75%", "gross", "lot")}
+    now = HeldNow({}, {"A": cut}, {"A": free}, {"A": free}, limits=limits, size=size)
+    assert change_in_words(now, "A").endswith(": gross cap of 75% -10.0%, what is not traded -1.0%.")
+    then = HeldNow(
+        {}, {"A": free}, {"A": cut}, {"A": cut}, limits={"A": Limit("", "")}, limits_before=limits, size=size
+    )
+    assert change_in_words(then, "A").endswith(": gross cap of 75% +10.0%, what is not traded +1.0%.")
+    still = HeldNow({}, {"A": cut}, {"A": cut}, {"A": cut}, limits=limits, size=size)
+    assert change_in_words(still, "A") == "still +29.0%, +30.0% aimed at (target: gross cap of 75%)."
+    assert of_symbol(now, "A")["kept_by"] == "lot"
+
+
+def test_a_target_that_is_missed_names_what_took_most_of_the_positions_first() -> None:
+    """Two symbols: lots are the last gate of both, the cap took 40 and 30 points; a band that adds takes nothing."""
+    costs = (
+        {"symbol cap of 25%": 0.4, "whole lots": 0.003, "band": -0.02},
+        {"symbol cap of 25%": 0.3, "whole lots": 1e-5},
+    )
+    limits = {name: Limit("name", "", "name", "lot", one) for name, one in zip("AB", costs, strict=True)}
+    rows = {name: {**ROW, "held": 0.25, "gate": "lot"} for name in "AB"}
+    figures = {"session": "2021-03-28", "target_volatility": 0.1, "reached": False, "equity": 1e6, "currency": "USD"}
+    nothing = np.zeros((2, 2))
+    exposed = Today(
+        ("A", "B"), ("etf", "etf"), [date(2021, 3, 28)] * 2, np.full(2, 0.25), 1e6, np.full(2, np.nan),
+        np.full(2, 252.0), nothing, nothing, np.eye(2) * 1e-4,
+    )  # fmt: skip
+    carried = SimpleNamespace(line=SimpleNamespace(sizing=SimpleNamespace(level=1.0)))
+    risk = risk_of(exposed, HeldNow(figures, rows, limits=limits), carried)  # type: ignore[arg-type]
+    assert list(risk.bound.items()) == [("symbol cap of 25%", 2), ("whole lots", 1)]
+    assert risk.costs == {"symbol cap of 25%": pytest.approx(0.7), "whole lots": 0.003}
+    assert risk.sentences[-1] == (
+        "The target of 10.0% is not reached: symbol cap of 25% at 2 symbols (-70.0% of equity), "
+        "whole lots at 1 symbol (-0.3% of equity)."
+    )
 
 
 def test_a_late_bar_says_when_an_update_decides_and_what_stays_only_where_something_is_held() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ from gatecast.evaluation.findings import short_of_target
 from gatecast.evaluation.risk import Answer, Risk, verdict_on
 from gatecast.evaluation.verdict import Verdict
 from gatecast.files import jsonable
-from gatecast.report import figures, render, report_data
+from gatecast.report import drawing, figures, render, report_data
+from gatecast.report.drawing import draw_book
 from gatecast.report.words import decimals, percent, typeset
 from gatecast.store.schema import Scores, fault_of
 from tests.report.fakes import FakeRun
@@ -24,6 +28,42 @@ LINES = {
     "har_falls": "log-HAR with falls", "ensemble": "gatecast", "tilted": "gatecast, with what strategies add",
     "bought_and_held": "bought and held",
 }  # fmt: skip
+
+
+VISIONS = {
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "no red cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "no green cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "no blue cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+"""What an eye sees of linear red, green and blue: Machado, Oliveira and Fernandes (2009), table 1, severity 1."""
+TO_XYZ = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
+WHITE = [0.95047, 1.0, 1.08883]
+
+
+def seen(colour: str, vision: str) -> Any:
+    """A colour as an eye sees it, in CIE L*a*b*."""
+    part = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    xyz = np.array(TO_XYZ) @ np.clip(np.array(VISIONS[vision]) @ linear, 0, 1) / WHITE
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_of_the_book_are_told_apart_by_dashes_and_by_colours_of_every_eye(vision: str, scheme: str) -> None:
+    """CIE76 distances of 12 and more; with and without the tilt gatecast's line has one colour."""
+    names = [*LINES, "cash"]
+    series = [{"line": name, "title": name, "equity": [1.0, 1.1]} for name in names]
+    looks = {one.name: one.line for one in drawing.draw_book({"day": ["a", "b"], "series": series}).data}
+    assert len({one.dash for one in looks.values()}) == len(names)
+    swapped = dict(zip(drawing.LIGHT.values(), drawing.DARK.values(), strict=True)) if scheme == "dark" else {}
+    colours = [swapped.get(looks[name].color, looks[name].color) for name in names if name != "tilted"]
+    near = min(
+        float(np.linalg.norm(seen(one, vision) - seen(two, vision))) for one, two in itertools.combinations(colours, 2)
+    )
+    assert near > 12
 
 
 def risk(forecast: tuple[float, float], control: tuple[float, float], money: tuple[float, float]) -> Risk:
@@ -282,3 +322,34 @@ def test_hostile_scores_of_a_book_stay_text_and_draw_what_they_can() -> None:
 )  # fmt: skip
 def test_a_book_of_another_shape_is_refused_where_a_run_is_read(change: dict[str, Any]) -> None:
     assert f"book.{next(iter(change))}" in fault_of(Scores, {"verdicts": {}, "book": change})
+
+
+def test_lines_of_the_book_can_be_told_apart() -> None:
+    """Of two lines with the same dashes the colours are far apart, or one of them is much wider."""
+    drawn = draw_book(figures.book_data(FakeRun(scores=scores(UNSURE))) or {}).to_plotly_json()["data"]
+    assert len({one["name"] for one in drawn}) == len(drawn) == len(LINES) + 1
+    for one, two in combinations([each["line"] for each in drawn], 2):
+        apart = math.dist(*([int(each["color"][at : at + 2], 16) for at in (1, 3, 5)] for each in (one, two)))
+        assert one["dash"] != two["dash"] or abs(one["width"] - two["width"]) >= 0.8 or apart >= 80
+
+
+def test_a_verdict_names_the_p_value_that_decided_it_beside_an_interval_above_0() -> None:
+    given = scores(UNSURE)
+    given["verdicts"] = {
+        "volatility": {"head": "volatility", "verdict": "cannot tell", "effect": 0.05, "low": 0.013, "high": 0.085,
+                       "pvalue_trials": 0.1656, "unit": "share of the rival's loss", "rival": "har"},
+    }  # fmt: skip
+    text = text_of(given)
+    assert "The interval is above 0, but p, corrected for the heads and trials, is 0.17" in text
+    given["verdicts"]["volatility"]["low"] = -0.01
+    text = text_of(given)
+    assert "p 0.17, corrected." in text
+    assert "The interval is above 0, but" not in text
+
+
+def test_a_row_against_itself_has_no_gain() -> None:
+    own = {**TAILS["methods"][0], "low": 0.0, "high": 0.0}
+    other = {**own, "method": "normal", "title": "normal tails", "gain": 0.01, "low": -0.02, "high": 0.04}
+    text = text_of(scores(replace(UNSURE, tails={**TAILS, "methods": [own, other]})))
+    assert "filtered simulation −4.096 – – 12" in text
+    assert "normal tails −4.096 0.010 −0.020 to 0.040 12" in text

@@ -162,6 +162,13 @@ def test_orders_that_went_out_name_who_approved_and_exported_them() -> None:
     assert _orders(nothing).said == ["No orders were made from it."]
 
 
+def test_numbers_and_commands_are_set_as_on_the_other_pages() -> None:
+    section = Section("Data", ["Lost -0.1%, as `gatecast today` says."], ["x", "y"], [["a", "-2.5%"]])
+    page = Card("id", 1, "0" * 64, "2024-01-05T21:00", [section]).html()
+    assert "Lost −0.1\N{NO-BREAK SPACE}%, as <code>gatecast today</code> says." in page
+    assert "−2.5\N{NO-BREAK SPACE}%</td>" in page
+
+
 def test_nothing_in_a_card_is_markup() -> None:
     evil = "<script>alert(1)</script> | a\n# b & c"
     made = Card("id", 1, "0" * 64, "2024-01-05T21:00", [Section("Data", [evil], ["x"], [[evil]])])

@@ -77,8 +77,8 @@ def test_what_a_bad_session_costs_is_said_and_stands_in_the_table() -> None:
         own = [row for row in today()["tails"] if (row["sessions"], row["method"]) == (count, method)]
         cells = [decimals(100 * row[name], 1) for row in own for name in ("value_at_risk", "shortfall")]
         assert " ".join([words, *cells]) in text
-    assert "One session, % 97.5 beyond 99 beyond" in text
-    assert "5 sessions, % 97.5 beyond 99 beyond" in text
+    assert "One session, % 97.5 beyond 97.5 99 beyond 99" in text
+    assert "5 sessions, % 97.5 beyond 97.5 99 beyond 99" in text
 
 
 def test_stresses_stand_with_their_words_and_those_without_data_apart() -> None:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
@@ -507,6 +508,10 @@ def test_headline_without_a_summary_names_the_heads_with_skill(run: FakeRun) -> 
     none = {"return": VERDICTS["return"]}
     assert report_data(replace(run, scores={"verdicts": none}))["headline"] == "No evidence of skill"
     assert report_data(FakeRun())["headline"] == "No verdict"
+
+
+def test_the_tab_is_named_for_the_run_first(run: FakeRun, html: str) -> None:
+    assert f"<title>{escape(report_data(run)['name'])} · gatecast</title>" in html
 
 
 def test_page_is_offline(html: str, page: Tags) -> None:

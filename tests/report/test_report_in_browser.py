@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from browsing import Seen, browser, needs_chromium, violations
 
 from gatecast.report import render, render_data, report_data
+from gatecast.report.offline import style_sheet
 from tests.report.test_book_section import UNSURE, scores
 from tests.report.test_report import fake_run
 
@@ -152,6 +154,44 @@ def test_what_is_printed_is_short_light_and_within_the_page(browser: Any, addres
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.wait_for_selector(f"#candles .main-svg[width='{screen}']")
     assert page.evaluate("document.querySelector('#candles')._fullLayout.font.color") == "#e6e4de"
+    page.close()
+
+
+def printed(browser: Any, body: str) -> int:
+    """Pages of A4 that a body takes with the report's style sheet."""
+    page = browser.new_page()
+    page.set_content(f"<style>{style_sheet()}</style><main>{body}</main><footer>Made</footer>")
+    paper = page.pdf(format="A4", prefer_css_page_size=True)
+    page.close()
+    return len(re.findall(rb"/Type\s*/Page\b", paper))
+
+
+TALL = "<div><svg width='20' height='{}'></svg></div>"
+ROWS = f"<table><tbody>{'<tr><td>1</td></tr>' * 40}</tbody></table>"
+LANES = f"<div class='lane'>{TALL.format(80)}</div>" * 8
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # 480 pixels and a chart of 330 fit into the 1017 of a page, whatever heading comes after
+        f"{TALL.format(480)}<figure>{TALL.format(330)}<figcaption>said</figcaption></figure>"
+        f"<section><h2>Verdicts</h2><div class='panel'>{TALL.format(700)}</div></section>",
+        # long tables and many lanes begin where they stand, and go on over the page
+        f"{TALL.format(480)}<section><h2>Rows</h2><div class='panel'>{ROWS}</div></section>{TALL.format(350)}",
+        f"{TALL.format(480)}<section id='verdicts'><h2>Lanes</h2><div class='panel'>{LANES}</div></section>"
+        f"{TALL.format(350)}",
+    ],
+)
+def test_what_is_printed_leaves_no_page_half_white(browser: Any, body: str) -> None:
+    assert printed(browser, body) == 2
+
+
+def test_the_last_line_is_not_printed_on_a_page_of_its_own(browser: Any) -> None:
+    page = Seen(browser, "about:blank").page
+    page.set_content(f"<style>{style_sheet()}</style><main><p>a</p></main><footer>Made</footer>")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('footer')).breakBefore") == "avoid"
     page.close()
 
 

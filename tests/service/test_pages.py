@@ -23,11 +23,14 @@ from starlette.testclient import TestClient
 
 from gatecast.experiment import Experiment
 from gatecast.live import update
+from gatecast.live.exposure import cut_in_words
+from gatecast.report.book import to_trade
 from gatecast.report.candles import past_data
 from gatecast.report.scripts import plotly_script
 from gatecast.report.words import number as number_of
 from gatecast.report.words import percent
 from gatecast.service.app import make_app
+from gatecast.service.pages import morning, render, risk_page
 from gatecast.service.view import View
 from gatecast.store import Store
 
@@ -59,6 +62,11 @@ class Elements(HTMLParser):
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.found if name == tag]
+
+
+def text_of(markup: str) -> str:
+    """The text of a page or a part of one, on one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +125,7 @@ def test_the_first_page_says_what_the_api_says(client: TestClient, pages: dict[s
         assert percent(row["expected_return_log"], 2, True) in text
     assert f"{told['book']['equity']:,.0f}" in text
     trades = [row for row in told["decisions"] if row["trade"]]
-    assert {0: "Nothing to trade", 1: "One trade for the next session"}.get(
+    assert {0: "The book has nothing to trade", 1: "One trade for the next session"}.get(
         len(trades), f"{len(trades)} trades"
     ) in text
 
@@ -257,3 +265,70 @@ def test_a_symbol_named_as_a_folder_has_a_page_and_answers(
     assert "<h1>.. " in page.text
     found = asked.get("/api/symbols/..%2F/bars?limit=1").json()
     assert (found["symbol"], len(found["bars"])) == ("..", 1)
+
+
+def test_why_the_target_is_not_reached_stands_beside_it(made: Path, now: datetime) -> None:
+    view = View(Store.open(made), now)
+    told = morning(view)
+    assert told["missed"] == cut_in_words(*(view.today()["risk"][name] for name in ("bound", "costs")))
+    for reached in (True, False):
+        given = {**told, "book": {**told["book"], "reached": reached}, "missed": "gross cap of 100% at 5 symbols"}
+        text = text_of(render("morning.html.j2", "t", "/", view.head, {}, given))
+        assert ("10.0 % aimed at, not reached: gross cap of 100 % at 5 symbols" in text) == (not reached)
+
+
+def test_without_a_trade_of_the_book_an_account_may_still_have_orders(made: Path, now: datetime) -> None:
+    view = View(Store.open(made), now)
+    told = morning(view)
+    rows = [{**row, "trade": 0.0} for row in told["rows"]]
+    for trades in ([], told["trades"]):
+        text = text_of(render("morning.html.j2", "t", "/", view.head, {}, {**told, "rows": rows, "trades": trades}))
+        assert "The book takes every order of its own as filled." in text
+        assert "An account that holds something else has other orders: gatecast orders proposes them" in text
+    assert to_trade(rows) == "The book has nothing to trade"
+
+
+def test_no_forecast_is_not_the_word_of_no_signal_and_one_symbol_needs_no_search(made: Path, now: datetime) -> None:
+    view = View(Store.open(made), now)
+    told = morning(view)
+    for signal, word in ((0, "none"), (None, "–"), (1, "bullish"), (-1, "bearish")):
+        page = render(
+            "morning.html.j2", "t", "/", view.head, {}, {**told, "rows": [{**told["rows"][0], "signal": signal}]}
+        )
+        cell = re.search(r'<td data-name="Signal"[^>]*>(.*?)(<small|</td>)', page, re.S)
+        assert cell is not None
+        assert text_of(cell[1]) == word
+        assert 'id="find"' not in page
+    assert 'id="find"' in render("morning.html.j2", "t", "/", view.head, {}, told)
+
+
+def test_the_two_gates_have_two_names(client: TestClient, pages: dict[str, Elements]) -> None:
+    """What decided on the strategies' position stands apart from what cut the book's trade."""
+    for path in ("/", f"/symbols/{quote(SYMBOLS[0], safe='')}"):
+        text = " ".join(pages[path].text.split())
+        assert "Strategies’ gate" in text
+        assert "Decided by" not in text
+    assert not re.search(r">Gate<|Gate:", client.get(f"/symbols/{quote(SYMBOLS[0], safe='')}").text)
+
+
+def test_every_record_says_what_it_is_about(client: TestClient) -> None:
+    rows = {row["kind"]: row["about"] for row in client.get("/api/runs").json()["runs"]}
+    assert all(rows.values())
+    assert rows["created"].startswith("by gatecast ")
+    assert re.fullmatch(r"\S+ \d{4}-\d\d-\d\d", rows["refit"])
+
+
+def test_the_two_expected_shortfalls_of_the_risk_page_stand_together(made: Path, now: datetime) -> None:
+    """That of the newest four years, as on the first page, and that of all bars, which is bold in the table."""
+    view = View(Store.open(made), now)
+    told = risk_page(view)
+    table = (view.risk()["today"] or {})["tails"]
+    (of_all,) = [row["shortfall"] for row in table if (row["method"], row["sessions"], row["level"]) == OF_ALL]
+    given = {**told, "risk": {**told["risk"], "shortfall": -0.022}}
+    text = text_of(render("risk.html.j2", "t", "/risk", view.head, {}, given))
+    assert "Expected shortfall 2.2 %" in text
+    assert f"in the worst 1 session of 40, by the newest four years; {percent(-of_all)} by all bars" in text
+    assert "97.5 beyond 97.5 99 beyond 99" in text
+
+
+OF_ALL = ("filtered", 1, 0.975)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from gatecast.trading.cuts import GATES, gate_of_trade, sentences_of
+from gatecast.trading.cuts import GATES, ROUNDING, gate_of_trade, sentences_of
 from gatecast.trading.sizing import STAGES, BookSettings, BookState, BookView, trades_of
-from gatecast.trading.waterfall import ROUNDING, SENTENCES, Proposed, Waterfall, waterfall_of
+from gatecast.trading.waterfall import SENTENCES, Proposed, Waterfall, waterfall_of
 from tests.trading.test_sizing import FREE, books, view_of
 from tests.trading.test_sizing import after as after_of
 
@@ -117,7 +117,7 @@ def test_two_gates_of_one_step_are_both_named() -> None:
     step = next(one for one in found.steps if one.name == "caps")
     assert step.gate == "name, gross"
     assert step.sentence == f"{GATES['name']}; {GATES['gross']}"
-    assert found.to_dict()["gate"] == "name, gross"
+    assert found.to_dict()["gate"] == "gross"  # from 30 % to 5 % each, the cap on a symbol from some 63 % to 30 %
 
 
 @pytest.mark.parametrize(
@@ -175,15 +175,22 @@ def test_the_cut_of_the_tilt_is_a_step_of_its_own_and_scaling_turns_no_side() ->
     assert reached["volatility"] == pytest.approx(scale * (core - 0.25))
 
 
-def test_the_evidence_is_no_gate_where_it_changes_nothing() -> None:
+def test_evidence_that_changes_nothing_is_named_at_its_step_and_cuts_nothing() -> None:
+    """The strategies' gate of a decision stands in its explanation, whatever is left for it to change."""
     found = waterfall_of(Proposed({"a": 0.1}, 0.1, "held_long", 0.1, 0.0, 0.0, "evidence", "why"), None, None, "A")
+    assert [(step.name, step.gate, step.sentence) for step in found.steps if step.gate] == [
+        ("evidence", "evidence", "why")
+    ]
     assert found.gate is None
 
 
-def test_rounding_to_lots_is_named_and_is_not_the_gate() -> None:
-    found = made(view_of([0.5, 0.5], lot=[1.0, 1.0], price=[70_000.0, 1.0]))
+@pytest.mark.parametrize(("price", "binds"), [(70_000.0, True), (400.0, False)])
+def test_rounding_to_lots_is_named_and_binds_where_it_is_seen(price: float, binds: bool) -> None:
+    """Of .4016 lots of 7 % reach 35 %; lots of .04 % reach all but less than a twentieth of a per cent."""
+    found = made(view_of([0.5, 0.5], lot=[1.0, 1.0], price=[price, 1.0]))
     assert [(step.name, step.gate) for step in found.steps if step.gate] == [("lots", ROUNDING)]
-    assert found.gate is None
+    assert (found.gate is not None) == binds
+    assert found.to_dict()["gate"] == (ROUNDING if binds else "")
 
 
 def test_a_book_without_equity_has_no_share_beyond_all_numbers() -> None:

@@ -31,7 +31,7 @@ NAMES = {
 }  # fmt: skip
 """Head -> what its number is."""
 SMALL = 5e-5
-"""A step that changes a weight by less is left out, unless a gate closed there."""
+"""A step that changes a weight by less is left out, unless a gate closed there; a model that adds less adds nothing."""
 ALWAYS = ("ensemble", "cash")
 """Steps that are always shown."""
 AT_A_TIME = 2
@@ -98,21 +98,29 @@ def explain(
         console.print(make_table(columns, rows, "What inputs are worth out of sample"))
 
 
-BRIEF = ("symbol", "close", "expected, log", "most by", "held", "order", "gate")
+BRIEF = ("symbol", "close", "expected, log", "most by", "held", "order", "cut by")
 
 
 def _brief(one: Explanation, titles: Mapping[str, str]) -> tuple[object, ...]:
     """A line of the table of all symbols."""
-    gate, most = one.decision.gate, ""
+    most = ""
     for head in one.heads[:1]:
-        adds = {model.model: model.adds for model in head.models if model.adds}
+        adds = {model.model: model.adds for model in head.models if abs(model.adds or 0.0) >= SMALL}
         if adds:
             name = max(adds, key=lambda each: abs(adds[each] or 0.0))
             most = f"{titles.get(name, name)} {share_text(adds[name], '+.2%')}"
     return (
         one.symbol, moment_text(one.time), share_text(one.heads[0].value if one.heads else None, "+.2%"), most,
-        share_text(one.decision.held, "+.1%"), share_text(one.decision.order, "+.1%"), gate.gate if gate else "",
+        share_text(one.decision.held, "+.1%"), share_text(one.decision.order, "+.1%"), _cut_by(one),
     )  # fmt: skip
+
+
+def _cut_by(one: Explanation) -> str:
+    """What cut it most: of the book, else of the strategies."""
+    from gatecast.trading.waterfall import OF_STRATEGIES
+
+    step = one.decision.gate
+    return "" if step is None else f"{'strategies: ' if step.name in OF_STRATEGIES else ''}{step.gate}"
 
 
 def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iterator[Any]:
@@ -155,7 +163,7 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
         yield make_table(("head", "model", "part", "as usual", "says", "what adds most"), most, "Why")
     steps = [each for each in one.decision.steps if _is_shown(each)]
     rows = ((*_step_name(each, titles), f"{each.change:+.2%}", f"{each.after:+.2%}", _gate(each)) for each in steps)
-    yield make_table(("step", "what it does", "change", "weight after", "gate"), rows, "From votes to what is held")
+    yield make_table(("step", "what it does", "change", "weight after", "cut by"), rows, "From votes to what is held")
     if one.decision.before is not None and one.decision.order is not None:
         units = one.decision.units or 0.0
         yield (
@@ -170,7 +178,7 @@ def _tables(one: Explanation, titles: Mapping[str, str], *, whole: bool) -> Iter
 
 def _is_shown(step: Step) -> bool:
     """Whether a step is worth a line: it changes something, or a gate closed there."""
-    from gatecast.trading.waterfall import ROUNDING
+    from gatecast.trading.cuts import ROUNDING
 
     return abs(step.change) >= SMALL or step.name in ALWAYS or step.gate not in ("", ROUNDING)
 

@@ -77,19 +77,21 @@ def update(
 
 DECIDED = (
     "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80 % interval",
-    "P(rise)", "signal", "strategy", "gate",
+    "P(rise)", "signal", "strategy", "strategies' gate",
 )  # fmt: skip
 """What is shown of a decision."""
-NARROW = ("symbol", "held", "target", "trade", "of risk", "limited by", "expected", "gate")
+NARROW = ("symbol", "held", "target", "trade", "of risk", "limited by", "expected", "strategies' gate")
 """What of it where there is no room for all."""
 SELDOM = ("tilt", "of risk")
 """Columns that are left out where they say nothing of any symbol."""
-HELD_WORDS = (
-    "Held: share of the book's equity once the trade (in units) is filled. Tilt: what strategies add to the target, "
-    "the rest is the core. Limited by: what cut the target (a cap), and what keeps the trade from it (the band, lots). "
-    "Gate: what decided on the strategies' position; the book's core needs no evidence. Of risk: share of the variance "
-    "of the book, below 0 for a hedge."
-)
+EXPLAINED = {
+    "held": "share of the book's equity once the trade (in units) is filled",
+    "tilt": "what strategies add to the target, the rest is the core",
+    "of risk": "share of the variance of the book, below 0 for a hedge",
+    "limited by": "what cut the book's target (a cap), and what keeps its trade from it (the band, lots)",
+    "strategies' gate": "what decided on the strategies' position; the book's core needs no evidence",
+}
+"""Column of a decision -> what it is."""
 
 
 def _show_decisions(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -102,8 +104,9 @@ def _show_decisions(folder: Path, rows: Sequence[Mapping[str, Any]], console: Co
     known = [place for place, name in enumerate(DECIDED) if said[name] or name not in SELDOM]
     columns = [DECIDED[place] for place in known]
     kept = ([one[place] for place in known] for one in cells)
-    show_rows(columns, kept, console, narrow=[name for name in NARROW if name in columns])
-    say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}, as log returns. {HELD_WORDS}")
+    shown = show_rows(columns, kept, console, narrow=[name for name in NARROW if name in columns])
+    words = " ".join(f"{name.capitalize()}: {said}." for name, said in EXPLAINED.items() if name in shown)
+    say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}, as log returns. {words}")
 
 
 def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:

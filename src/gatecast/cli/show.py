@@ -84,23 +84,27 @@ def make_table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: 
 
 def show_rows(
     columns: Sequence[str], rows: Iterable[Sequence[object]], console: Console, narrow: Sequence[str] = ()
-) -> None:
-    """A table with a line for each row; where it does not fit its columns `narrow`, else a line for each cell."""
+) -> Sequence[str]:
+    """A table with a line for each row; where it does not fit its columns `narrow`, else a line for each cell.
+
+    Returns the columns that it shows.
+    """
     from rich.text import Text
 
     cells = [tuple("-" if cell is None else str(cell) for cell in row) for row in rows]
     needed = sum(max(map(len, column)) + 3 for column in zip(columns, *cells, strict=True))
     if console.width >= min(needed, TABLE_WIDTH):
         console.print(make_table(columns, cells))
-        return
+        return columns
     if narrow:
         places = [columns.index(name) for name in narrow]
         console.print(make_table(narrow, ([row[place] for place in places] for row in cells)))
-        return
+        return narrow
     for row in cells:
         for place, (name, cell) in enumerate(zip(columns, row, strict=True)):
             console.print(Text(f"{'  ' * (place > 0)}{name}: {printable(cell)}"), soft_wrap=True)
         console.print()
+    return columns
 
 
 def moment_text(moment: datetime | str | None) -> str:

@@ -25,6 +25,7 @@ from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
 from gatecast.forecasting.forecaster import Task
 from gatecast.forecasting.tuning.tuned import TunedLSTM
+from gatecast.live.book import desk_at
 from gatecast.live.gates import GATES, OPEN, closed, say_gate
 from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import fits_of, serve
@@ -501,13 +502,8 @@ class StoreOrigin(Origin):
     def book(self, session: date) -> BookAt | None:
         """See `Origin`: the desk that is kept of the session."""
         if session not in self._books:
-            day = str(session)
-            told = [
-                (one.session[:10] == day, one.record, part)
-                for one in self.store.state.issued for own, part in one.desks.items() if own[:10] == day
-            ]  # fmt: skip
-            parts = [part for *_, part in sorted(told)]  # last the newest that was decided at its own session
-            self._books[session] = BookAt.of(self.store.desk_of(parts[-1])[0]) if parts else None
+            desk = desk_at(self.store, session)
+            self._books[session] = None if desk is None else BookAt.of(desk)
         return self._books[session]
 
     def holdings(self, session: date, symbol: str) -> Mapping[str, Any]:

@@ -22,17 +22,16 @@ from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
 from gatecast.trading.by_session import not_countable
-from gatecast.trading.cuts import Limit, cut_by, limit_of, limited_by
+from gatecast.trading.cuts import Limit, cut_by, limit_of, limit_of_row
 from gatecast.trading.desk import micros_of, moment_of
 from gatecast.trading.money import LATE_DAYS
-from gatecast.trading.sizing import TARGET_CAPS, trades_of
+from gatecast.trading.sizing import trades_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gatecast.chain import Chain
     from gatecast.store.carried import Changes
-    from gatecast.store.state import Issued
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
     from gatecast.trading.desk import Desk
@@ -135,8 +134,9 @@ class HeldNow:
     `missed`: sessions that were first decided together with the newest, once the opens that their orders are for had
     passed, YYYY-MM-DD.
     `left_out`: symbol -> why it is not in the book, of those whose money cannot be counted. `limits`: symbol -> what
-    kept it from what was wanted, see `cuts.Limit`; of stores of earlier versions, which keep no desk, of none. `size`:
-    the settings by which it was sized; None where no desk is kept.
+    kept it from what was wanted, see `cuts.Limit`: at the newest session, or where it could not be traded, at the last
+    in which it could; `limits_before`: the same at the session before; of stores of earlier versions, which keep no
+    desk, of none. `size`: the settings by which it was sized; None where no desk is kept.
     """
 
     figures: Mapping[str, Any]
@@ -147,17 +147,18 @@ class HeldNow:
     left_out: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict, repr=False)
     size: BookSettings | None = field(default=None, repr=False)
+    limits_before: Mapping[str, Limit] = field(default_factory=dict, repr=False)
 
     def limit(self, symbol: str) -> Limit | None:
         """What keeps a holding from what was wanted of it: by its desk, else by its row; None where there is none."""
         row = self.rows.get(symbol)
-        told = None if row is None else Limit(str(row.get("gate") or ""), limited_by(row, self.size))
-        return self.limits.get(symbol, told)
+        return self.limits.get(symbol, None if row is None else limit_of_row(row, self.size))
 
     def cause(self, name: str, symbol: str) -> str:
         """A part of `CAUSES` in words; where caps are the cause, the one that cut the target of now, else of before."""
-        gates = (str(rows.get(symbol, {}).get("gate")) for rows in (self.rows, self.before))
-        caps = [cut_by(gate, self.size) for gate in gates if gate in TARGET_CAPS]
+        sides = (self.rows, self.limits), (self.before, self.limits_before)
+        told = (limits.get(symbol) or limit_of_row(rows.get(symbol, {}), self.size) for rows, limits in sides)
+        caps = [cut_by(one.cap, self.size) for one in told if one.cap]
         return caps[0] if name == "cap" and caps else CAUSES[name]
 
     def to_dict(self) -> dict[str, Any]:
@@ -228,17 +229,46 @@ def book_now(store: Store) -> HeldNow | None:
         told = not_countable(store.experiment.book, every)  # of all: one symbol's price may convert another's
         left_out = {symbol: why for symbol, why in told.items() if symbol not in rows}
     missed = _missed(store, newest.session)
-    return HeldNow(record.body["book"], rows, before, traded, missed, left_out, *_limits(store, newest, rows))
+    return HeldNow(record.body["book"], rows, before, traded, missed, left_out, *_limits(store, rows, before, traded))
 
 
-def _limits(store: Store, newest: Issued, rows: Mapping[str, Any]) -> tuple[dict[str, Limit], BookSettings | None]:
-    """See `HeldNow.limits` and `size`: of the desk of the newest session, which is sized again."""
-    if newest.desk is None or not store.artefacts.has(newest.desk):
-        return {}, None
-    desk, _ = store.desk_of(newest.desk)
+def _limits(
+    store: Store, rows: Mapping[str, Any], before: Mapping[str, Any], traded: Mapping[str, Any]
+) -> tuple[dict[str, Limit], BookSettings | None, dict[str, Limit]]:
+    """See `HeldNow.limits`, `size` and `limits_before`: of the desks of the sessions, which are sized again."""
+    made: dict[date, tuple[dict[str, Limit], BookSettings | None]] = {}
+
+    def at(row: Mapping[str, Any]) -> tuple[dict[str, Limit], BookSettings | None]:
+        if row["session"] not in made:
+            desk = desk_at(store, row["session"])
+            made[row["session"]] = ({}, None) if desk is None else (limits_of(desk), desk.size)
+        return made[row["session"]]
+
+    found, size = at(next(iter(rows.values()))) if rows else ({}, None)
+    found = {symbol: one for symbol, one in found.items() if symbol in rows}
+    for symbol in [symbol for symbol, row in rows.items() if symbol in found and _waits(row)]:
+        then = traded.get(symbol)
+        if then is not None and not _waits(then) and (last := at(then)[0].get(symbol)):
+            found[symbol] = last.halted(found[symbol], str(then["session"]))
+    return found, size, dict(at(next(iter(before.values())))[0]) if before else {}
+
+
+def limits_of(desk: Desk) -> dict[str, Limit]:
+    """Symbol -> what kept the book's own holding from what was wanted of it, see `cuts.Limit`."""
     sized = trades_of(desk.view, desk.sizing, desk.size)
-    places = {name: place for place, name in enumerate(desk.names) if name in rows}
-    return {name: limit_of(sized, place, desk.size) for name, place in places.items()}, desk.size
+    return {name: limit_of(sized, place, desk.size) for place, name in enumerate(desk.names)}
+
+
+def desk_at(store: Store, session: date) -> Desk | None:
+    """The desk that counts of a session: the newest that was decided at its own, else with a later one; None where
+    none is kept."""
+    day = str(session)
+    told = [
+        (one.session[:10] == day, one.record, part)
+        for one in store.state.issued for own, part in one.desks.items() if own[:10] == day
+    ]  # fmt: skip
+    *_, part = max(told, key=lambda one: one[:2], default=(None,))
+    return store.desk_of(part)[0] if part is not None and store.artefacts.has(part) else None
 
 
 def _missed(store: Store, newest: str) -> list[str]:
@@ -321,14 +351,16 @@ def changes_before(store: Store, before: int, names: Sequence[str], day: date) -
 
 def of_symbol(now: HeldNow | None, symbol: str) -> dict[str, Any]:
     """What is said of the book beside a decision: shares `held` and aimed at (`target`), `core` and `tilt` of the
-    target, units to `trade`, the gate that binds (`cut_by`), and what cut the target and keeps the trade from it, in
-    words (`limited_by`), see `cuts.Limit`; None each where the book has nothing of the symbol.
+    target, units to `trade`, the gate that binds (`cut_by`), that which keeps it from a trade (`kept_by`), and what cut
+    the target and the trade in words (`limited_by`), see `cuts.Limit`; None each where the book has nothing of the
+    symbol.
     """
     row = now.rows.get(symbol, {}) if now else {}
     limit = now.limit(symbol) if now else None
     return {
         **{name: row.get(name) for name in SHOWN},
         "cut_by": limit.gate if limit else None,
+        "kept_by": limit.kept if limit else None,
         "limited_by": limit.words if limit else None,
     }
 
@@ -407,7 +439,9 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
         return f"held {after:+.1%} once its order is filled: the first session of the book." if after else nothing
     if abs(after - before) < LEAST_SAID:
         target = float(row.get("target") or 0.0)
-        aimed = f", {target:+.1%} aimed at: within its band, or cut" if abs(target - after) >= LEAST_SAID else ""
+        limit = now.limit(symbol)
+        by = limit.words if limit and limit.words else "within its band, or cut"
+        aimed = f", {target:+.1%} aimed at ({by})" if abs(target - after) >= LEAST_SAID else ""
         order = float(row.get("trade") or 0.0)
         ordered = f" after an order of {order:+,.6g}, as prices had moved it" if order else ""
         return f"still {after:+.1%}{ordered}{aimed}." if after or aimed else nothing

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gatecast.errors import cut
+from gatecast.live.gates import MISSING
 from gatecast.live.newest import OTHER_VERSIONS
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from gatecast.store.store import Store
 
 NO_FORECAST = "no forecast of"
+TOLD_ELSEWHERE = ("heartbeat", "forecasts")
+"""Checks of health that are no alarms: who is told is there, and each symbol without a forecast is an alarm itself."""
 OF_DECISIONS = (NO_FORECAST, OTHER_VERSIONS)
 """What the names of alarms begin with that the newest decisions began, and the next ones can end."""
-MISSING = ("no forecast", "not finite", "stale", "old model")
-"""Gates at which a forecast that should be there is not."""
 
 
 def episodes(store: Store, found: Mapping[str, str], now: datetime, alert: Alert | None = None) -> list[str]:
@@ -64,7 +65,7 @@ def conditions(
 
     `done`: the update that made these decisions; None: there was none since, and what had `begun` of them goes on.
     """
-    found = {one.name: one.sentence for one in health.checks if one.level != "ok" and one.name != "heartbeat"}
+    found = {one.name: one.sentence for one in health.checks if one.level != "ok" and one.name not in TOLD_ELSEWHERE}
     if done is None:
         found |= {name: text for name, text in (begun or {}).items() if name.startswith(OF_DECISIONS)}
     else:

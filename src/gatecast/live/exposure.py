@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from gatecast.scores import horizon_in_sessions
 from gatecast.store.about import counted
 from gatecast.trading.book import deviations_of, past_deviations, sessions_by
 from gatecast.trading.covariance import places_of
-from gatecast.trading.cuts import cut_by
+from gatecast.trading.cuts import LEAST_OFF
 from gatecast.trading.exposure import Today, contributions, risk_today
 from gatecast.trading.risk import LEVELS, filtered
 from gatecast.trading.stress import volatility_of
@@ -44,10 +44,11 @@ class Risk:
     """What the book of the newest session may lose; shares of the equity.
 
     `gross`, `net`: of what is held once its trades are filled. `volatility`: of that, a year, by the forecasts, the
-    past correlations and the level; `target`: what is aimed at; `reached`: whether it is; `bound`: what cut symbols ->
-    how many. `value_at_risk`, `shortfall`: of one session at 97.5 %, by `vectors` past vectors of returns over their
-    past deviations (exponential, decay .94) times the deviations forecast now, see `trading.risk.filtered`; None below
-    250. `shares`: symbol -> share of the variance. `equity` in `currency`.
+    past correlations and the level; `target`: what is aimed at; `reached`: whether it is; `bound`: what made positions
+    smaller -> at how many symbols, that which cost most first; `costs`: the same -> what it took of the positions, as a
+    share of equity, 0 where that is not known. `value_at_risk`, `shortfall`: of one session at 97.5 %, by `vectors`
+    past vectors of returns over their past deviations (exponential, decay .94) times the deviations forecast now, see
+    `trading.risk.filtered`; None below 250. `shares`: symbol -> share of the variance. `equity` in `currency`.
     """
 
     session: str
@@ -63,6 +64,7 @@ class Risk:
     shares: Mapping[str, float]
     equity: float
     currency: str
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -73,12 +75,12 @@ class Risk:
     def sentences(self) -> list[str]:
         """The whole in lines.
 
-        >>> bound = {"gross cap of 100%": 3}
-        >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, bound, -0.012, -0.016, 900, {}, 1e6, "USD")
+        >>> bound, costs = {"gross cap of 100%": 3}, {"gross cap of 100%": 0.25}
+        >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, bound, -0.012, -0.016, 900, {}, 1e6, "USD", costs)
         >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
         Expected shortfall of one session at 97.5 %: 1.6% of the equity.
-        The target of 10.0% is not reached: gross cap of 100% at 3 symbols.
+        The target of 10.0% is not reached: gross cap of 100% at 3 symbols (-25.0% of equity).
         """
         book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
         if self.gross == 0:
@@ -96,7 +98,7 @@ class Risk:
 
     @property
     def _cut(self) -> str:
-        return ", ".join(f"{name} at {counted(count, 'symbol')}" for name, count in self.bound.items())
+        return cut_in_words(self.bound, self.costs) if self.bound else ""
 
     @property
     def _reached(self) -> str:
@@ -111,8 +113,18 @@ class Risk:
     def _missed(self) -> str:
         if self.target is None:
             return ""
-        cut = self._cut
-        return f" The target of {self.target:.1%} is not reached: {cut or 'forecasts or bands keep it lower'}."
+        return f" The target of {self.target:.1%} is not reached: {cut_in_words(self.bound, self.costs)}."
+
+
+def cut_in_words(bound: Mapping[str, int], costs: Mapping[str, float]) -> str:
+    """What keeps a book from the volatility aimed at; `bound`, `costs`: see `Risk`.
+
+    >>> cut_in_words({"gross cap of 100%": 5, "halt": 1}, {"gross cap of 100%": 0.5}), cut_in_words({}, {})
+    ('gross cap of 100% at 5 symbols (-50.0% of equity), halt at 1 symbol', 'forecasts or bands keep it lower')
+    """
+    took = {name: f" ({-cost:.1%} of equity)" for name, cost in costs.items() if cost >= LEAST_OFF}
+    said = ", ".join(f"{name} at {counted(count, 'symbol')}{took.get(name, '')}" for name, count in bound.items())
+    return said or "forecasts or bands keep it lower"
 
 
 # ── what the book may lose ────────────────────────────────────────────────────────────────────────
@@ -152,15 +164,21 @@ def risk_of(exposed: Today, held: HeldNow, carried: Carried) -> Risk:
     own, (moves, wide, vectors) = weights != 0, exposed.past
     tail = filtered(moves, wide, exposed.deviations[-1], weights, LEVELS[0]) if own.any() else (0.0, 0.0)
     known = bool(np.isfinite(exposed.covariance[np.ix_(own, own)]).all())
-    cut = Counter(cut_by(row["gate"], held.size) for row in held.rows.values() if row.get("gate"))
+    limits = [limit for symbol in held.rows if (limit := held.limit(symbol))]
+    took = [one for limit in limits for one in limit.costs.items() if one[1] == 0 or one[1] >= LEAST_OFF]
+    cut, costs = Counter(name for name, _ in took), dict[str, float]()
+    for name, cost in sorted(took):
+        costs[name] = costs.get(name, 0.0) + cost
+    order = sorted(cut, key=lambda name: (-round(costs[name], 9), -cut[name], name))
     shares = {row["symbol"]: row["share"] for row in contributions(exposed)} if known and own.any() else {}
     return Risk(
         held.session, float(np.abs(weights).sum()), float(weights.sum()),
         carried.line.sizing.level * volatility_of(weights, exposed.covariance_of_year) if known else None,
         held.figures.get("target_volatility"), bool(held.figures.get("reached")),
-        dict(sorted(cut.items(), key=lambda one: (-one[1], one[0]))), *_known(*tail),
+        {name: cut[name] for name in order}, *_known(*tail),
         vectors=vectors, shares=shares,
         equity=float(held.figures.get("equity") or 0.0), currency=str(held.figures.get("currency") or ""),
+        costs={name: costs[name] for name in order},
     )  # fmt: skip
 
 

@@ -58,6 +58,8 @@ GATES = {
 """Gate -> why it closes, in the order in which they are asked."""
 WITHOUT_FORECAST = tuple(GATES)[: tuple(GATES).index("doubtful")]
 """Gates that close where there is no forecast of the newest close."""
+MISSING = ("no forecast", "not finite", "stale", OLD_MODEL)
+"""Gates at which a forecast that should be there is not."""
 SERVED_PERIODS = 3
 """Periods of the schedule after its last refit in which a model is served."""
 NOT_FORECAST = (

@@ -15,7 +15,8 @@ from gatecast.arguments import checked
 from gatecast.errors import StoreError
 from gatecast.live.actions import say_waiting
 from gatecast.live.blotter import Blotter
-from gatecast.live.gates import SERVED_PERIODS, old_models
+from gatecast.live.gates import MISSING, SERVED_PERIODS, old_models, say_gate
+from gatecast.live.issuing import latest
 from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_in_words
 from gatecast.market.facts import facts_of
@@ -121,6 +122,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         _bars(behind),
         _model(opened, bars),
         _issued(opened, cast(datetime, bars["time"].max())),
+        _forecasts(opened),
         refit,
         _waiting(opened),
         _drift(opened),
@@ -178,6 +180,26 @@ def _issued(store: Store, newest: datetime) -> Check:
     if last is None or last < newest:
         return Check("decisions", "warning", f"none were issued at the newest close, {newest:%Y-%m-%d %H:%M} UTC.")
     return Check("decisions", "ok", f"the newest are of {last:%Y-%m-%d %H:%M} UTC.")
+
+
+def _forecasts(store: Store) -> Check:
+    """Symbols of which a forecast that should be there is not, by their newest decision, and those without one."""
+    if store.state.serving is None or not store.state.issued:
+        return Check("forecasts", "ok", "none are issued without a model or a decision.")
+    try:
+        newest = latest(store)
+    except StoreError as error:  # a file of an older decision
+        return Check("forecasts", "failure", str(error))
+    told = newest.filter(pl.col("gate").is_in(MISSING)).sort("gate", "symbol")
+    said = [
+        f"{names_of(own['symbol'].to_list())}: {say_gate(str(gate))}"
+        for (gate,), own in told.group_by("gate", maintain_order=True)
+    ]
+    if undecided := sorted(store.state.symbols.keys() - set(newest["symbol"]) - store.state.waiting.keys()):
+        said.append(f"{names_of(undecided)}: nothing was decided yet")
+    if not said:
+        return Check("forecasts", "ok", "every symbol has the forecast that it should have.")
+    return Check("forecasts", "warning", f"there is no forecast of {'; of '.join(said)}.")
 
 
 def _refit(store: Store, bars: Any) -> Check:

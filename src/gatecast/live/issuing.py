@@ -204,7 +204,7 @@ def issue_chain(
             desks=desks,
         )  # fmt: skip
     now_held = book_now(store)
-    rows = [{**row, **of_symbol(now_held, row["symbol"])} for row in rows]
+    rows = [{**row, **_narrow(row), **of_symbol(now_held, row["symbol"])} for row in rows]
     return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon, now_held)
 
 
@@ -251,16 +251,20 @@ def decisions_table(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     }  # fmt: skip
     made = []
     for row in rows:
-        narrow = next(iter(row.get("intervals") or ()), None)
         made.append(
             {
                 **{name: row.get(name) for name in (*TEXTS, *NUMBERS, "symbol", "signal", "consensus")},
                 "time": row["class_newest_bar"], "forecast_time": row.get("time"),
-                "low_80": narrow["low"][-1] if narrow else None, "high_80": narrow["high"][-1] if narrow else None,
-                "flags": ", ".join(row.get("flags") or ()),
+                **_narrow(row), "flags": ", ".join(row.get("flags") or ()),
             }
         )  # fmt: skip
     return pl.DataFrame(made, schema=schema, strict=False).sort("symbol")
+
+
+def _narrow(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """The ends of the narrowest interval of a row of `newest_rows`, over the horizon; None each without one."""
+    narrow = next(iter(row.get("intervals") or ()), None)
+    return {f"{end}_80": narrow[end][-1] if narrow else None for end in ("low", "high")}
 
 
 def latest(store: Store) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from gatecast.market.reading import as_utc
 from gatecast.store.journal import canonical, moment_of
 from gatecast.store.schema import OrdersFile
 from gatecast.store.store import Store
-from gatecast.trading.cuts import BAND, GATES, gate_of_trade
+from gatecast.trading.cuts import BAND, GATES, limit_of
 from gatecast.trading.orders import ID_LENGTH, Breach, breaches, orders_of
 from gatecast.trading.sizing import TARGET_CAPS
 
@@ -230,7 +230,8 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
     why_not = dict(left_as_is)
     why_not |= {symbol: LEFT_OUT for symbol in inputs.without if symbol not in why_not}
     for place, symbol in enumerate(desk.names):
-        gate = gate_of_trade(sized, place)
+        limit = limit_of(sized, place, desk.size)
+        gate = limit.kept or limit.gate
         if gate and symbol not in {*traded, *why_not}:
             why_not[symbol] = f"not traded: {WITHIN_BAND if gate in (BAND, *TARGET_CAPS) else GATES[gate]}."
     return {

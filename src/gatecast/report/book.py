@@ -54,7 +54,8 @@ def book(scores: Scores, size: BookSettings | None = None) -> Data | None:
         "answers": sentences_of((scores.get("verdicts") or {}).get("risk") or {}),
         "rows": rows,
         "holds": [
-            {**row, "limited": limited_by(row, size)} for row in sorted(held, key=lambda row: not row.get("trade"))
+            {**row, "limited": row["limited_by"] if "limited_by" in row else limited_by(row, size)}
+            for row in sorted(held, key=lambda row: not row.get("trade"))
         ],
         "held": _held(held),
         "target": found.get("target_volatility"),
@@ -74,13 +75,13 @@ def to_trade(rows: Sequence[Scores]) -> str:
     """What there is to do at the next fill, in a few words. In: a row a symbol, `trade` the units to trade.
 
     >>> to_trade([{}]), to_trade([{"trade": 1.0}, {"trade": 0.0}]), to_trade([])
-    ('Nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
+    ('The book has nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
     """
     if not rows:
         return "Nothing was decided yet"
     trades = sum(bool(row.get("trade")) for row in rows)
     if not trades:
-        return "Nothing to trade"
+        return "The book has nothing to trade"
     return "One trade for the next session" if trades == 1 else f"{trades} trades for the next session"
 
 

@@ -28,7 +28,7 @@ from gatecast.live.morning import dated_in_words, findings_of
 from gatecast.market.classes import asset_class
 from gatecast.market.reading import as_utc
 from gatecast.report.offline import offline_page
-from gatecast.report.words import is_number, named, number
+from gatecast.report.words import coded, is_number, named, number, typeset
 from gatecast.store.about import halt_in_words
 from gatecast.store.journal import moment_of
 from gatecast.store.store import Store
@@ -113,7 +113,7 @@ class Card:
         """The card as one HTML page without scripts and without anything from elsewhere."""
         parts = []
         for one in self.sections:
-            said = "".join(f"<li>{escape(text)}</li>" for text in one.said)
+            said = "".join(f"<li>{coded(typeset(text))}</li>" for text in one.said)
             head = "".join(f"<th>{escape(name)}</th>" for name in one.columns)
             body = "".join(_row(one.columns, row) for row in one.rows)
             parts.append(
@@ -127,7 +127,9 @@ class Card:
                 + "</section>\n"
             )
         return offline_page(
-            "Card", f"<main>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}</main>", rules=STYLE
+            "Card · gatecast",
+            f"<main>\n<h1>Card</h1>\n<p>{escape(self._first)}</p>\n{''.join(parts)}</main>",
+            rules=STYLE,
         )
 
 
@@ -140,7 +142,7 @@ STYLE = (
 
 
 def _row(columns: Sequence[str], cells: Sequence[str]) -> str:
-    first, *others = map(escape, cells)
+    first, *others = (coded(typeset(cell)) for cell in cells)
     named_cells = (
         f'<td data-name="{escape(name)}">{cell}</td>' for name, cell in zip(columns[1:], others, strict=True)
     )

@@ -274,18 +274,18 @@ def draw_wealth(data: Data) -> Any:
 
 
 _SIZED_LOOKS = (
-    (LIGHT["unsure"], 1.2, "solid"),
-    (LIGHT["bad"], 1.2, "solid"),
-    (LIGHT["accent"], 1.4, "solid"),
-    (LIGHT["accent"], 1.2, "dot"),
+    ("#d17a00", 1.4, "12px,4px"),
+    ("#8e6bb0", 1.4, "5px,2px,1px,2px"),
+    ("#5b8fd9", 1.6, "6px,2px"),
+    (LIGHT["ink"], 1.2, "dot"),
     (LIGHT["good"], 2.4, "solid"),
 )
 _BOOK_LOOKS = dict(zip(SIZED_BY, _SIZED_LOOKS, strict=True)) | {
-    TILTED: (LIGHT["good"], 1.6, "dash"),
-    BOUGHT: (LIGHT["grey"], 1.4, "solid"),
-    CASH: (LIGHT["quiet"], 1.2, "dot"),
+    TILTED: (LIGHT["good"], 1.6, "9px,3px,2px,3px,2px,3px"),
+    BOUGHT: (LIGHT["grey"], 1.6, "12px,3px,2px,3px"),
+    CASH: (LIGHT["unsure"], 1.4, "2px,6px"),
 }
-"""Line of the book -> its colour, width and dashes."""
+"""Line of the book -> its colour, width and dashes: no two dashes are the same, colours differ to the colour-blind."""
 
 
 def draw_book(data: Data) -> Any:
@@ -301,6 +301,7 @@ def draw_book(data: Data) -> Any:
         xaxis=_axis(type="date"),
         yaxis=_wealth_axis(*(one["equity"] for one in data["series"]), hoverformat=".3f"),
         legend=_LEGEND | {"traceorder": "reversed", "y": -0.1, "yanchor": "top"},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
     )
 
 

@@ -60,7 +60,7 @@ def _said(found: Scores) -> list[str]:
     """
     if not found.get("gross"):
         return [f"After the close of {found.get('day')} gatecast's line holds nothing."]
-    tail: Scores = next((one for one in found.get("tails") or [] if one.get("method") == "filtered"), {})
+    tail = _tail(found)
     held = (
         f"After the close of {found.get('day')} gatecast's line holds {percent(found['gross'], 0)} of its equity, long "
         f"plus short, with a volatility of {percent(found.get('volatility'))} a year before the book's level."
@@ -78,6 +78,21 @@ def _said(found: Scores) -> list[str]:
             f"has a return, {number(found.get('vectors') or 0)} are there."
         )
     return [held, loses, *_smallest(found.get("smallest_move") or {})]
+
+
+def shortfall_of(found: Scores) -> float | None:
+    """The expected shortfall of a session at 97.5 %, a return, of `trading.exposure.risk_today`; None where not known.
+
+    >>> shortfall_of({"tails": [{"method": "filtered", "sessions": 1, "level": 0.975, "shortfall": -0.017}]})
+    -0.017
+    """
+    value = _tail(found).get("shortfall")
+    return value if is_number(value) else None
+
+
+def _tail(found: Scores) -> Scores:
+    """What the method that counts says of a session at the first level."""
+    return next((one for one in found.get("tails") or [] if one.get("method") == "filtered"), {})
 
 
 def _smallest(move: Scores) -> list[str]:

@@ -31,6 +31,7 @@ FORMATS = (
     "typeset",
     "gain",
     "p_value",
+    "decided_by",
     "moment",
     "tone",
 )
@@ -92,7 +93,7 @@ def render_data(data: Data) -> str:
         report=data, figures=figures, described=described(data["figures"]), metrics=METRICS, styled=classes
     )
     return offline_page(
-        f"{data['headline']} · {data['name']}", body, rules=classes.rules,
+        f"{data['name']} · gatecast", body, rules=classes.rules,
         drawings={"figures": figures, "candles": data["figures"]["candles"]},
         body_class="leaky" if (data["scorecard"].get("audit") or {}).get("banner") else "",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any, TypeGuard
 
+from gatecast.evaluation.paired import LEVEL
 from gatecast.forecasting.panel import model_phrase, model_title
 from gatecast.trading.strategies import strategy_titles
 
@@ -289,6 +290,25 @@ def counted(count: Any) -> str:
     if count >= 1e9:
         return "over a billion"
     return f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:,.{0 if count >= 1e7 else 1}f} million"
+
+
+def decided_by(verdict: Mapping[str, Any]) -> str:
+    """The p-value that a verdict was decided by; where its interval alone would have said otherwise, that, too.
+
+    >>> decided_by({"low": -0.01, "pvalue_trials": 0.41}), decided_by({"low": 0.01, "pvalue_trials": 0.003})
+    ('p 0.41, corrected.', 'p 0.0030, corrected.')
+    >>> decided_by({"low": 0.013, "pvalue_trials": 0.1656})
+    'The interval is above 0, but p, corrected for the heads and trials, is 0.17: evidence takes less than 0.05.'
+    >>> decided_by({"low": 0.01, "pvalue_trials": None})
+    ''
+    """
+    p, low = verdict.get("pvalue_trials"), verdict.get("low")
+    if not is_number(p):
+        return ""
+    if not is_number(low) or low <= 0 or p < LEVEL:
+        return f"p {p_value(p)}, corrected."
+    said = f"The interval is above 0, but p, corrected for the heads and trials, is {p_value(p)}"
+    return f"{said}: evidence takes less than {LEVEL:g}."
 
 
 def moment(value: Any) -> Any:

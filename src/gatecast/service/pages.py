@@ -17,11 +17,12 @@ from starlette.responses import RedirectResponse, Response
 from gatecast.errors import StoreError
 from gatecast.files import sha256_of
 from gatecast.live.book import left_out_in_words
+from gatecast.live.exposure import cut_in_words
 from gatecast.live.today import WHY_UNDECIDED
 from gatecast.report import drawing
 from gatecast.report.book import to_trade
 from gatecast.report.described import described
-from gatecast.report.exposure import exposure
+from gatecast.report.exposure import exposure, shortfall_of
 from gatecast.report.figures import book_data, coverage_data, selection_data, tuning_data
 from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
@@ -57,12 +58,13 @@ def morning(view: View) -> Answer:
     return {
         "headline": f"Out of date: {told['out_of_date']}" if told["stale"] else to_trade(rows),
         "risk": told.get("risk") or {}, "at_close": held, "live": live_equity(view),
+        "missed": cut_in_words(*((told.get("risk") or {}).get(name) or {} for name in ("bound", "costs"))),
         "sentence": told["book_sentence"], "book": book, "trades": trades,
         "moved": sorted(moved, key=lambda row: -abs(_held(row) - _held(row, "held_before"))),
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED,
         "left_out": left_out_in_words((book or {}).get("left_out") or {}),
-        "findings": [one for one in view.findings()["findings"] if one["kind"] not in ("behind", "lost")],
+        "findings": to_look_at(view),
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
@@ -70,16 +72,21 @@ def morning(view: View) -> Answer:
     }  # fmt: skip
 
 
+def to_look_at(view: View) -> list[Answer]:
+    """The findings and alarms that the first page lists; what every page says first is not among them."""
+    return [one for one in view.findings()["findings"] if one["kind"] not in ("behind", "lost")]
+
+
 def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
     """What keeps holdings from targets that they lie away from, where nothing is traded; "" where nothing does.
 
-    >>> _kept_from([{"held": 0.0, "target": 0.02, "cut_by": "lot"}, {"held": 0.1, "target": 0.1, "cut_by": "cash"}])
-    'nothing is traded: less than a lot is left to be traded (1 symbol).'
+    >>> _kept_from([{"held": 0.0, "target": 0.02, "kept_by": "lot"}, {"held": 0.1, "target": 0.1}])
+    'nothing is traded: less than a lot is left to be traded, 1 symbol.'
     """
     counts = Counter(
-        gate for row in rows for gate in kept_off(str(row.get("cut_by") or ""), _held(row), _held(row, "target"))
+        gate for row in rows for gate in kept_off(str(row.get("kept_by") or ""), _held(row), _held(row, "target"))
     )
-    said = (f"{GATES[gate]} ({number} symbol{'s' * (number > 1)})" for gate, number in counts.most_common())
+    said = (f"{GATES[gate]}, {number} symbol{'s' * (number > 1)}" for gate, number in counts.most_common())
     return f"nothing is traded: {'; '.join(said)}." if counts else ""
 
 
@@ -170,7 +177,7 @@ def risk_page(view: View) -> Answer:
         shown["said"] = shown["said"][2:]  # the volatility and the shortfall are told once, as on the first page
     return {
         "exposure": shown, "reason": told.get("reason"), "tails": told.get("tails"),
-        "book": view.today()["book"], "risk": view.today().get("risk") or {},
+        "book": view.today()["book"], "risk": view.today().get("risk") or {}, "all_bars": shortfall_of(today),
         "names": names,
         "correlations": [{"symbol": one, "values": [table[one].get(two) for two in names]} for one in names],
         "more": max(len(table) - len(names), 0), "sentence": view.today().get("book_sentence"),
@@ -325,9 +332,10 @@ def routes(watched: Watched) -> APIRouter:
         try:
             view = watched.view
         except StoreError as error:
-            sentence, head, runs, alert = watched.said(error), None, [], ""
+            sentence, head, runs, alert, look = watched.said(error), None, [], "", 0
         else:
             sentence, head, runs, alert = "", view.head, view.runs(20)["runs"], view.alert
+            look = len(to_look_at(view))
         told = watched.told_health()
         text = render(
             "health.html.j2",
@@ -335,7 +343,7 @@ def routes(watched: Watched) -> APIRouter:
             "/health",
             head,
             {},
-            {"health": told, "runs": runs, "sentence": sentence},
+            {"health": told, "runs": runs, "sentence": sentence, "look": look},
             alert,
         )
         return Response(text, media_type="text/html", headers=POLICY_HEADERS)

@@ -49,8 +49,8 @@ MOST_ISSUED = 300
 SUMMARY = (
     "symbol", "asset_class", "time", "close", "today", "gate", "gate_sentence", "signal", "consensus", "z", "strategy",
     "evidence", "expected_return_log", "standard_deviation", "low_80", "high_80", "probability_up",
-    "regime_probability", "held", "target", "trade", "held_before", "held_why", "why", "cut_by", "limited_by", "flags",
-    "model",
+    "regime_probability", "held", "target", "trade", "held_before", "held_why", "why", "cut_by", "kept_by",
+    "limited_by", "flags", "model",
 )  # fmt: skip
 """What is said of each symbol where all are listed."""
 OF_BOOK = ("held", "target", "trade", "core", "tilt", "held_before")

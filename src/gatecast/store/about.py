@@ -37,6 +37,10 @@ def about_body(kind: str, body: Mapping[str, Any]) -> str:
             return ", ".join(sorted(body["parts"]))
         case "refit" if body.get("asked"):
             return f"asked for: {', '.join(sorted(body['asked']))}"
+        case "refit":
+            return ", ".join(f"{name} {cutoff[:10]}" for name, cutoff in sorted(body.get("cutoffs", {}).items()))
+        case "created":
+            return f"by gatecast {body['gatecast']}" if body.get("gatecast") else ""
         case "missed":
             return ", ".join(body["months"])
         case "alarm":

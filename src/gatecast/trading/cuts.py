@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gatecast.trading.sizing import SLACK, STAGES, BookSettings, Cut, Sized
+import numpy as np
+
+from gatecast.trading.sizing import SLACK, STAGES, TARGET_CAPS, BookSettings, Cut, Sized
 
 BAND = "band"
 """The gate of a trade that ends at the edge of the band about its target, or is not made within it."""
+ROUNDING = "rounding"
+"""The gate of a trade that is rounded to whole lots, and not blocked."""
 OF_TRADE = STAGES[STAGES.index(BAND) :]
 """The stages of sizing at which a trade is cut; those before it cut the target."""
 GATES = {
@@ -19,17 +23,20 @@ GATES = {
     "close": "it is to be closed", "stop": "the drawdown stop closes it",
     "borrow": "no more can be borrowed to be sold short",
     "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
+    ROUNDING: "the trade is rounded to whole lots",
     BAND: "what is near enough to the target is not traded (the band)",
     "ticket": "the trade is below the smallest ticket", "cash": "cash cut the trade",
 }  # fmt: skip
-"""Gate of `sizing.Sized`, or the band -> what it says of an order."""
-KEEP_FROM_TRADE = ("halt", "participation", "lot", "ticket", "cash", "borrow")
+"""Gate of `sizing.Sized`, the band, or rounding -> what it says of an order."""
+KEEP_FROM_TRADE = ("halt", "participation", "lot", ROUNDING, "ticket", "cash", "borrow")
 """Gates by which something else than the band keeps a symbol from a trade, or makes it smaller."""
+HOLD_STILL = ("halt", "close", "stop")
+"""Gates by which a name has no target but what is held, or nothing."""
 CALLED = {
     "name": "symbol cap", "class": "class cap", "gross": "gross cap", "margin": "margin cap", "net": "net cap",
     "spike": "spike of correlations", "halt": "closed or halted market", "close": "closing of the position",
     "stop": "drawdown stop", "borrow": "what can be borrowed", "participation": "volume limit",
-    "lot": "whole lots", BAND: "band", "ticket": "smallest ticket", "cash": "cash",
+    "lot": "whole lots", ROUNDING: "whole lots", BAND: "band", "ticket": "smallest ticket", "cash": "cash",
 }  # fmt: skip
 """Gate -> what a reader calls it, in a few words."""
 SHARES = {
@@ -42,70 +49,108 @@ LEAST_OFF = 5e-4
 
 
 def cuts_of(sized: Sized, place: int) -> list[Cut]:
-    """All that cut the target of a name and its trade, in the order of the stages, each gate of a stage once.
+    """All that cut the target of a name and its trade, in the order of the stages, each gate of a stage once, with the
+    `change` of the share by it. The changes of a stage's gates add up to that of the stage.
 
-    The band is one where it leaves the name off its target.
+    The band is one where it leaves the name off its target, and rounding to whole lots where no lot was blocked.
     """
-    found = dict.fromkeys(sized.gates[place])
-    if abs(float(sized.stages[BAND][place] - sized.stages["caps"][place])) > SLACK:
-        found[Cut(BAND, BAND)] = None
-    return sorted(found, key=lambda one: STAGES.index(one.stage))
+    moved = {stage: _change(sized, place, stage) for stage in STAGES[1:]}
+    every = list(sized.gates[place])
+    if abs(moved[BAND]) > SLACK:
+        every.append(Cut(BAND, BAND))
+    if abs(moved["lots"]) > SLACK and not any(one.stage == "lots" for one in every):
+        every.append(Cut("lots", ROUNDING))
+    by_stage: dict[str, dict[str, float]] = {}
+    for one in every:
+        by_stage.setdefault(one.stage, {})[one.gate] = one.change
+    for stage, gates in by_stage.items():
+        *_, last = gates
+        gates[last] = moved[stage] - sum(change for gate, change in gates.items() if gate != last)
+    return [Cut(stage, *one) for stage in STAGES if stage in by_stage for one in by_stage[stage].items()]
 
 
 def gate_of_trade(sized: Sized, place: int) -> str:
-    """The gate that binds: what cut the trade of a name most, see `place_of_gate`; "" where nothing cut it."""
-    cuts = cuts_of(sized, place)
-    at = place_of_gate([(one.stage, _change(sized, place, one.stage)) for one in cuts])
-    return cuts[at].gate if at is not None else ""
+    """The gate that binds, see `binding`; "" where nothing cut a name."""
+    found = binding(cuts_of(sized, place))
+    return found.gate if found else ""
 
 
-def place_of_gate(closed: Sequence[tuple[str, float]]) -> int | None:
-    """Which of several gates binds, in the order in which they closed: (stage, change of the share there) each.
+def binding(cuts: Sequence[Cut]) -> Cut | None:
+    """Which of the cuts of a name, in order, binds: the one that changed its share most, the last of those alike.
 
-    The one that changed the trade most, the last of those that changed it alike; where none did, the last one. None
-    without any. Where the gates of an order, of a page and of an explanation are named, this rule names them.
+    None without any. Where the gate of an order, of a page, of a report and of an explanation is named, this rule
+    names it. Rounding to whole lots counts from `LEAST_OFF` on.
 
-    >>> place_of_gate([("caps", -0.3), ("volume", -0.2), ("lots", -0.01)]), place_of_gate([("caps", -0.3)])
-    (1, 0)
+    >>> binding([Cut("caps", "name", -0.3), Cut("volume", "participation", -0.2), Cut("lots", "lot", -0.01)])
+    Cut(stage='caps', gate='name', change=-0.3)
     """
-    of_trade = [at for at, (stage, _) in enumerate(closed) if stage in OF_TRADE]
-    if of_trade:
-        return max(reversed(of_trade), key=lambda at: round(abs(closed[at][1]) / SLACK))
-    return len(closed) - 1 if closed else None
+    worth = [one for one in cuts if _is_said(one)]
+    return max(reversed(worth), key=lambda one: round(abs(one.change) / SLACK), default=None)
+
+
+def _is_said(cut: Cut) -> bool:
+    """Whether a cut is worth a word: every trade in lots is rounded a little."""
+    return cut.gate != ROUNDING or abs(cut.change) >= LEAST_OFF
 
 
 def _change(sized: Sized, place: int, stage: str) -> float:
     """By how much a stage changed the share of a name."""
     before = sized.stages[STAGES[STAGES.index(stage) - 1]]
-    return abs(float(sized.stages[stage][place] - before[place]))
+    return float(sized.stages[stage][place] - before[place])
 
 
 class Limit(NamedTuple):
-    """What kept a name from what was wanted of it: `gate`, the one that binds (`gate_of_trade`), and `words`, what cut
-    the target last and all that cut the trade, as `limited_by` says it."""
+    """What kept a name from what was wanted of it: `gate`, the one that binds (`binding`), and `words`, all that cut
+    the target and all that cut the trade, as `limited_by` says it.
+
+    `cap`: the one of `TARGET_CAPS` that binds; `kept`: the same of the gates that keep it from a trade; "" where there
+    is none. `costs`: gate in words -> the share of equity that it took of the position, below 0 where it added to it; 0
+    of those of `HOLD_STILL`, as such a name is not sized.
+    """
 
     gate: str
     words: str
+    cap: str = ""
+    kept: str = ""
+    costs: Mapping[str, float] = {}
+
+    def halted(self, now: Limit, last: str) -> Limit:
+        """What is said of a name that could not be traded since a session, of which this is: its order was made then.
+
+        `now`: what the newest session says of it; `last`: that session, YYYY-MM-DD.
+        """
+        waits = f"{CALLED['halt']} since {last}"
+        words = f"{self.words}; {waits}" if self.words else waits
+        return self._replace(words=words, kept="halt", costs=now.costs)
 
 
 def limit_of(sized: Sized, place: int, size: BookSettings) -> Limit:
     """See `Limit`; `size`: the settings that it was sized by."""
-    cuts = cuts_of(sized, place)
-    target = [cut_by(one.gate, size) for one in cuts if one.stage not in OF_TRADE][-1:]
-    trade = dict.fromkeys(cut_by(one.gate, size) for one in cuts if one.stage in OF_TRADE)
-    return Limit(gate_of_trade(sized, place), _in_words(target, ", ".join(trade)))
+    cuts = [one for one in cuts_of(sized, place) if _is_said(one)]
+    of_trade = [one for one in cuts if one.stage in OF_TRADE]
+    target, trade = (
+        list(dict.fromkeys(cut_by(one.gate, size) for one in some))
+        for some in ([one for one in cuts if one.stage not in OF_TRADE], of_trade)
+    )
+    cap = binding([one for one in cuts if one.gate in TARGET_CAPS])
+    kept = binding([one for one in cuts if one in of_trade or one.gate in KEEP_FROM_TRADE])
+    costs: dict[str, float] = {}
+    for one in cuts:
+        side = float(np.sign(sized.stages[STAGES[STAGES.index(one.stage) - 1]][place]))
+        words = cut_by(one.gate, size)
+        costs[words] = costs.get(words, 0.0) - (side * one.change if one.gate not in HOLD_STILL else 0.0)
+    return Limit(
+        gate_of_trade(sized, place), _in_words(target, trade), cap.gate if cap else "", kept.gate if kept else "", costs
+    )
 
 
-def _in_words(target: Sequence[str], trade: str) -> str:
-    return "; ".join([*(f"target: {one}" for one in target), *([f"trade: {trade}"] if trade else [])])
+def _in_words(target: Sequence[str], trade: Sequence[str]) -> str:
+    return "; ".join(f"{what}: {', '.join(said)}" for what, said in (("target", target), ("trade", trade)) if said)
 
 
 def sentences_of(sized: Sized, place: int) -> list[str]:
-    """What cut the target of a name last, and all that cut its trade, a sentence each."""
-    cuts = cuts_of(sized, place)
-    of_target = [one for one in cuts if one.stage not in OF_TRADE][-1:]
-    said = [*of_target, *(one for one in cuts if one.stage in OF_TRADE)]
-    return list(dict.fromkeys(sentence_of(one) for one in said))
+    """All that cut the target of a name and its trade, a sentence each."""
+    return list(dict.fromkeys(sentence_of(one) for one in cuts_of(sized, place) if _is_said(one)))
 
 
 def sentence_of(cut: Cut) -> str:
@@ -146,16 +191,20 @@ def _number_of(gate: str, size: BookSettings) -> str:
 
 
 def kept_off(gate: str, held: float, target: float) -> tuple[str, ...]:
-    """The gates that keep a holding off its target: the band, where none other that is noted does; () at the target.
+    """The gates that keep a holding off its target, as `limited_by` names them of a trade: the one that is noted of the
+    trade, however near the target is; else the band, () at the target.
 
     What a small ticket drops is the way to the edge of the band, so that the band keeps the rest.
 
     >>> kept_off("lot", 0.0, 0.02), kept_off("ticket", 0.15, 0.14), kept_off("gross", 0.3, 0.28), kept_off("", 0.1, 0.1)
     (('lot',), ('band', 'ticket'), ('band',), ())
+    >>> kept_off("band", 0.1334, 0.1337)
+    ('band',)
     """
-    if abs(held - target) < LEAST_OFF:
-        return ()
-    return (BAND, gate) if gate == "ticket" else (gate,) if gate in KEEP_FROM_TRADE else (BAND,)
+    off = abs(held - target) >= LEAST_OFF
+    if gate in (BAND, *KEEP_FROM_TRADE):
+        return (BAND, gate) if gate == "ticket" and off else (gate,)
+    return (BAND,) if off else ()
 
 
 def limited_by(row: Mapping[str, Any], size: BookSettings | None = None) -> str:
@@ -185,6 +234,13 @@ def limited_by(row: Mapping[str, Any], size: BookSettings | None = None) -> str:
         return cut_by(gate)
     if gate in KEEP_FROM_TRADE:
         either = f"{CALLED[BAND]} or " if off and gate == "ticket" else ""
-        return _in_words((), f"{either}{cut_by(gate, size)}")
+        return _in_words((), [f"{either}{cut_by(gate, size)}"])
     edge = (f"{CALLED[BAND]} or {CALLED['lot']}" if row.get("trade") else CALLED[BAND]) if off else ""
-    return _in_words([cut_by(gate, size)] if gate else [], edge)
+    return _in_words([cut_by(gate, size)] if gate else [], [edge] if edge else [])
+
+
+def limit_of_row(row: Mapping[str, Any], size: BookSettings | None = None) -> Limit:
+    """What is known of it by the row of a holding alone, see `limited_by`: of a book of which no desk is kept."""
+    gate = str(row.get("gate") or "")
+    cap, kept = (gate if gate in some else "" for some in (TARGET_CAPS, KEEP_FROM_TRADE))
+    return Limit(gate, limited_by(row, size), cap, kept, {cut_by(gate, size): 0.0} if gate else {})

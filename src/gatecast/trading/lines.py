@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from gatecast.trading.book_settings import Book
 from gatecast.trading.by_session import Sessions
 from gatecast.trading.charges import earned_on_cash
 from gatecast.trading.covariance import book_variance
+from gatecast.trading.cuts import Limit, limit_of
 from gatecast.trading.events import Session
 from gatecast.trading.flat import (
     GATES,
@@ -32,7 +33,7 @@ from gatecast.trading.flat import (
     tell,
 )
 from gatecast.trading.line import Close, Learned, LineState, Past, Step, Terms
-from gatecast.trading.sizing import Finding, no_lot, over_a_cap
+from gatecast.trading.sizing import BookSettings, Finding, no_lot, over_a_cap, trades_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -59,7 +60,8 @@ class Line:
     core_variance: (sessions,) variance of the core's next session, by the line's own covariance, of the symbols that
         trade in it (of all for the last session). core_return: (sessions,) simple return of the core that was decided
         the close before. findings: kind of `sizing.Finding` -> number of closes, and the newest sentence. holdings: see
-        `holdings_of`.
+        `holdings_of`. limits: symbol -> what kept it from what was wanted at the newest session, see `cuts.Limit`; none
+        of a line that trades once.
     """
 
     frame: pl.DataFrame
@@ -69,9 +71,12 @@ class Line:
     core_return: FloatArray
     findings: Mapping[str, tuple[int, str]]
     holdings: pl.DataFrame
+    limits: Mapping[str, Limit] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, told: Told, findings: Findings, sessions: Sessions, begin: int) -> Line:
+    def of(
+        cls, told: Told, findings: Findings, sessions: Sessions, begin: int, limits: Mapping[str, Limit]
+    ) -> Line:  # fmt: skip
         """The line of the sessions from place `begin` on; `findings`: those of sessions, by place."""
         counted = dict[str, tuple[int, str]]()
         for place in sorted({*findings, *np.flatnonzero(told.over | (told.lotless >= 0)).tolist()}):
@@ -99,7 +104,7 @@ class Line:
         )  # fmt: skip
         return cls(
             frame, told.weights[begin:], tuple(map(tuple, gates.tolist())), number["variance"], number["core_return"],
-            counted, holdings,
+            counted, holdings, limits,
         )  # fmt: skip
 
     @property
@@ -153,6 +158,7 @@ def run_line(
     terms, count = terms_of(sessions, settings, rebalanced=rebalanced), len(sessions.days)
     market = market_of(sessions, core, deviations, tilt, evidence, plain=is_plain(sessions, terms))
     fixed, told, findings = fixed_of(terms), nothing_told(count, len(sessions.names)), dict[int, tuple[Finding, ...]]()
+    limits = dict[str, Limit]()
     state = LineState.start(sessions.names, sessions.classes, settings.size.capital)
     quick = int(market.ordinary[begin:].sum()) >= LEAST_SESSIONS
     for past in learned_of(sessions, deviations, begin) if learned is None else learned:
@@ -173,7 +179,7 @@ def run_line(
             close = close_of(sessions, place, market, past.after(place), told=place == count - 1)
             before, (state, step) = state, state.after(close, terms)
             tell(told, place, step)
-            findings[place] = step.findings
+            findings[place], limits = step.findings, _limits(step, settings.size)
             if place > begin and before.covariance is not None:  # of what trades in the session, as its return is
                 covariance = before.covariance_over(close.spans)
                 variance = book_variance(told.share[place - 1], covariance, market.earns[place])
@@ -183,7 +189,15 @@ def run_line(
         for name in ("volatility", "reached"):
             told.number[begin:, NUMBERS.index(name)] = told.number[begin, NUMBERS.index(name)]
         told.gate[begin:] = told.gate[begin]
-    return Line.of(told, findings, sessions, begin)
+    return Line.of(told, findings, sessions, begin, limits)
+
+
+def _limits(step: Step, size: BookSettings) -> dict[str, Limit]:
+    """See `Line.limits`; none of a session of which no more is told."""
+    if step.view is None or step.sizing is None:
+        return {}
+    sized = trades_of(step.view, step.sizing, size)
+    return {name: limit_of(sized, place, size) for place, name in enumerate(step.view.names)}
 
 
 def learned_of(sessions: Sessions, deviations: FloatArray, begin: int) -> Iterator[Past]:

@@ -216,10 +216,14 @@ class Finding(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A gate that cut a name, and the one of `STAGES` at which it did."""
+    """A gate that cut a name, and the one of `STAGES` at which it did.
+
+    `change`: of the name's share of equity by this gate alone, where the stage has several; 0 else, see `cuts.cuts_of`.
+    """
 
     stage: str
     gate: str
+    change: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -441,10 +445,10 @@ class _Gates:
     def __init__(self, cut: Sequence[Sequence[Cut]]) -> None:
         self._cut = [list(one) for one in cut]
 
-    def set(self, cut: BoolArray, gate: str, stage: str) -> None:
-        """Notes the gate for the names that it cut, and at which of `STAGES`."""
+    def set(self, cut: BoolArray, gate: str, stage: str, change: FloatArray | None = None) -> None:
+        """Notes the gate for the names that it cut, at which of `STAGES`, and (names,) by how much, see `Cut`."""
         for place in np.flatnonzero(cut).tolist():
-            self._cut[place].append(Cut(stage, gate))
+            self._cut[place].append(Cut(stage, gate, 0.0 if change is None else float(change[place])))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -505,17 +509,18 @@ class _Caps:
         gates = gates or _Gates([()] * len(wanted))
         bound = np.maximum(np.abs(fixed), self.name)
         weights = np.clip(wanted, -bound, bound)
-        gates.set(np.abs(wanted) > bound + SLACK, "name", "caps")
+        gates.set(np.abs(wanted) > bound + SLACK, "name", "caps", weights - wanted)
         for share, cap, gate in self.sums:
             held, more = total(np.abs(fixed) * share), total(np.abs(weights - fixed) * share)
             if more > 0 and held + more > cap + SLACK:
                 smaller = fixed + max(cap - held, 0.0) / more * (weights - fixed)
+                change = np.where(share > 0, smaller - weights, 0.0)
                 weights = np.where(share > 0, smaller, weights)
-                gates.set((share > 0) & (weights != fixed), gate, "caps")
+                gates.set((share > 0) & (weights != fixed), gate, "caps", change)
         held, more = total(fixed), total(weights - fixed)
         if abs(held + more) > self.net + SLACK and more * (held + more) > 0:
             left = max(self.net - math.copysign(held, held * more), 0.0) / abs(more)
-            gates.set(weights != fixed, "net", "caps")
+            gates.set(weights != fixed, "net", "caps", (left - 1) * (weights - fixed))
             weights = fixed + left * (weights - fixed)
         return weights
 

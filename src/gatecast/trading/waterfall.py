@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatecast.trading.cuts import cuts_of, place_of_gate, sentence_of
+from gatecast.trading.cuts import binding, cuts_of, sentence_of
 from gatecast.trading.sizing import SLACK, STAGES, BookView, Cut, Sized
 
 SENTENCES = {
@@ -32,9 +32,8 @@ SENTENCES = {
     "cash": "what can be paid for",
 }
 """Step -> what it does."""
-ROUNDING = "rounding"
-"""The gate of a trade that is rounded to whole lots, and not blocked."""
-ROUNDED = "the trade is rounded to whole lots"
+OF_STRATEGIES = ("strategy", "evidence")
+"""Steps at which the strategies' gate stands; the gates of all others are the book's."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ class Waterfall:
     """The steps of a decision; their changes add up to `held`, the share of equity after the order.
 
     `before`: the share held before it; `order`: the change, and `units` to trade; None without a book, where `held` is
-    the strategies' weight. `gate`: see there.
+    the strategies' weight. `gate`: what binds, as a step with that gate alone and the change by it: of the book see
+    `cuts.binding`; where nothing of the book cut, the strategies' gate, but for evidence that changed nothing.
     """
 
     steps: tuple[Step, ...]
@@ -85,16 +85,7 @@ class Waterfall:
     before: float | None = None
     order: float | None = None
     units: float | None = None
-
-    @property
-    def gate(self) -> Step | None:
-        """The step with a gate that cut the trade most; where none did, the last at which a gate closed.
-
-        Rounding to lots does not count.
-        """
-        closed = [one for one in self.steps if one.gate and one.gate != ROUNDING]
-        at = place_of_gate([(one.name, one.change) for one in closed])
-        return None if at is None else closed[at]
+    gate: Step | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, each step with its `words`; `gate` and `gate_sentence`: of the step `gate`."""
@@ -121,17 +112,26 @@ def waterfall_of(proposed: Proposed, view: BookView | None, sized: Sized | None,
         now += vote
     if view is None or sized is None or symbol not in view.names:
         reached = _of_strategies(proposed, proposed.tilt, proposed.evidence)
-        return Waterfall(_with(steps, now, reached, proposed, {}), reached["evidence"])
+        told = _with(steps, now, reached, proposed, {})
+        return Waterfall(told, reached["evidence"], gate=_of_strategy(told))
     place = view.names.index(symbol)
     reached = _of_strategies(proposed, float(view.tilt[place]), float(view.evidence[place]))
     reached["core"] = reached["evidence"] + float(view.core[place])
     reached |= {name: float(sized.stages[name][place]) for name in STAGES}
     held, units = reached[STAGES[-1]], float(sized.trades[place])
     before = _share(view, place)
-    gates: dict[str, list[Cut]] = {}
-    for cut in cuts_of(sized, place):
+    cuts, gates = cuts_of(sized, place), dict[str, list[Cut]]()
+    for cut in cuts:
         gates.setdefault(cut.stage, []).append(cut)
-    return Waterfall(_with(steps, now, reached, proposed, gates), held, before, held - before, units)
+    told, one = _with(steps, now, reached, proposed, gates), binding(cuts)
+    gate = Step(one.stage, one.change, reached[one.stage], "", one.gate, sentence_of(one)) if one else None
+    return Waterfall(told, held, before, held - before, units, gate or _of_strategy(told))
+
+
+def _of_strategy(steps: Sequence[Step]) -> Step | None:
+    """The step of the strategies' gate, see `Waterfall`; None where it is open."""
+    closed = (one for one in steps if one.name in OF_STRATEGIES and one.gate)
+    return next((one for one in closed if one.name != "evidence" or abs(one.change) > SLACK), None)
 
 
 def _of_strategies(proposed: Proposed, tilt: float, evidence: float) -> dict[str, float]:
@@ -160,9 +160,7 @@ def _with(
     for name, after in reached.items():
         own = gates.get(name, ())
         gate, sentence = ", ".join(one.gate for one in own), "; ".join(map(sentence_of, own))
-        if name == "lots" and not own and abs(after - now) > SLACK:
-            gate, sentence = ROUNDING, ROUNDED
-        if name == closed and proposed.gate and (proposed.gate != "evidence" or abs(after - now) > SLACK):
+        if name == closed and proposed.gate:
             gate, sentence = proposed.gate, proposed.sentence
         of = proposed.strategy if name == "strategy" else ""
         steps.append(Step(name, after - now, after, of, gate, sentence))

@@ -8,8 +8,10 @@
   const narrow = () => innerWidth < 640;
   const config = { responsive: true, displaylogo: false, displayModeBar: false, showSendToCloud: false, plotlyServerURL: "" };
   const chart = by("candles");
-  // On paper a chart is as wide as its column, in pixels of the page; on a screen as what it stands in.
-  const sized = (place) => (printing ? { width: place.closest("figure").matches(".grid > :not(.wide, :only-child)") ? 312 : 660 } : {});
+  // On paper a chart is as wide as its column, in pixels of the page, and lower; on a screen as wide as what it stands in.
+  const sized = (place, height, low = Math.round(0.7 * height)) => (
+    printing ? { height: low, width: place.closest("figure").matches(".grid > :not(.wide, :only-child)") ? 312 : 660 } : { height }
+  );
   const picks = [...document.querySelectorAll("[data-pick]")];
   const spans = [...document.querySelectorAll("[data-bars]")];
   let source = "{}", figures = {}, charts = {};
@@ -43,14 +45,15 @@
     return found;
   };
 
+  const small = () => (printing ? 10 : 12);
   const axis = (own) => ({
-    showgrid: false, zeroline: false, automargin: true, ticks: "", tickfont: { color: colour("quiet"), size: 12 },
+    showgrid: false, zeroline: false, automargin: true, ticks: "", tickfont: { color: colour("quiet"), size: small() },
     gridcolor: colour("line"), ticklabelstandoff: 6, fixedrange: true, ...own,
   });
   const colour = (role) => colours[dark() ? "dark" : "light"][role];
   const title = (text, y) => ({
     text, x: 0, y, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
-    font: { size: 12, color: colour("quiet") },
+    font: { size: small(), color: colour("quiet") },
   });
   const shade = (x, y, name, fillcolor, line = { width: 0 }) => (
     { type: "scatter", mode: "lines", x, y, name, line, fill: "toself", fillcolor, hoverinfo: "skip" }
@@ -158,9 +161,9 @@
     )));
     const low = prices.reduce((a, b) => Math.min(a, b), Infinity), high = prices.reduce((a, b) => Math.max(a, b), -Infinity);
     const pad = 0.04 * (high - low || 1);
-    const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: 12 } };
+    const legend = { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { color: colour("quiet"), size: small() } };
     const layout = {
-      template: "none", height: printing ? 380 : narrow() ? 580 : 640, ...sized(chart), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
+      template: "none", ...sized(chart, narrow() ? 580 : 640, 330), bargap: 0.15, barmode: "stack", hovermode: "x unified", dragmode: false,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("ink") },
       paper_bgcolor: "#0000", plot_bgcolor: "#0000", margin: { l: 8, r: 8, t: 36, b: 8 },
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("ink") } },
@@ -183,7 +186,7 @@
     };
     if (data.volume) {
       const seen = data.volume.slice(start).filter((one) => one != null);
-      layout.yaxis4 = axis({ domain: room.volume, side: "right", nticks: 3, range: [0, Math.max(...seen, 1)] });
+      layout.yaxis4 = axis({ domain: room.volume, side: "right", nticks: printing ? 2 : 3, range: [0, Math.max(...seen, 1)] });
       layout.annotations.push(title("volume", room.volume[1]));
     }
     if (data.since) layout.annotations.push({ ...title(plain(data.since), 0.99), x: 0.99, xanchor: "right", yanchor: "top" });
@@ -214,7 +217,7 @@
   // Figures that are folded away are drawn when they are unfolded.
   const picture = (place) => {
     const figure = figures[place.dataset.figure];
-    if (figure) Plotly.react(place, figure.data, { ...figure.layout, ...sized(place) }, config);
+    if (figure) Plotly.react(place, figure.data, { ...figure.layout, ...sized(place, figure.layout.height) }, config);
   };
   const pictures = (within) => [...within.querySelectorAll("[data-figure]")].filter((place) => place.checkVisibility());
   const everything = () => {

@@ -19,7 +19,7 @@
 
   // The table of all symbols: find one.
   const table = by("all"), find = by("find");
-  if (table) {
+  if (table && find) {
     const rows = [...table.tBodies[0].rows];
     find.addEventListener("input", () => {
       const text = find.value.trim().toLowerCase();
@@ -67,7 +67,7 @@
     if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
     const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
-    clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, decided by “${own.gate}”. ${own.reason || ""}`;
+    clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, strategies’ gate “${own.gate}”. ${own.reason || ""}`;
   };
   if (clicked && chart)
     chart.addEventListener("drawn", ({ detail: { time, closes } }) => chart.on("plotly_click", (event) => {
@@ -137,8 +137,8 @@
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
     const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
-    const gate = decision.gate ? ` Gate: ${decision.gate_sentence || decision.gate}.` : "";
-    const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${Number(value.toPrecision(4))}`).join("; ");
+    const gate = decision.gate ? ` Cut most by: ${decision.gate_sentence || decision.gate}.` : "";
+    const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${String(Number(value.toPrecision(4))).replace(/^-/, "−")}`).join("; ");
     by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
