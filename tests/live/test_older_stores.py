@@ -32,7 +32,7 @@ from gatecast.store.journal import Journal
 from tests.live.conftest import HOUR, Answer, Command
 
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
-SINCE = ("spiked", "earned", "expected", "level", "kinds")
+SINCE = ("spiked", "earned", "expected", "level", "kinds", "caught_up")
 """What a record says of the book since version 2."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*was brought from schema version 1 to 2")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gatecast.store.store import Store
     from gatecast.trading.book import Book, Carried, Course
     from gatecast.trading.desk import Desk
+    from gatecast.trading.line import Step
     from gatecast.trading.orders import OrderSettings
     from gatecast.trading.sizing import BookSettings
 
@@ -102,19 +103,26 @@ def ages_of(desk: Desk, calendars: Mapping[str, str]) -> NDArray[np.int64]:
 
 def figures_of(course: Course, settings: Book) -> dict[str, Any]:
     """What a record says of the book at its newest session, see `store.schema.BookOfRecord`."""
-    step, carried = course.steps[-1], course.carried[-1]
+    *before, newest = (_figures_at(step) for step in course.steps)
     found: dict[str, Any] = jsonable(
         {
-            "session": str(carried.day), "close": carried.close.isoformat(), "equity": step.booked.equity,
-            "cash": step.cash, "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
-            "volatility": step.volatility, "held_volatility": step.held_volatility, "spiked": step.spiked,
-            "target_volatility": settings.size.target_volatility,
-            "reached": step.reached, "currency": settings.money.currency,
-            "earned": step.earned, "expected": step.expected, "level": step.level,
-            "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
+            **newest, "close": course.carried[-1].close.isoformat(),
+            "target_volatility": settings.size.target_volatility, "currency": settings.money.currency,
+            "caught_up": before,
         }
     )  # fmt: skip
     return found
+
+
+def _figures_at(step: Step) -> dict[str, Any]:
+    """See `store.schema.SessionOfBook`."""
+    return {
+        "session": str(step.booked.day), "equity": step.booked.equity, "cash": step.cash,
+        "gross": float(np.abs(step.weights).sum()), "net": float(step.weights.sum()),
+        "volatility": step.volatility, "held_volatility": step.held_volatility, "spiked": step.spiked,
+        "reached": step.reached, "earned": step.earned, "expected": step.expected, "level": step.level,
+        "findings": [one.sentence for one in step.findings], "kinds": [one.kind for one in step.findings],
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)

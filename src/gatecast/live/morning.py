@@ -144,13 +144,29 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
 
 
 def sessions_of_book(store: Store, last: int = 0) -> list[Figures]:
-    """What the `last` records (0: all) say of the book, one a session, in order; of one decided again the newest."""
-    said = [one for one in store.state.issued if one.book][-last:]
+    """What the `last` records (0: all) say of the book, one a session, in order; of one decided again the newest.
+
+    `spans`: of a row of an earlier version that is of several sessions at once, how many; the variance that was
+    expected of it is then that of so many.
+    """
+    said = {one.record: str(one.book) for one in store.state.issued if one.book}
+    said = dict(list(said.items())[-last:])
     if not said:
         return []
-    numbers = {one.record for one in said}
-    bodies = [one.body["book"] for one in store.journal.records(since=said[0].record) if one.number in numbers]
-    return [one for _, one in sorted({str(one["session"]): one for one in bodies}.items())]
+    bodies = [(one.number, one.body["book"]) for one in store.journal.records(since=min(said)) if one.number in said]
+    rows: list[Figures] = []
+    for number, body in bodies:
+        before = body.get("caught_up")
+        rows += [_at_once(store, said[number], body)] if before is None else [*before, body]
+    return [one for _, one in sorted({str(one["session"]): one for one in rows}.items())]
+
+
+def _at_once(store: Store, holdings: str, body: Figures) -> Figures:
+    """What a record of an earlier version says of the sessions that it decided, of all but the last without a bar."""
+    bars = store.holdings_of(holdings).group_by("session").agg(pl.col("time").is_not_null().any()).sort("session")
+    spans = len(bars) - int(bars["time"][:-1].sum())
+    expected = body.get("expected")
+    return {**body, "spans": spans, "expected": expected and expected * spans} if spans > 1 else body
 
 
 def _of_holdings(holdings: pl.DataFrame, carried: Carried) -> list[Finding]:

@@ -111,7 +111,7 @@ def live_record(
     """The live record of a store.
 
     `bars`: what is known now. `verdict`: on the forecast of variance, of the refit in force. `figures`: of the book,
-    one a session, in order, see `store.schema.BookOfRecord`.
+    see `morning.sessions_of_book`.
     """
     return LiveRecord(**{**_of_forecasts(store, bars, verdict), **_of_book(figures)})
 
@@ -171,13 +171,13 @@ def issued_table(store: Store) -> pl.DataFrame:
 
 def _of_book(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The realised volatility of a book over the one forecast, by what its records say of each session."""
-    rows = [[one.get(name) for name in ("earned", "expected", "level")] for one in figures]
-    known = np.array([row for row in rows if None not in row], np.float64).reshape(-1, 3)
+    rows = [[*(one.get(name) for name in ("earned", "expected", "level")), one.get("spans", 1)] for one in figures]
+    known = np.array([row for row in rows if None not in row], np.float64).reshape(-1, 4)
     known = known[known[:, 1] > 0]
     if not len(known):
         return {}
     ratios = known[:, 0] ** 2 / (known[:, 1] * known[:, 2] ** 2)
-    found = {"book_sessions": len(ratios), "ratio": float(ratios.mean() ** 0.5)}
+    found = {"book_sessions": int(known[:, 3].sum()), "ratio": float(ratios.mean() ** 0.5)}
     if len(ratios) < LEAST_LIVE:
         return found
     low, high = (max(limits(ratios)[name], 0.0) ** 0.5 for name in ("low", "high"))

@@ -118,14 +118,18 @@ def at_close(row: Mapping[str, Any]) -> float | None:
 
 
 def live_equity(view: View) -> Answer:
-    """What the book earned in its newest session, and since the store's first decision, with its `sessions` since."""
+    """What the book earned in its newest session, and since the store's first decision, with its `sessions` since.
+
+    `spans`: see `morning.sessions_of_book`, mostly 1.
+    """
     said = view.sessions_of_book()
     if not said:
         return {}
     newest, first = said[-1], said[0]
     before = float(said[-2]["equity"]) if len(said) > 1 else None
     return {
-        "session": str(newest["session"])[:10], "since": str(first["session"])[:10], "sessions": len(said) - 1,
+        "session": str(newest["session"])[:10], "since": str(first["session"])[:10],
+        "sessions": sum(one.get("spans", 1) for one in said[1:]), "spans": newest.get("spans", 1),
         "share": float(newest["equity"]) / before - 1.0 if before else None,
         "money": float(newest["equity"]) - before if before else None,
         "whole": float(newest["equity"]) / float(first["equity"]) - 1.0 if before else None,

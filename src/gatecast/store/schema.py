@@ -569,17 +569,16 @@ class PositionsFile(Schema):
     splits_until: Moment | None = None
 
 
-class BookOfRecord(Schema):
-    """What a record says of the book at its newest session: the session, the newest close that was seen, and figures.
+class SessionOfBook(Schema):
+    """Figures of the book at a session.
 
-    Money is in `currency`; `gross`, `net`, `held` are shares of equity; volatilities are of a year. `findings`: see
+    Money is in the book's currency; `gross`, `net` are shares of equity; volatilities are of a year. `findings`: see
     `trading.sizing.Finding`; `kinds`: the kind of each. `spiked`: the volatility with each class falling together.
     `volatility`: of the target; `held_volatility`: of what is held, None in records of earlier versions.
     `earned`, `expected`, `level`: see `trading.line.Step`.
     """
 
     session: Moment
-    close: Moment
     equity: Number = None
     cash: Number = None
     gross: Number = None
@@ -587,14 +586,25 @@ class BookOfRecord(Schema):
     volatility: Number = None
     held_volatility: Number = None
     spiked: Number = None
-    target_volatility: Number = None
     reached: bool = False
-    currency: Name = ""
     earned: Number = None
     expected: Number = None
     level: Number = None
     findings: list[Text] = []
     kinds: list[Name] = []
+
+
+class BookOfRecord(SessionOfBook):
+    """What a record says of the book at its newest session, with the newest close that was seen.
+
+    `caught_up`: figures of the sessions before it that were decided together with it, in order; None in records of
+    earlier versions, whose figures are then of all these sessions as of one.
+    """
+
+    close: Moment
+    target_volatility: Number = None
+    currency: Name = ""
+    caught_up: list[SessionOfBook] | None = None
 
 
 def fault_of(schema: type[Schema], value: Any) -> str:

@@ -49,6 +49,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 DOLLAR = "USD"
 """Currency whose interest is known, see `trading.charges.cash_rates`."""
+NEVER = np.iinfo(np.int64).max
+"""Moment of what there is not."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,14 @@ class Sessions:
     Attributes
     ----------
     grid: prices and volumes; volumes of classes that count them in units, else NaN. classes: (symbols,) asset class.
-    known: whether there is a bar that is known in time for the session's decision; without one the grid has none. bars:
-    microseconds since 1970 of its close, 0 without one. returns: simple, from close to close, with what actions give,
-    NaN without such a bar, outside of the universe and where a listing begins. total: the same with what actions gave
-    that became known later, by the last close: for who looks back from it. listed: whether the symbol has begun,
-    its end is not known, and its currency has a rate. inside: whether it stays in its universe after the session.
+    known: whether there is a bar that is known in time for the session's decision. A session of which no bar is, as
+    where several are caught up with at once, is booked by its bars all the same, and nothing can be traded on it; any
+    other bar that comes later is none, and the grid has none. bars: microseconds since 1970 of its close, 0 where it is
+    not known in time. returns: simple, from close to close, with what actions give, NaN where the grid has no bar,
+    outside of the universe and where a listing begins. total: the same with what actions gave
+    that became known later, by the last close: for who looks back from it. spans: sessions of the symbol's own that a
+    return is over: 1, and one for each bar that came too late since the one before it. listed: whether the symbol has
+    begun, its end is not known, and its currency has a rate. inside: whether it stays in its universe after that.
     split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
     that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
     funding: what tables say, see `trading.events.Session`. events: actions and ends of symbols, by session.
@@ -77,6 +82,7 @@ class Sessions:
     bars: NDArray[np.int64]
     returns: FloatArray
     total: FloatArray
+    spans: NDArray[np.int64]
     listed: BoolArray
     split: FloatArray
     inside: BoolArray
@@ -117,6 +123,14 @@ class Sessions:
         """(symbols,) what splits made of one unit in a session."""
         return np.asarray(self.split[place] / self.split[max(place - 1, 0)], np.float64)
 
+    @property
+    def decided(self) -> int:
+        """How many there are up to the last that could be decided in time: those after it that are booked by bars that
+        came too late wait for the next, with which they are caught up."""
+        in_time = int(np.flatnonzero(self.known.any(axis=1)).max(initial=-1)) + 1
+        waiting = np.flatnonzero(np.isfinite(self.grid.close[in_time:]).any(axis=1))
+        return in_time + int(waiting[0]) if len(waiting) else len(self.days)
+
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""
         grid = self.grid
@@ -127,6 +141,7 @@ class Sessions:
         return replace(
             self, grid=grid, known=self.known[:count], bars=self.bars[:count], returns=self.returns[:count],
             total=self.returns[:count],  # nothing that became known later
+            spans=self.spans[:count],
             listed=self.listed[:count], split=self.split[:count], inside=self.inside[:count], lent=self.lent[:count],
             recalled=self.recalled[:count],
             loans={name: one[:count] for name, one in self.loans.items()},
@@ -159,9 +174,11 @@ def sessions_by(
     own = facts.bars["symbol"].is_in(list(classes)).to_numpy()
     bars = facts.bars.filter(pl.Series(own))
     grid = grid_of(bars, facts.fills[own])
-    times, early = _in_time(bars, facts.fill_times[own], grid)
+    times, early, caught_up, spans = _in_time(bars, facts.fill_times[own], grid)
     known = times > 0  # a bar that comes later is none: nobody could act on it, and what waits for it waits on
-    grid = grid.only(known, np.where(early, grid.close, grid.fill), grid.at_open & ~early, instruments.has_volume)
+    grid = grid.only(
+        known | caught_up, np.where(early, grid.close, grid.fill), grid.at_open & ~early, instruments.has_volume
+    )
     returns, gone = grid.returns, _gone(facts, grid)
     actions, not_given = _of_the_book(in_one_unit(facts.actions, level), grid.symbols)
     split = splits_so_far(actions, grid.days, grid.symbols)
@@ -190,7 +207,7 @@ def sessions_by(
     return Sessions(
         grid=grid, classes=tuple(classes.values()), known=known, bars=times,
         returns=np.where(outside, np.nan, returns), total=np.where(outside, np.nan, total),
-        listed=listed, split=split, inside=inside, lent=lent,
+        spans=spans, listed=listed, split=split, inside=inside, lent=lent,
         recalled=recalled, loans=loans,
         carry=None if rates is None else carry_of(rates, instruments, grid),
         funding=None if funding is None else funding_of(funding, instruments, grid),
@@ -409,9 +426,9 @@ def _converts(listed: BoolArray, converters: NDArray[np.int64]) -> BoolArray:
 
 def _in_time(
     bars: pl.DataFrame, fills: NDArray[np.datetime64], grid: Grid
-) -> tuple[NDArray[np.int64], BoolArray]:  # fmt: skip
+) -> tuple[NDArray[np.int64], BoolArray, BoolArray, NDArray[np.int64]]:  # fmt: skip
     """(sessions, symbols) close of a session's last bar, in microseconds since 1970, if it is known when all decide,
-    else 0; and whether the order before it waits for its close.
+    else 0; whether the order before it waits for its close; `_caught_up`; and `Sessions.spans`.
 
     A session decides at its latest close. A symbol that may open again before that cannot be filled at that open: it is
     filled at its next close.
@@ -425,10 +442,47 @@ def _in_time(
     days, symbols = pl.Series(grid.days, dtype=pl.Date), pl.Series(grid.symbols)
     at = days.search_sorted(last["day"]).to_numpy(), symbols.search_sorted(last["symbol"]).to_numpy()
     times, early = np.zeros(grid.close.shape, np.int64), np.zeros(grid.close.shape, np.bool_)
+    came, until = np.full(grid.close.shape, NEVER), np.full(grid.close.shape, NEVER)
     seen = pl.when(pl.col("known_at") <= pl.col("_fill")).then(pl.col("time").cast(pl.Int64)).otherwise(0)
     times[at] = last.select(seen).to_series().to_numpy()
     early[at] = last["_early"].to_numpy()
-    return times, early
+    came[at], until[at] = (last[name].cast(pl.Int64).fill_null(NEVER).to_numpy() for name in ("known_at", "_fill"))
+    caught_up = _caught_up(came, until, times > 0)
+    return times, early, caught_up, _spans(came, until, caught_up | (times > 0))
+
+
+def _caught_up(came: NDArray[np.int64], until: NDArray[np.int64], known: BoolArray) -> BoolArray:
+    """(sessions, symbols) bars of sessions that nobody could decide in time, as all of them came too late, that were
+    there when the next session was decided. Those that came first count: a session is decided with what is there; and
+    of these those that go on from a bar that counts. A symbol whose bars are late day by day has none.
+
+    `came`: when each bar became known, `until`: when its orders are filled, in microseconds since 1970; NEVER without a
+    bar. `known`: whether it is known by then.
+    """
+    late, there = ~known.any(axis=1), came < NEVER
+    decided = np.where(late, came.min(axis=1, initial=NEVER), np.where(known, until, NEVER).min(axis=1, initial=NEVER))
+    later = np.minimum.accumulate(np.append(decided, NEVER)[::-1])[::-1][1:]
+    whole = (late & (decided <= later))[:, None] & (came == decided[:, None]) & there
+    newest = np.maximum.accumulate(np.where(there, np.arange(len(came))[:, None], -1), axis=0)
+    counts = np.vstack([known, np.zeros((1, known.shape[1]), np.bool_)])  # the last row is that of no bar
+    for row in np.flatnonzero(whole.any(axis=1)).tolist():
+        before = newest[row - 1] if row else np.full(known.shape[1], -1)
+        counts[row] = whole[row] & counts[before, np.arange(known.shape[1])]
+    return counts[:-1] & ~known
+
+
+def _spans(came: NDArray[np.int64], until: NDArray[np.int64], seen: BoolArray) -> NDArray[np.int64]:
+    """See `Sessions.spans` and `_caught_up`; `seen`: whether the grid has the bar. A bar that comes after the next one
+    was decided on is not counted: nobody knew of it there.
+    """
+    found = np.ones(seen.shape, np.int64)
+    late = (came < NEVER) & ~seen
+    for column in np.flatnonzero(late.any(axis=0)).tolist():
+        there, missed = np.flatnonzero(seen[:, column]), np.flatnonzero(late[:, column])
+        after = np.searchsorted(there, missed)
+        missed, after = missed[after < len(there)], there[after[after < len(there)]]
+        np.add.at(found[:, column], after[came[missed, column] <= until[after, column]], 1)
+    return found
 
 
 def _of_sessions(inside: BoolArray, bars: pl.DataFrame, grid: Grid) -> BoolArray:

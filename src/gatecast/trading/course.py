@@ -112,6 +112,7 @@ def carry_on(
         if len(carried) == 1:
             return carry_on(classes, facts, settings, begins=carried[0].day, level=level)
         return carry_on(classes, facts, settings, carried[:-1], settled=True, level=level)
+    sessions = sessions if (count := sessions.decided) == len(sessions.days) else sessions.until(count)
     refuse_core(sessions, settings.core)
     names, terms = sessions.names, terms_of(sessions, settings)
     tilt = tilt_of(classes, sessions, MARKET)

@@ -212,6 +212,7 @@ class Close:
     bars: microseconds since 1970 of the close of each name's bar, 0 without one.
     told: whether the volatility with each class falling together is told, and what sizing saw is kept.
     learned: what is known of returns after the session, where that was found before; None: it is found by the line.
+    spans: sessions of its own that each return is over, see `by_session.Sessions`; None: 1 each.
     """
 
     session: Session
@@ -231,6 +232,7 @@ class Close:
     bars: IntArray
     told: bool = False
     learned: Learned | None = field(default=None, repr=False)
+    spans: IntArray | None = None
 
 
 def least_units(held: FloatArray, lent: BoolArray, recalled: BoolArray) -> FloatArray | None:
@@ -380,6 +382,14 @@ class LineState:
         deviation = self.deviation
         return replace(self, covariance=covariance_of(self.learned.correlation_of(deviation)[0], deviation))
 
+    def covariance_over(self, spans: IntArray | None) -> FloatArray:
+        """(names, names) the covariance of returns over so many sessions each, the last of them common; see `Close`.
+
+        Of sessions that do not depend on each other: of two names it is that of one session times those they share.
+        """
+        assert self.covariance is not None
+        return self.covariance if spans is None else self.covariance * np.minimum.outer(spans, spans)
+
     def knowing(self, known: Learned, core: FloatArray, bars: IntArray, split: FloatArray) -> Self:
         """After a session of which nothing but what is learned of returns is new."""
         return replace(
@@ -414,7 +424,7 @@ class LineState:
             price = self.account.price * self.account.rate / grown
             worth = np.where(account.units == 0, 0.0, account.units * price * instruments.multiplier)
             earned = (equity - booked.late) / self.equity - 1 - booked.interest / self.equity
-            expected = book_variance(worth / self.equity, self.covariance, np.isfinite(close.returns))
+            expected = book_variance(worth / self.equity, self.covariance_over(close.spans), np.isfinite(close.returns))
             level = sizing.level
             sizing = sizing.after_return(earned, expected)
         sizing = sizing.after_equity(equity, size)

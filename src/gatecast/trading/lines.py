@@ -181,7 +181,8 @@ def run_line(
             tell(told, place, step)
             findings[place], limits = step.findings, _limits(step, settings.size)
             if place > begin and before.covariance is not None:  # of what trades in the session, as its return is
-                variance = book_variance(told.share[place - 1], before.covariance, market.earns[place])
+                covariance = before.covariance_over(close.spans)
+                variance = book_variance(told.share[place - 1], covariance, market.earns[place])
                 told.number[place - 1, NUMBERS.index("variance")] = variance or np.nan
             place += 1
     if not rebalanced:
@@ -247,7 +248,7 @@ def close_of(
         lent=sessions.lent[place], recalled=sessions.recalled[place], grown=sessions.grown(place),
         split=sessions.split[place], volume=sessions.usual_volume[place], deviations=market.deviations[place],
         core=market.core[place], tilt=market.tilt[place], evidence=market.evidence[place], bars=sessions.bars[place],
-        told=told, learned=learned,
+        told=told, learned=learned, spans=None if (sessions.spans[place] == 1).all() else sessions.spans[place],
     )  # fmt: skip
 
 

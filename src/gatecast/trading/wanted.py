@@ -64,7 +64,7 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
         variance = heads["volatility"][rows] * samples.facts.ratio[samples.ends[rows]]
         per_session = variance / samples.horizon * samples.session_bars
         _lay(table, sessions, one, np.sqrt(per_session))
-    return _carried(np.where(sessions.known, table, np.nan), CARRIED)
+    return _carried(np.where(np.isfinite(sessions.grid.close), table, np.nan), CARRIED)
 
 
 def tilt_of(

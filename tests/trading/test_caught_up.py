@@ -1,0 +1,125 @@
+"""Sessions that an update brings together: each is booked by its own bars, with what was expected of it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatecast.market import synthetic
+from gatecast.market.facts import facts_of
+from gatecast.trading.book import Book, Line, Sessions, core_path, past_deviations, run_line, sessions_by
+from gatecast.trading.core import Core
+from gatecast.trading.line import LineState
+from gatecast.trading.sizing import BookSettings
+
+
+def held_from(bars: pl.DataFrame, book: Book | None = None, *, rebalanced: bool = False) -> tuple[Sessions, Line]:
+    """A line over bars, by the same core and deviations whenever the bars became known."""
+    sessions = sessions_by(facts_of(bars), Book())
+    own = sessions_by(facts_of(bars.with_columns(known_at="time")), Book())
+    core, deviations = core_path(own, Core()), past_deviations(own.returns)
+    return sessions, run_line(sessions, core, deviations, book or Book(), begin=140, rebalanced=rebalanced)
+
+
+def in_weeks(bars: pl.DataFrame, weeks: Sequence[tuple[int, int]], symbols: Sequence[str]) -> pl.DataFrame:
+    """The bars as an update after each of these weeks brings them; a week: its first session and its length."""
+    closes = bars["time"].unique().sort()
+    for first, count in weeks:
+        late = pl.col("time").is_in(closes[first : first + count - 1].implode()) & pl.col("symbol").is_in(symbols)
+        came = closes[first + count - 1] + timedelta(hours=3)
+        bars = bars.with_columns(known_at=pl.when(late).then(pl.lit(came)).otherwise("known_at"))
+    return bars
+
+
+@pytest.fixture(scope="module")
+def timely() -> pl.DataFrame:
+    return synthetic.g1(260, seed=3, symbols=3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(2, 10)), min_size=1, unique_by=lambda one: one[0]))
+@settings(max_examples=5)
+def test_what_is_held_is_counted_session_by_session_however_many_an_update_brings(
+    timely: pl.DataFrame, weeks: list[tuple[int, int]]
+) -> None:
+    """Equity, return, the variance expected of it and the level, where nothing is traded: to the bit."""
+    own = [(150 + 13 * place, count) for place, count in weeks]
+    sessions, late = held_from(in_weeks(timely, own, timely["symbol"].unique().to_list()))
+    assert (~sessions.known.any(axis=1)).sum() == sum(count - 1 for _, count in own)
+    assert late.frame.equals(held_from(timely)[1].frame)
+
+
+def test_orders_of_before_are_filled_and_none_are_made_in_sessions_that_are_caught_up_with(
+    timely: pl.DataFrame,
+) -> None:
+    names = timely["symbol"].unique().to_list()
+    weekly = in_weeks(timely, [(150 + 5 * week, 5) for week in range(20)], names)
+    always = Book(size=BookSettings(symbol_band=0, book_band=0, minimum_ticket=0))
+    sessions, line = held_from(weekly, always, rebalanced=True)
+    ordered = line.holdings.group_by("session").agg(pl.col("trade").abs().sum()).sort("session")["trade"].to_numpy()
+    late = ~sessions.known.any(axis=1)[140:]
+    assert (ordered[late] == 0).all()
+    assert (ordered[~late] > 0).sum() > 20
+    filled = line.frame["traded"].to_numpy()
+    assert (filled[1:] > 0).tolist() == (ordered[:-1] > 0).tolist()
+    ratio = (line.earned**2 / (line.expected * line.level**2))[1:]
+    assert ratio.mean() == pytest.approx(1, abs=0.35)
+
+
+def test_of_a_return_over_several_sessions_as_many_variances_are_expected(timely: pl.DataFrame) -> None:
+    """One symbol's bars come once a week, those of the others each day, so that its sessions cannot be told apart."""
+    names = sorted(timely["symbol"].unique())
+    both = in_weeks(timely, [(150, 5), (155, 5)], names[:1])
+    sessions = sessions_by(facts_of(both), Book())
+    assert sessions.spans[:, 1:].max() == 1
+    assert np.flatnonzero(sessions.spans[:, 0] > 1).tolist() == [154, 159]
+    assert sessions.spans[[154, 159], 0].tolist() == [5, 5]
+    core = np.zeros(sessions.returns.shape)
+    core[:, 0] = 1
+    deviations = np.full(core.shape, 0.01)
+    line = run_line(sessions, core, deviations, Book(), begin=140, rebalanced=False)
+    worth = 1 - line.frame["cash"].to_numpy() / line.frame["equity"].to_numpy()
+    for row in (14, 19):  # what is held of it, at the prices of its last bar before
+        assert line.expected[row] == pytest.approx(5 * (0.01 * worth[row - 1]) ** 2, rel=1e-9)
+    assert line.expected[15] == 0
+    assert line.expected[13] == 0
+
+
+def test_two_returns_over_several_sessions_share_those_that_are_common() -> None:
+    """Against sums of random returns: of one name over five sessions, of the other over the last three of them."""
+    covariance = np.array([[4.0, 1.2], [1.2, 1.0]])
+    state = replace(LineState.start(("A", "B"), ("etf", "etf"), 1e6), covariance=covariance)
+    draws = np.random.default_rng(1).multivariate_normal([0, 0], covariance, size=(200_000, 5))
+    sums = np.stack([draws[:, :, 0].sum(axis=1), draws[:, 2:, 1].sum(axis=1)])
+    np.testing.assert_allclose(state.covariance_over(np.array([5, 3])), np.cov(sums), rtol=0.02)
+
+
+def test_a_bar_that_comes_after_the_next_session_was_decided_is_of_no_session(timely: pl.DataFrame) -> None:
+    """Neither is one that comes after the first of its session: who decided the session had it not."""
+    closes, names = timely["time"].unique().sort(), timely["symbol"].unique().sort().to_list()
+    at = pl.col("time") == closes[200]
+    for symbols, came, seen in ((names, closes[203], []), (names[:1], closes[201] + timedelta(hours=1), names[1:])):
+        known = pl.when(at).then(pl.lit(closes[200] + timedelta(hours=20))).otherwise("known_at")
+        bars = timely.with_columns(known_at=known)
+        some = at & pl.col("symbol").is_in(symbols)
+        bars = bars.with_columns(known_at=pl.when(some).then(pl.lit(came)).otherwise("known_at"))
+        found = sessions_by(facts_of(bars), Book())
+        assert not found.known[200].any()
+        assert [name for name, close in zip(names, found.grid.close[200], strict=True) if np.isfinite(close)] == seen
+
+
+def test_a_symbol_whose_bars_are_always_late_has_none_on_the_days_that_it_has_alone(timely: pl.DataFrame) -> None:
+    """As coins of a store that is updated after the close of shares."""
+    names = timely["symbol"].unique().sort().to_list()
+    closes = timely["time"].unique().sort()
+    coin = pl.col("symbol") == names[0]
+    alone = pl.col("time").is_in(closes[200:210:5].implode())
+    bars = timely.filter(coin | ~alone)
+    bars = bars.with_columns(known_at=pl.when(coin).then(pl.col("time") + timedelta(hours=40)).otherwise("known_at"))
+    assert np.isnan(sessions_by(facts_of(bars), Book()).grid.close[:, 0]).all()
