@@ -121,7 +121,7 @@ def test_a_fan_that_begins_before_the_newest_bar_is_not_drawn(
 ) -> None:
     monkeypatch.setattr(
         "gatecast.service.view.candles_data",
-        lambda run, symbol, since=None: {"time": ["1", "2"], "fan": {"origin": 0}},
+        lambda run, symbol, **_: {"time": ["1", "2"], "fan": {"origin": 0}},
     )
     view = View(Store.open(made).as_of(now), now)
     assert view.candles(SYMBOLS[0])["fan"] is None  # type: ignore[index]
