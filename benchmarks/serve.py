@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from update import made_store
 
-from benchmarks.update import made_store
 from gatecast.live import update
 
 ASKED = ("/", "/symbols/S00", "/risk", "/api/symbols", "/api/symbols/S00/forecast", "/api/symbols/S00/bars?limit=500")
