@@ -248,7 +248,9 @@ def test_the_credit_is_the_same_on_any_number_of_cores(forecasts: Forecasts) -> 
 def test_what_is_too_large_to_be_sent_is_shared_by_threads(
     forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch, most: int, processes: bool
 ) -> None:
-    asked = []
+    asked, copied = list[bool](), list[Forecasts]()
+    light = credit._light
+    monkeypatch.setattr(credit, "_light", lambda one: copied.append(one) or light(one))
 
     def watched(*given: Any, **options: Any) -> Any:
         asked.append(options["processes"])
@@ -261,3 +263,4 @@ def test_what_is_too_large_to_be_sent_is_shared_by_threads(
     assert repr(credit_of(combined, Ensemble(), jobs=2, importable=True)) == alone
     assert repr(credit_of(combined, Ensemble(), jobs=2)) == alone
     assert asked == [False, processes, False]
+    assert len(copied) == processes  # threads read what is there, of finished classes on disk

@@ -58,7 +58,10 @@ def credit_of(
     tables: dict[Place, list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
     left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
     every = list(dict.fromkeys(models for each in left_out.values() for models in each))
-    issued = {name: _light(one) for name, one in issued.items()}
+    # threads would wait for the interpreter's lock most of the time; they read finished classes from disk
+    processes = importable and jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
+    if processes:
+        issued = {name: _light(one) for name, one in issued.items()}
 
     def rows_of(models: Models) -> list[tuple[Place, list[dict[str, Any]]]]:
         recombined = {name: without(one, ensemble, models) for name, one in issued.items() if models in left_out[name]}
@@ -72,8 +75,6 @@ def credit_of(
     def rows_of_some(some: list[Models]) -> list[list[tuple[Place, list[dict[str, Any]]]]]:
         return [rows_of(models) for models in some]
 
-    # the interpreter's lock is held most of the time: processes, where what they read is sent in no time
-    processes = importable and jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
     parts = [part for start in range(jobs) if (part := every[start::jobs])] if processes else [[one] for one in every]
     made = fan_out(rows_of_some, parts, jobs=jobs, processes=processes)
     rows_by_models = {

@@ -67,8 +67,8 @@ class Sessions:
     outside of the universe and where a listing begins. total: the same with what actions gave
     that became known later, by the last close: for who looks back from it. spans: sessions of the symbol's own that a
     return is over: 1, and one for each bar that came too late since the one before it. listed: whether the symbol has
-    begun, its end is not known, and its currency has a rate. inside: whether it stays in its universe after that.
-    split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
+    begun, its end is not known, and its currency has a rate. inside: whether it stays in its universe after the
+    session. split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
     that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
     funding: what tables say, see `trading.events.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency. converts:
