@@ -64,13 +64,13 @@ class Sessions:
     where several are caught up with at once, is booked by its bars all the same, and nothing can be traded on it; any
     other bar that comes later is none, and the grid has none. bars: microseconds since 1970 of its close, 0 where it is
     not known in time. returns: simple, from close to close, with what actions give, NaN where the grid has no bar,
-    outside of the universe and where a listing begins. total: the same with what actions gave
-    that became known later, by the last close: for who looks back from it. spans: sessions of the symbol's own that a
-    return is over: 1, and one for each bar that came too late since the one before it. listed: whether the symbol has
-    begun, its end is not known, and its currency has a rate. inside: whether it stays in its universe after the
-    session. split: product of the ratios of splits up to each session: prices times it are on one level. lent: whether a short
-    that is decided can be borrowed at the next fill; recalled: whether it has to be bought there. loans, carry,
-    funding: what tables say, see `trading.events.Session`. events: actions and ends of symbols, by session.
+    outside of the universe and where a listing begins. total: the same with what actions gave that became known later,
+    by the last close: for who looks back from it. spans: sessions of the symbol's own that a return is over: 1, and one
+    for each bar that came too late since the one before it. listed: whether the symbol has begun, its end is not known,
+    and its currency has a rate. inside: whether it stays in its universe after the session. split: product of the
+    ratios of splits up to each session: prices times it are on one level. lent: whether a short that is decided can be
+    borrowed at the next fill; recalled: whether it has to be bought there. loans, carry, funding: what tables say, see
+    `trading.events.Session`. events: actions and ends of symbols, by session.
     benchmark: (sessions,) interest a year. rate: money of the book for one unit of a symbol's currency. converts:
     whether the price of a symbol is the rate of another one that is listed in the session.
     per_year: (symbols,) sessions a year of the symbol's class. left_out: symbol -> why its money cannot be counted.
