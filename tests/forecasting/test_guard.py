@@ -15,7 +15,7 @@ from gatecast.chain import make_chain
 from gatecast.errors import ForecasterError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
-from gatecast.forecasting.guard import LEVEL, MOST_TIMES, compare, fault_of
+from gatecast.forecasting.guard import LEVEL, MOST_TIMES, Block, compare, fault_of, served
 from gatecast.forecasting.lstm import LSTM
 from gatecast.forecasting.models.forest import Forest
 from gatecast.forecasting.models.linear import Ridge
@@ -369,3 +369,19 @@ def test_what_was_refused_is_saved_read_and_said_and_the_chain_goes_on_from_it(t
     longer = make_chain(experiment, bars, past=past)
     same(whole.forecasts["index"], longer.forecasts["index"])
     assert whole.weights.equals(longer.weights)
+
+
+def test_few_answers_wait_to_be_judged() -> None:
+    """Of hundreds of refits, forecasts of validation rows alone are gigabytes."""
+    asked = 0
+
+    def ask(fit: Any, rows: np.ndarray) -> Any:
+        nonlocal asked
+        asked += 1
+        return {"direction": np.full(len(rows), 0.5)}, []
+
+    rows = np.arange(5)
+    blocks = [Block(object(), rows, rows + 5, np.datetime64("2020-01-01")) for _ in range(50)]  # type: ignore[arg-type]
+    for number, _ in enumerate(served(blocks, ask, None, None, guarded=False, jobs=1)):  # type: ignore[arg-type]
+        assert asked <= number + 2
+    assert asked == 50

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import polars as pl
 import pytest
 import statsmodels.api as sm
 
+from gatecast.forecasting.models import residual_lstm
 from gatecast.forecasting.models.har import FittedLinearVariance, LinearVariance
 from gatecast.forecasting.models.residual_lstm import FittedResidualLSTM, ResidualLSTM
 from gatecast.forecasting.schedule import Fold, Schedule
@@ -230,3 +232,26 @@ def test_the_linear_part_is_fitted_once_for_all_who_ask(folds: list[Fold]) -> No
     again = LinearVariance().fit_record(own[0])
     assert again is not alone[0][0]
     np.testing.assert_array_equal(again.table, alone[0][0].table)
+
+
+def test_few_lessons_are_alive_at_once_and_their_number_changes_no_fit(
+    folds: list[Fold], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, made, most = ResidualLSTM(every=1, **QUICK), list[ref[Samples]](), list[int]()
+    before = model.fit_many(folds)
+    lesson = residual_lstm._lesson
+
+    def counted(*parts: Any) -> Fold:
+        one = lesson(*parts)
+        made.append(ref(one.data))
+        most.append(sum(alive() is not None for alive in made))
+        return one
+
+    monkeypatch.setattr(residual_lstm, "_lesson", counted)
+    monkeypatch.setattr(residual_lstm, "LESSONS_AT_ONCE", 1)
+    after = model.fit_many(folds)
+    assert len(made) == len(folds) > 2
+    assert max(most) <= 2  # that which is made, and the one before until its name is taken
+    for one, other in zip(before, after, strict=True):
+        for mine, theirs in zip(one.network.members, other.network.members, strict=True):
+            assert all(np.array_equal(mine[name], theirs[name]) for name in mine)

@@ -7,12 +7,13 @@ is no evidence that it is better.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gatecast.compute.parallel import fan_out
+from gatecast.compute.parallel import stream_out
 from gatecast.forecasting.checks import impossible
 from gatecast.metrics.significance import fixed_b_mean, holm
 from gatecast.samples.targets import CAP, standardised_loss
@@ -210,15 +211,17 @@ def served(
             rows = np.r_[rows, np.setdiff1d(blocks[number + 1].validation, rows, assume_unique=True)]
         asked.append(rows)
     nothing: Predicted = ({}, [])
-    answers = fan_out(
+    answers = stream_out(
         lambda pair: ask(pair[0].fit, pair[1]) if len(pair[1]) else nothing,
-        list(zip(blocks, asked, strict=True)), jobs=jobs, light=True,
+        zip(blocks, asked, strict=True), jobs=jobs, light=True,
     )  # fmt: skip
     current: Served | None = None
-    for block, rows, is_new, (both, each) in zip(blocks, asked, fresh, answers, strict=True):
-        own, reason = Served(block.fit, ask, rows, both, each), ""
-        if guarded and is_new and current is not None:
-            reason = fault_of(own.at(block.validation)[0], current.at(block.validation)[0], samples, block.validation)
-        if current is None or (is_new and not reason) or block.fit is current.fit:
-            current = own
-        yield block, current, reason
+    with closing(answers):
+        for block, rows, is_new, (both, each) in zip(blocks, asked, fresh, answers, strict=True):
+            own, reason = Served(block.fit, ask, rows, both, each), ""
+            if guarded and is_new and current is not None:
+                new, old = (one.at(block.validation)[0] for one in (own, current))
+                reason = fault_of(new, old, samples, block.validation)
+            if current is None or (is_new and not reason) or block.fit is current.fit:
+                current = own
+            yield block, current, reason

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TAILS = 4.0  # degrees of freedom of Student's t: a residual of two standard deviations counts half as much as one of 0
 WEIGHT_DECAY = 1e-2  # of Adam: a few passes with a small step need little
+LESSONS_AT_ONCE = 4  # each has answers of its own for the whole class, while it is learned
 LONG = 5  # sessions of a horizon, beyond which the correction keeps the level
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 """What the network knows of the calendar: the weekday of each bar's session."""
@@ -157,9 +158,13 @@ class ResidualLSTM(Forecaster):
         """The linear forecasts of every fold, the network of every `every`-th and of those that follow it."""
         linear = dict(enumerate(fan_out(_linear, folds[task.since :], jobs=task.jobs, light=True), task.since))
         due = [number for number in linear if number % self.every == 0]
-        lessons = [_lesson(folds[number], linear[number]) for number in due]
-        trained = self.lstm.fit_many(lessons, replace(task, since=0, past=None))
-        networks = {number: _levelled(one, lesson) for number, one, lesson in zip(due, trained, lessons, strict=True)}
+        networks: dict[int, FittedLSTM] = {}
+        for first in range(0, len(due), LESSONS_AT_ONCE):
+            part = due[first : first + LESSONS_AT_ONCE]
+            lessons = [_lesson(folds[number], linear[number]) for number in part]
+            trained = self.lstm.fit_many(lessons, replace(task, since=0, past=None))
+            levelled = map(_levelled, trained, lessons)
+            networks |= dict(zip(part, levelled, strict=True))
         past = task.past.network if isinstance(task.past, FittedResidualLSTM) else None
         serving = in_force(networks, past, linear)
         return [FittedResidualLSTM(pair, one) for pair, one in zip(linear.values(), serving, strict=True)]
