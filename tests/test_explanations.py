@@ -26,6 +26,7 @@ from gatecast.explanations.forecasts import InputPart
 from gatecast.explanations.forecasts import _model as says
 from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
+from gatecast.live.gates import GATES
 from gatecast.market import synthetic
 from gatecast.report.book import book
 from gatecast.runs import Run, run
@@ -450,6 +451,38 @@ def test_what_came_after_a_missing_bar_is_what_the_service_says(
         assert came == row["came_return_log"]
         if symbol == "B1_0":  # the bar that is missing is none
             assert came == pytest.approx(math.log(price[after[horizon]] / price[close]))
+
+
+def test_what_came_after_a_close_without_a_forecast_and_why_its_numbers_are_missing(
+    kept: tuple[Path, list[datetime]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a session without a bar of its own, and of a close with a bar and no forecast; and of a symbol that ended."""
+    shutil.copytree(kept[0], folder := tmp_path / "store")
+    bars, close = synthetic.b1(560, seed=1, r2=0.08, symbols=2), kept[1][-1]
+    after = bars.filter(pl.col("time") > close)["time"].unique().sort().to_list()
+    last = after[Store.open(folder).experiment.horizon + 1]
+    own = bars.filter((pl.col("symbol") != "B1_0") | (pl.col("time") != after[0]))
+    for until in (after[0], after[1], last):
+        update(folder, own.filter(pl.col("time") <= until), now=until + HOUR)
+    price = dict(own.filter(pl.col("symbol") == "B1_0").select("time", "close").iter_rows())
+    origin, view = origin_of(folder, last + HOUR), View(Store.open(folder).as_of(last + HOUR), last + HOUR)
+    told, moments = {}, origin.moments
+    monkeypatch.setattr(origin, "moments", lambda keys: [replace(one, row=-1) for one in moments(keys)])
+    for time in (after[0], after[1]):
+        (row,) = view.decisions("B1_0", time, time, 1)["decisions"]
+        one = first(explained(origin, "B1_0", time, refits=1))
+        assert (one.came, row["expected_return_log"], one.heads) == (row["came_return_log"], None, ())
+        told[row["gate"]] = row
+        assert {row["missing"][name] for name in ("z", "low_80", "volatility")} == {GATES[row["gate"]]}
+    assert list(told) == ["no bar", "no forecast"]
+    assert told["no bar"]["missing"]["came_return_log"] == "it has no bar of this close"
+    assert told["no forecast"]["came_return_log"] == pytest.approx(math.log(price[last] / price[after[1]]))
+    (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
+    assert newest["missing"]["came_return_log"] == "not all bars of the horizon have come"
+    view.once("today", dict)
+    view._made["today"]["decisions"] = [{"symbol": "B1_0", "gate": "ended"}]
+    (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
+    assert newest["missing"]["came_return_log"] == "it ended before all bars of the horizon had come"
 
 
 def test_the_deviation_is_that_of_update(kept: tuple[Path, list[datetime]]) -> None:

@@ -235,7 +235,7 @@ def explained(
             unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)
         says = forecasts_of(group, earlier[0], origin.experiment, asked, jobs=jobs)
-        came = origin.came([(one.symbol, one.time) for one in group if one.row >= 0])
+        came = origin.came([(one.symbol, one.time) for one in group])
         for one in group:
             key = one.symbol, one.time
             found[key] = _explanation(origin, one, earlier[0], says.get(key, ()), came.get(key))

@@ -65,7 +65,7 @@
     if (!current()) return;
     clicked.classList.add("said");
     if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
-    const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
+    const came = own.came_return_log == null ? own.missing.came_return_log : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, strategies’ gate “${own.gate}”. ${own.reason || ""}`;
   };
