@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from gatecast.errors import GatecastError, NotKeptError, did_you_mean
+from gatecast.errors import GatecastError, NotDecidedError, NotKeptError, did_you_mean
 from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
@@ -295,7 +295,8 @@ class View:
         return NO_BAR if not has_bar else ENDED_BEFORE if ended else NOT_COME
 
     def candles(self, symbol: str) -> Answer | None:
-        """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close.
+        """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close;
+        `bars_in_store`: of how many bars those that are drawn are the newest.
 
         None without bars. The fan is that of the newest close or none.
         """
@@ -307,8 +308,14 @@ class View:
         fan, row = data["fan"], self.rows.get(symbol, {})
         if fan and (row.get("expected_return_log") is None or fan["origin"] != len(data["time"]) - 1):
             data["fan"] = None  # an older forecast is not of the coming bars
-        own = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
-        return {**data, "closes": [one.isoformat() for one in own]}
+        own = self.all_bars.filter(pl.col("symbol") == symbol).sort("time")["time"]
+        closes = [one.isoformat() for one in own.tail(len(data["time"]))]
+        return {**data, "closes": closes, "bars_in_store": len(own)}
+
+    @property
+    def since(self) -> str:
+        """The session of the store's first decisions, a date; "" before them."""
+        return next((one.session[:10] for one in self.store.state.issued if one.session), "")
 
     @property
     def all_bars(self) -> pl.DataFrame:
@@ -403,7 +410,7 @@ class View:
         """Why a symbol was forecast and held as it was, as `gatecast explain --json` has it; at its newest close, or at
         `time`: that close, or the newest of that session. What was decided there is made again, one after the other.
 
-        Raises `UnknownSymbolError`, and `SettingsError` for a close at which nothing was decided.
+        None with a `reason` for a close at which nothing was decided. Raises `UnknownSymbolError`.
         """
         known = self.known(symbol)
         nothing: Answer = {"symbol": known, "explanation": None, "changes": [], "titles": {}}
@@ -412,7 +419,7 @@ class View:
                 return {**nothing, "reason": "nothing was decided of it yet."}
             try:
                 found = explained(self._origin, known, time, refits=1).to_dict()
-            except NotKeptError as error:
+            except (NotDecidedError, NotKeptError) as error:
                 return {**nothing, "reason": str(error)}
         return {"symbol": known, "explanation": found["explanations"][0], "titles": found["titles"]}
 

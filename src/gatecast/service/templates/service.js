@@ -64,7 +64,7 @@
     const { decisions: [own] = [], horizon } = await answer.json();
     if (!current()) return;
     clicked.classList.add("said");
-    if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
+    if (!own) { clicked.textContent = `${label}: no decision of this close is among the newest of the store.`; return; }
     const came = own.came_return_log == null ? own.missing.came_return_log : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, strategies’ gate “${own.gate}”. ${own.reason || ""}`;
