@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
-from gatecast.cli.explain import _brief
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
@@ -24,6 +23,7 @@ from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, 
 from gatecast.explanations.explanation import ONE_REFIT
 from gatecast.explanations.forecasts import InputPart
 from gatecast.explanations.forecasts import _model as says
+from gatecast.explanations.words import brief
 from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
 from gatecast.live.gates import GATES
@@ -338,6 +338,12 @@ def test_what_came_too_late_is_explained_as_what_nobody_could_trade_on(
     assert volatility.standard_deviation is not None
     assert f"(s.d. {volatility.standard_deviation:.2%})" in said
     assert f"its root is {math.exp(volatility.value / 2):.2%}" in said
+    assert execute(["explain", str(folder), "--now", now.isoformat(), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["explanations"]
+    assert {one["caution"][:39] for one in told} == {"Nobody could trade on what follows: the"}
+    issued = View(Store.open(folder).as_of(now), now).rows["B1_0"]
+    assert (issued["expected_return_log"], brief(first(found), {})[2:4]) == (None, ("-", ""))
+    assert brief(replace(first(found), not_issued=""), {})[2] != "-"
 
 
 def test_a_result_says_in_short_what_was_found(done: Run) -> None:
@@ -579,8 +585,8 @@ def test_in_brief_a_model_that_adds_nothing_is_not_named_and_gates_say_whose_the
     head = one.heads[0]
     for added, named in ((4e-5, False), (-6e-5, True)):
         models = tuple(replace(model, adds=added if place == 0 else 0.0) for place, model in enumerate(head.models))
-        said = str(_brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
+        said = str(brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
         assert said == (f"{newest.titles[head.models[0].model]} -0.01%" if named else "")
     step = Step("evidence", -0.2, 0.0, gate="evidence", sentence="why")
     for binds, said in ((step, "strategies: evidence"), (replace(step, name="caps", gate="name"), "name")):
-        assert _brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said
+        assert brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said
