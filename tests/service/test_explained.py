@@ -220,6 +220,9 @@ def test_the_pages_have_a_place_for_it(client: TestClient) -> None:
     for part in ("explained-steps", "explained-models", "explained-said"):
         assert f'id="{part}"' in text
     assert 'id="changes-table"' in client.get("/models").text
+    script = re.search(r"/static/page\.js\?v=\w+", text)
+    assert script is not None
+    assert "`${one.caution ?" in client.get(script[0]).text  # what must be read first stands first
 
 
 def test_explanations_that_are_asked_for_at_once_keep_nothing_else_waiting(
