@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.arguments import checked
+from gatecast.compute.memory import give_back
 from gatecast.compute.parallel import side_by_side
 from gatecast.errors import BarsError, SettingsError
 from gatecast.forecasting.checks import fits_of, predictions_of, refuse_impossible
@@ -497,7 +498,11 @@ def walk_forward(
             fits = fits_of(name, forecaster, begun.folds, work)
             if on_fits:
                 on_fits(Fits(name, begun.folds[since:], fits, perf_counter() - began))
-        return _with_forecasts(begun, name, own, fits, task)
+        made = _with_forecasts(begun, name, own, fits, task)
+        del fits  # hundreds of forests, of which the last is kept
+        if refit == "due":
+            give_back()
+        return made
 
     waiting = {name for name in named if refit != "never" and forecasters[name].begin()}
     order = sorted(named, key=lambda name: name in waiting)
