@@ -23,7 +23,7 @@ from gatecast.experiment import Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.store import Store
-from gatecast.store.indexed import append_to_file
+from gatecast.store.indexed import append_to_file, other_journal
 
 BARS = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
 NOW = BARS["time"].max() + timedelta(hours=1)
@@ -164,6 +164,29 @@ def test_without_an_index_a_loss_of_records_is_said_to_be_possible(tmp_path: Pat
     assert "named by no record: a killed command leaves such files, and so do lost records" in said
     assert f"its last record is {store.state.number - 1}, of" in said
     assert all(one.is_harmless for one in Store.faults(store.folder))
+
+
+@pytest.mark.parametrize(
+    "made_by",
+    [
+        "CREATE TRIGGER other AFTER INSERT ON gatecast_records BEGIN DELETE FROM gatecast_refits; END",
+        "ALTER TABLE gatecast_records RENAME TO other; CREATE VIEW gatecast_records AS "
+        "SELECT store, 99 AS record, hash, kind, body, time, now FROM other",
+    ],
+)
+def test_an_index_with_more_than_plain_tables_is_a_damaged_one(tmp_path: Path, made_by: str) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    with closing(sqlite3.connect(store.folder / "index.sqlite")) as connection:
+        connection.executescript(made_by)
+    assert other_journal(store.folder, store.id, store.journal) is None
+    assert not append_to_file(store.folder, store.id, store.journal, None)
+    with pytest.raises(StoreError, match="more than plain tables"):
+        store.index().last()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.append("alarm", {"name": "b"}, NOW)
+    assert store.index().count() == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])

@@ -126,13 +126,14 @@ def live_equity(view: View) -> Answer:
     if not said:
         return {}
     newest, first = said[-1], said[0]
-    before = float(said[-2]["equity"]) if len(said) > 1 else None
+    equity = float(newest["equity"])
+    before, begun = (float(said[-2]["equity"]), float(first["equity"])) if len(said) > 1 else (None, None)
     return {
         "session": str(newest["session"])[:10], "since": str(first["session"])[:10],
         "sessions": sum(one.get("spans", 1) for one in said[1:]), "spans": newest.get("spans", 1),
-        "share": float(newest["equity"]) / before - 1.0 if before else None,
-        "money": float(newest["equity"]) - before if before else None,
-        "whole": float(newest["equity"]) / float(first["equity"]) - 1.0 if before else None,
+        "share": equity / before - 1.0 if before and begun else None,
+        "money": equity - before if before is not None else None,
+        "whole": equity / begun - 1.0 if begun else None,
     }  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 `index.sqlite` in the store's folder, or a PostgreSQL database that several stores share: every table has the store's
 id. It is brought up to date after each command that wrote; where it is missing, damaged or does not fit it is made
 again, but not where it has records that the journal has not: those were lost, which is said. What fails here never
-fails a store.
+fails a store. A file of SQLite that has a view or a trigger is a damaged one: they can compute without end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -42,7 +43,17 @@ from sqlalchemy.pool import NullPool
 from gatecast.errors import StoreError, cut, hidden
 from gatecast.files import is_regular, remove
 from gatecast.store import indexed
-from gatecast.store.indexed import FILE, FILE_BYTES, OtherJournalError, ReadDecisions, files_of, not_in, rows_of
+from gatecast.store.indexed import (
+    FILE,
+    FILE_BYTES,
+    WRITE_SECONDS,
+    OtherJournalError,
+    ReadDecisions,
+    files_of,
+    guard,
+    not_in,
+    rows_of,
+)
 from gatecast.store.journal import Journal, Record
 
 _META = MetaData()
@@ -110,10 +121,14 @@ class Index:
         """A transaction. Raises `StoreError` for whatever goes wrong with the database."""
         engine: Engine | None = None
         try:
-            for file in self._files():
+            files = self._files()
+            for file in files:
                 self._refuse_odd_file(file)
             engine = create_engine(self.address, poolclass=NullPool)
             with engine.begin() as connection:
+                plain = connection.connection.driver_connection
+                if isinstance(plain, sqlite3.Connection) and (files or self.file is None):
+                    guard(plain, WRITE_SECONDS)
                 yield connection
         except ModuleNotFoundError as error:
             raise StoreError(
@@ -125,7 +140,7 @@ class Index:
                 f"{cut(hidden(self.address))!r} is no address of an index: expected sqlite:///index.sqlite or "
                 "postgresql+psycopg://user@host/name."
             ) from None
-        except (SQLAlchemyError, OSError, ValueError, TypeError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError, ValueError, TypeError) as error:
             if isinstance(error, StoreError):
                 raise
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()

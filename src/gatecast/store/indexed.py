@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -32,6 +33,13 @@ OF_REFITS = ("refit", "accepted", "refused")
 """Records that say something of a refit."""
 
 NEWEST = f"SELECT record, hash FROM {RECORDS} WHERE store = ? ORDER BY record DESC LIMIT 1"
+
+READ_SECONDS, WRITE_SECONDS = 5.0, 60.0
+"""How long a file that somebody else may have written is read and written; a new one is made without an end."""
+STEPS = 100_000
+"""Steps of SQLite between two looks at the clock."""
+PLAIN = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
+"""How all that may be in a file of SQLite begins: a view or a trigger can compute without end."""
 
 ReadDecisions = Callable[[str], pl.DataFrame]
 """The table of decisions of an artefact, by its name."""
@@ -97,6 +105,7 @@ def other_journal(folder: Path, store: str, journal: Journal) -> OtherJournalErr
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+            guard(connection, READ_SECONDS)
             last = connection.execute(NEWEST, (store,)).fetchone()
             if last is None or (same := not_in(journal, *last)) is None:
                 return None
@@ -104,6 +113,23 @@ def other_journal(folder: Path, store: str, journal: Journal) -> OtherJournalErr
             return OtherJournalError.of(same, rows.fetchall())
     except (sqlite3.Error, TypeError, ValueError, OverflowError):
         return None
+
+
+def guard(connection: sqlite3.Connection, seconds: float) -> None:
+    """Ends what is done by a connection to a file after some seconds. Raises `sqlite3.DatabaseError` where the file has
+    more than plain tables and their indices.
+
+    >>> guard(connection := sqlite3.connect(":memory:"), 1.0)
+    >>> made = connection.execute("CREATE VIEW squares AS SELECT 1")
+    >>> guard(connection, 1.0)
+    Traceback (most recent call last):
+    sqlite3.DatabaseError: it has more than plain tables
+    """
+    end = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    for (made_by,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"):
+        if not isinstance(made_by, str) or not made_by.startswith(PLAIN) or "select" in made_by.lower():
+            raise sqlite3.DatabaseError("it has more than plain tables")
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -159,6 +185,7 @@ def append_to_file(folder: Path, store: str, journal: Journal, decisions: ReadDe
         return False
     try:
         with contextlib.closing(sqlite3.connect(files[0])) as connection, connection:
+            guard(connection, WRITE_SECONDS)
             return _append(connection, store, journal, decisions)
     except (sqlite3.Error, StoreError, OverflowError):
         return False

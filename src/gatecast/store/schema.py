@@ -579,7 +579,7 @@ class SessionOfBook(Schema):
     """
 
     session: Moment
-    equity: Number = None
+    equity: Units
     cash: Number = None
     gross: Number = None
     net: Number = None
@@ -590,7 +590,7 @@ class SessionOfBook(Schema):
     earned: Number = None
     expected: Number = None
     level: Number = None
-    findings: list[Text] = []
+    findings: list[Text]
     kinds: list[Name] = []
 
 
