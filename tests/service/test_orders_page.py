@@ -184,8 +184,8 @@ def test_differences_that_nobody_explained_come_before_an_approval_and_an_export
     for approved in (False, True):
         if approved:
             said = clerk.approve(made).message
-            assert said.startswith("first 1 difference that nobody has explained: `gatecast reconcile ")
-            assert said.endswith("; then `--out FILE` writes the file, once.")
+            assert "The differences of its account come first, which nobody has explained." in said
+            assert said.index("`gatecast reconcile ") < said.index("--out FILE --by WHO` exports them, once.")
         assert not reconcile(clerk.store, clerk.held(held), now=clerk.now, by="dee").clean
         one = only(clerk.told())
         assert [words[0] for words in commands_of(one)] == ["reconcile", "orders" if approved else "approve"]
@@ -196,6 +196,24 @@ def test_differences_that_nobody_explained_come_before_an_approval_and_an_export
     reconcile(clerk.store, clerk.held(held), explain={SYMBOLS[0]: "a gift"}, now=clerk.now, by="dee")
     assert [words[0] for words in commands_of(only(clerk.told()))] == ["orders"]
     assert "nobody has explained" not in only(clerk.told())["sentence"]
+
+
+def test_a_command_says_what_comes_next_as_the_page_does(clerk: Clerk) -> None:
+    """Also of what comes no further: other orders of the session, after its file was exported."""
+    made = clerk.propose()
+    for step in (lambda: clerk.approve(made), lambda: clerk.propose(), lambda: clerk.export(made)):
+        done, one = step(), only(clerk.told())
+        if not done.wrote:
+            assert done.to_dict()["next"] == one["next"]
+            assert done.message.startswith(one["sentence"])
+            assert all(f"`{after['command']}` {after['does']}" in done.message for after in one["next"])
+    again = clerk.propose(open_orders=clerk.still_open(made.rows[:1]))
+    one = next(one for one in clerk.told()["orders"] if one["id"] == again.orders_id)
+    assert one["next"] == [] == again.to_dict()["next"]
+    assert again.message == one["sentence"]
+    assert "a session has one file" in again.message
+    assert f"gatecast withdraw {clerk.store} {made.orders_id} --by WHO" in again.message
+    assert "approve" not in again.message
 
 
 def test_halts_in_force_are_told_with_the_command_that_ends_each(clerk: Clerk) -> None:
@@ -218,7 +236,8 @@ def test_newer_orders_stand_in_place_of_those_that_nobody_approved(clerk: Clerk)
     told = clerk.told()
     assert only(told)["id"] == second.orders_id
     old = next(one for one in told["orders"] if one["id"] == first.orders_id)
-    assert (old["status"], old["instead"], old["next"]) == ("replaced", second.orders_id, [])
+    assert (old["status"], old["instead"]) == ("replaced", second.orders_id)
+    assert [words[0] for words in commands_of(old)] == ["approve"]
     clerk.propose(account="A2", new_account=True)
     assert [one["account"] for one in clerk.told()["orders"] if one["current"]] == ["A2", "A1"]
     assert "A2 proposed, A1 proposed" in clerk.page()
