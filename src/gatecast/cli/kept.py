@@ -259,9 +259,11 @@ def _show_missed(book: HeldNow) -> None:
 
 
 def _show_halts(found: Today) -> None:
-    """What orders are not made of: of halts, and of symbols that are restricted."""
+    """What orders are not made of (of halts, and of symbols that are restricted), and files that are out of date."""
     for one in [*found.halts, *found.restricted]:
         make_console().print(f"halt: {one['sentence']}", markup=False, soft_wrap=True)
+    for text in found.superseded:
+        make_console().print(f"orders: {text}", markup=False, soft_wrap=True)
 
 
 def replay(

@@ -21,7 +21,7 @@ from gatecast.files import sha256_of
 from gatecast.live.blotter import Blotter, Break, Halt, rest_of
 from gatecast.live.ordered import Orders
 from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders, read_positions, read_restricted
-from gatecast.live.stages import refuse_withdrawn, with_stage
+from gatecast.live.stages import desks_of, refuse_withdrawn, with_stage
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
@@ -162,16 +162,13 @@ def _session(store: Store, as_of: date | None) -> tuple[Issued, str, bool]:
             f"{store.folder} has no book yet: `gatecast retrain {store.folder}` makes the model that decides on it."
         )
     newest = max(one.session[:10] for one in issued)
-    decided = [
-        (session[:10], session == one.session, one, part)
-        for one in issued for session, part in {one.session: None, **one.desks}.items()
-    ]  # fmt: skip
+    decided = desks_of(issued)
     found = [one for one in decided if as_of is None or one[0] <= str(as_of)]
     if not found:
-        first = min(session for session, *_ in decided)
-        raise StoreError(f"{store.folder}: the book decided nothing up to {as_of}; its first session is {first}.")
-    # of one that was decided again with a later session the desk that orders were made of at its own
-    session, _, last, part = max(found, key=lambda one: (*one[:2], one[2].record))
+        raise StoreError(
+            f"{store.folder}: the book decided nothing up to {as_of}; its first session is {decided[0][0]}."
+        )
+    session, last, part = found[-1]
     if part is None:
         raise StoreError(
             f"{store.folder}: the session {session} was decided by a version of gatecast that kept nothing for orders. "

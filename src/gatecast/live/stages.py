@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatecast.errors import GatecastError, SettingsError, StoreError
 from gatecast.live.blotter import Blotter, rest_of
 from gatecast.live.ordered import Orders, command, reconciling
 from gatecast.live.positions import Fill
+from gatecast.market.merging import names_of
 from gatecast.store.about import counted
+
+if TYPE_CHECKING:
+    from gatecast.store.state import Issued
+    from gatecast.store.store import Store
 
 Event = Mapping[str, Any]
 Row = dict[str, Any]
 NOTHING_FILLED = "nothing of it was filled"
+LONGEST_OPEN = timedelta(days=14)
+"""From a session to the next open of any exchange, at most."""
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────
@@ -157,6 +164,29 @@ class Stage:
             "next": after, "steps": [_step(one) for one in self.steps], "rows": [self._row(row) for row in made.rows],
         }  # fmt: skip
 
+    def superseded(self, blotter: Blotter, now: datetime) -> str:
+        """That the book has decided anew since orders were made whose file may still be open at a moment; "" where it
+        has not, or nothing of them is open. Orders that close what is held follow no target."""
+        made = self.made
+        rows = [row for row in map(self._row, made.rows) if row["left"]]
+        opens = [one for one in (datetime.fromisoformat(row["send_before"]) for row in rows) if one >= now]
+        desks = desks_of(blotter.store.state.issued)
+        own = [part for _, one, part in desks if one.record < self.number]
+        if made.status != "exported" or not opens or not own or made.content["halt"] is not None:
+            return ""
+        _, last, part = desks[-1]
+        if part == own[-1]:
+            return ""
+        exported = blotter.exports(id=made.orders_id)[0]["now"]
+        symbols = names_of(sorted({row["symbol"] for row in rows}))
+        new = "" if self.fills else f", then `{withdrawing(made.store, made.orders_id)}` makes room for new orders"
+        return (
+            f"The exported file is out of date: orders {made.orders_id} of the account {made.account!r} were exported "
+            f"at {exported[:16].replace('T', ' ')} UTC, and at {last.now[:16].replace('T', ' ')} UTC the book decided "
+            f"anew. What of them is open ({symbols}) can be filled until {max(opens):%Y-%m-%d %H:%M} UTC: cancel it "
+            f"where it no longer fits{new}."
+        )
+
     def _row(self, row: Event) -> Row:
         own = self.fills.get(row["order_id"], ())
         filled = sum((one.units for one in own), 0.0)
@@ -168,6 +198,12 @@ class Stage:
 
     def what_next(self, blotter: Blotter, now: datetime) -> tuple[str, str, list[Row]]:
         """Status, a sentence, and what can be done."""
+        status, sentence, after = self._what_next(blotter, now)
+        counted_open = len(self.made.content["open"])
+        counts = f" They take {counted(counted_open, 'open order')} as filled." if counted_open else ""
+        return status, " ".join(filter(None, [f"{sentence}{counts}", self.superseded(blotter, now)])), after
+
+    def _what_next(self, blotter: Blotter, now: datetime) -> tuple[str, str, list[Row]]:
         made = self.made
         if not made.rows:
             return "nothing to trade", "Nothing is to be traded, so that nothing needs to be exported.", []
@@ -282,6 +318,28 @@ def with_stage(blotter: Blotter, made: Orders, now: datetime, first: str = "") -
     commands = "; ".join(f"`{one['command']}` {one['does']}" for one in after)
     said = " ".join(filter(None, [first, sentence, f"Next: {commands}." if commands else ""]))
     return replace(made, status=status, message=said, next=tuple(after))
+
+
+def superseded(store: Store, now: datetime) -> list[str]:
+    """A sentence on each account's exported file that is out of date at a moment, see `Stage.superseded`."""
+    blotter = Blotter(store)
+    events = {one["id"]: blotter.proposed(one["id"]) for one in blotter.exports()}
+    newest = [one for one in events.values() if one["session"] >= str((now - LONGEST_OPEN).date())]
+    fills = fills_since(blotter, min((one["record"] for one in newest), default=0)) if newest else []
+    return [said for one in newest if (said := Stage.of(blotter, one, fills).superseded(blotter, now))]
+
+
+def desks_of(issued: Sequence[Issued]) -> list[tuple[str, Issued, str | None]]:
+    """Session, the record of its decision and its desk (None: an older version kept none) of each time that one was
+    decided, the one that orders are made of now last.
+
+    Of a session that was decided again with a later one, the desk that orders were made of at its own comes after.
+    """
+    decided = [
+        (session[:10], session == one.session, one.record, one, part)
+        for one in issued if one.book and one.session for session, part in {one.session: None, **one.desks}.items()
+    ]  # fmt: skip
+    return [(session, one, part) for session, _, _, one, part in sorted(decided, key=lambda row: row[:3])]
 
 
 def withdrawing(store: Path, orders_id: str) -> str:

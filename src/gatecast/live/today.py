@@ -28,6 +28,7 @@ from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import due_in_words, newest_of
 from gatecast.live.spans import AWAITED
+from gatecast.live.stages import superseded
 from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
@@ -66,8 +67,9 @@ class Today(Shown):
     are. `due`: refits that are due and were not made, in words.
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
-    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `lost`: that records of
-    the journal were lost, see `Store.lost`.
+    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `superseded`: a sentence
+    on each exported file that is out of date, see `stages.superseded`. `lost`: that records of the journal were lost,
+    see `Store.lost`.
 
     `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
@@ -94,6 +96,7 @@ class Today(Shown):
     halts: Sequence[Mapping[str, Any]] = ()
     restricted: Sequence[Mapping[str, Any]] = ()
     lost: str = ""
+    superseded: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -102,7 +105,8 @@ class Today(Shown):
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "stale": self.stale, "out_of_date": self.out_of_date, "due": self.due,
             "book": self.book.to_dict() if self.book else None,
-            "halts": list(self.halts), "restricted": list(self.restricted), "lost": self.lost,
+            "halts": list(self.halts), "restricted": list(self.restricted), "superseded": list(self.superseded),
+            "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
@@ -144,6 +148,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     return Today(
         opened.folder, moment, serving, rows, alarms_said(opened), undecided,
         *_behind(opened, said.newest, moment), due, book, told, blotter.halted, blotter.restricted, opened.lost,
+        superseded(opened, moment),
     )  # fmt: skip
 
 

@@ -187,6 +187,7 @@ class View:
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
+        rows += [{"kind": "orders", "symbol": None, "time": None, "sentence": one} for one in told["superseded"]]
         halts = [{**one, "symbol": None} for one in told["halts"]] + told["restricted"]
         rows += [
             {"kind": "halt", "symbol": one["symbol"], "time": one["since"], "sentence": one["sentence"]}
