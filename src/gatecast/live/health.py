@@ -15,7 +15,7 @@ from gatecast.arguments import checked
 from gatecast.errors import StoreError
 from gatecast.live.actions import say_waiting
 from gatecast.live.blotter import Blotter
-from gatecast.live.gates import MISSING, SERVED_PERIODS, old_models, say_gate
+from gatecast.live.gates import MISSING, SERVED_PERIODS, late_in_words, old_models, say_gate
 from gatecast.live.issuing import latest
 from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_in_words
@@ -198,9 +198,11 @@ def _forecasts(store: Store) -> Check:
     ]
     if undecided := sorted(store.state.symbols.keys() - set(newest["symbol"]) - store.state.waiting.keys()):
         said.append(f"{names_of(undecided)}: nothing was decided yet")
-    if not said:
+    late = late_in_words(newest.iter_rows(named=True))
+    if not said and not late:
         return Check("forecasts", "ok", "every symbol has the forecast that it should have.")
-    return Check("forecasts", "warning", f"there is no forecast of {'; of '.join(said)}.")
+    without = [f"there is no forecast of {'; of '.join(said)}."] if said else []
+    return Check("forecasts", "warning", " ".join([*without, *late]))
 
 
 def _refit(store: Store, bars: Any) -> Check:

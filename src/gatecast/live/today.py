@@ -21,7 +21,7 @@ from gatecast.arguments import checked
 from gatecast.chain import make_chain
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
-from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, say_gate
+from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, decided_soon_after, say_gate
 from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.morning import Morning, morning
@@ -382,8 +382,8 @@ def _stays(book: HeldNow | None, symbol: str) -> str:
 
 
 WHY_UNDECIDED = (
-    "the model was made after the fill of their newest bars, or does not know them yet; each is decided on at its next "
-    "bar, by an update between its close and its fill"
+    "the model was made after the fill of the newest bar, or does not know the symbol yet; a symbol is decided on at "
+    "its next bar, by an update between its close and its fill"
 )
 """Why symbols have no decision, and when they will."""
 
@@ -399,10 +399,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if row["gate"] == DOUBTFUL_BAR:
         return f"waits: its newest bar looks like a split (`gatecast actions list`).{stays}"
     if row["gate"] == "late":
-        return (
-            f"no decision: {gate.partition(';')[0]}. It closes at {row['time']:%H:%M} UTC: an update soon after that "
-            f"decides on it.{stays}"
-        )
+        return f"no decision: {gate.partition(';')[0]}. {decided_soon_after(row['time'])}{stays}"
     if row["gate"] in WAITS:
         return f"no decision: {gate}.{stays}"
     if row["gate"] in WITHOUT_FORECAST:
