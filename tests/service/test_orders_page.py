@@ -216,6 +216,7 @@ def test_a_command_says_what_comes_next_as_the_page_does(clerk: Clerk) -> None:
     assert "a session has one file" in again.message
     assert f"gatecast withdraw {clerk.store} {made.orders_id} --by WHO" in again.message
     assert "approve" not in again.message
+    assert "`" not in clerk.page()
 
 
 def test_halts_in_force_are_told_with_the_command_that_ends_each(clerk: Clerk) -> None:
