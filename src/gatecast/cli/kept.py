@@ -76,7 +76,7 @@ def update(
 
 
 DECIDED = (
-    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80 % interval",
+    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80% interval",
     "P(rise)", "signal", "strategy", "strategies' gate",
 )  # fmt: skip
 """What is shown of a decision."""
@@ -149,12 +149,13 @@ def retrain(
     ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
     with; where no refit is made they are not taken, and the exit status is 1.
     """
+    from gatecast.cli.progress import progress_of
     from gatecast.live import retrain as retrain_store
     from gatecast.live.retrain import settings_over
 
     done = retrain_store(
         folder, if_due=if_due, settings=settings_over(folder, settings) if settings else None, now=as_moment(now),
-        progress=not quiet, machine=machine_of(jobs, index=index),
+        progress=progress_of(quiet), machine=machine_of(jobs, index=index),
     )  # fmt: skip
     if as_json:
         print_json(done.to_dict())
@@ -234,8 +235,9 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         console.print(text, markup=False, soft_wrap=True)
     _show_decisions(folder, found.rows, console)
     for row in found.rows:
-        told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
-        told = told or row["why"]
+        held, why = row.get("held_why") or "", row["why"]
+        told = held if why == "unchanged." else f"{held} {why[:1].upper()}{why[1:]}" if held else why
+        told = told or why
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
