@@ -111,7 +111,7 @@ def scores_of(
         "many": many_models(records),
         "windows": windows_of(records, experiment.model, experiment.schedule.train),
         "credit": credit_of(
-            chain.forecasts, experiment.ensemble, jobs=jobs, importable=experiment.is_importable
+            chain.forecasts, experiment.ensemble, jobs=jobs, importable=experiment.is_importable, disk=chain.disk
         ),
         "without_symbol": turning,
         "in_force": changes_of(chain.forecasts),

@@ -265,3 +265,24 @@ def test_a_chain_lets_go_of_its_folder(temporary: Path) -> None:
     del chain
     gc.collect()
     assert list(temporary.iterdir()) == []
+
+
+def test_what_is_lent_is_read_by_copies_where_it_lies(temporary: Path) -> None:
+    disk = Disk()
+    numbers = np.arange(1e5)
+    one, arrays, blocks = (
+        disk.store(Pair(numbers, numbers[:9], "a")), disk.arrays({"b": numbers}), disk.blocks({"c": (numbers,)})
+    )  # fmt: skip
+    with disk.lent():
+        sent = pickle.dumps((one, arrays, blocks))
+        copy_of_one, copy_of_arrays, copy_of_blocks = pickle.loads(sent)
+        assert len(sent) < 2000
+        assert "first" not in vars(copy_of_one)
+        for found in (copy_of_one.first, copy_of_arrays["b"], copy_of_blocks["c"][0]):
+            assert_array_equal(found, numbers)
+        assert copy_of_one.name == "a"
+    for held in map(pickle.dumps, (one, arrays, blocks)):
+        assert len(held) > numbers.nbytes
+    del copy_of_one, copy_of_arrays, copy_of_blocks
+    gc.collect()
+    assert_array_equal(one.first, numbers)  # the folder is the lender's

@@ -9,6 +9,8 @@ import pytest
 from made_up import made_up, with_values
 from scipy import stats
 
+from gatecast.chain import stored_samples
+from gatecast.compute.disk import Disk
 from gatecast.compute.parallel import fan_out
 from gatecast.evaluation import credit
 from gatecast.evaluation.credit import credit_of, without
@@ -264,3 +266,24 @@ def test_what_is_too_large_to_be_sent_is_shared_by_threads(
     assert repr(credit_of(combined, Ensemble(), jobs=2)) == alone
     assert asked == [False, processes, False]
     assert len(copied) == processes  # threads read what is there, of finished classes on disk
+
+
+def test_other_processes_read_several_classes_from_disk(
+    samples: Samples, forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the classes of a large market each process would else hold a copy of all, and this one, too."""
+    disk, lent = Disk(), list[bool]()
+    combined = Ensemble().combine(forecasts)
+    classes = {name: combined.stored_on(disk, stored_samples(samples, disk)) for name in ("index", "crypto")}
+
+    def watched(*given: Any, **options: Any) -> Any:
+        lent.append(disk.is_lent)
+        return fan_out(*given, **options)
+
+    monkeypatch.setattr(credit, "fan_out", watched)
+    monkeypatch.setattr(credit, "MOST_SENT", 1)
+    alone = repr(credit_of(dict.fromkeys(classes, combined), Ensemble()))
+    assert repr(credit_of(classes, Ensemble(), jobs=2, importable=True, disk=disk)) == alone
+    assert repr(credit_of(classes, Ensemble(), jobs=2, disk=disk)) == alone
+    assert lent == [False, True, False]
+    assert not disk.is_lent

@@ -50,13 +50,25 @@ class Disk:
         with _written():
             sweep(Path(tempfile.gettempdir()), LEFT)
             self.folder = Path(tempfile.mkdtemp(prefix=f"gatecast-{mark()}-"))
-        self._number = count()
+        self._number, self.is_lent = count(), False
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
     @classmethod
     def for_classes(cls, classes: int) -> Disk | None:
         """The one rule: a disk for a run of several classes. With one, what is finished is all that there is."""
         return cls() if classes > 1 else None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Meanwhile a copy in another process reads these files, as the original does, and holds no array in memory.
+
+        For processes of this machine, which end or let go of the copy before it is over.
+        """
+        self.is_lent = True
+        try:
+            yield
+        finally:
+            self.is_lent = False
 
     def file(self, ending: str) -> StoredFile:
         """A new file, not yet there."""
@@ -80,9 +92,7 @@ class Disk:
         """
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
-        twin: Any = object.__new__(_class_read_from_disk(cast("Any", type(one))))
-        twin.__dict__.update(held, _stored=self.arrays(away))
-        return cast("Kind", twin)
+        return cast("Kind", _read_from_disk(cast("Any", type(one)), held, self.arrays(away)))
 
     def _write(self, array: Array) -> StoredFile:
         file = self.file("npy")
@@ -111,9 +121,12 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 class StoredFile:
-    """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes."""
+    """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes.
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    `disk`: None where it is lent, see `Disk.lent`.
+    """
+
+    def __init__(self, disk: Disk | None, path: Path) -> None:
         self.disk, self.path = disk, path
 
     @contextmanager
@@ -131,8 +144,13 @@ class StoredFile:
         found: Array = np.load(self.path, allow_pickle=False)
         return found
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether a copy reads the file, too."""
+        return self.disk is not None and self.disk.is_lent
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return bytes, (self.read(),)
+        return (StoredFile, (None, self.path)) if self.is_lent else (bytes, (self.read(),))
 
 
 class StoredArrays(Mapping[str, Any]):
@@ -153,8 +171,13 @@ class StoredArrays(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._files)
 
+    @property
+    def is_lent(self) -> bool:
+        """Whether a copy reads the files, too."""
+        return any(file.is_lent for file in self._files.values())
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
+        return (StoredArrays, (self._files,)) if self.is_lent else (dict, (dict(self),))
 
 
 class StoredBlocks(StoredArrays):
@@ -167,6 +190,9 @@ class StoredBlocks(StoredArrays):
     def __getitem__(self, name: str) -> tuple[Array, ...]:
         return tuple(np.split(super().__getitem__(name), self._bounds[name]))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (StoredBlocks, (self._files, self._bounds)) if self.is_lent else super().__reduce__()
+
 
 class _OnDisk:
     """Mixed into a dataclass: a field that the instance does not hold is read from disk."""
@@ -178,8 +204,17 @@ class _OnDisk:
         return stored[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        own = type(self).__bases__[1]
+        own, held = type(self).__bases__[1], dict(self.__dict__)
+        if (stored := held.pop("_stored", None)) and stored.is_lent:  # what `replace` makes has all in memory
+            return _read_from_disk, (own, held, stored)
         return own, tuple(getattr(self, field.name) for field in fields(cast("Any", self)))
+
+
+def _read_from_disk(kind: type, held: dict[str, Any], stored: Mapping[str, Array]) -> Any:
+    """One of a dataclass, of which some fields are held and the others are stored."""
+    twin: Any = object.__new__(_class_read_from_disk(kind))
+    twin.__dict__.update(held, _stored=stored)
+    return twin
 
 
 @cache

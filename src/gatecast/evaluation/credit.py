@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gatecast.compute.cluster import active
 from gatecast.compute.parallel import fan_out
 from gatecast.evaluation.paired import LEVEL, paired
 from gatecast.evaluation.record import Record, gain_over
@@ -15,6 +17,7 @@ from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, NETWORK, RIVALS
 from gatecast.metrics.many import holm
 
 if TYPE_CHECKING:
+    from gatecast.compute.disk import Disk
     from gatecast.forecasting.combining.ensemble import Ensemble
     from gatecast.forecasting.walkforward import Forecasts
 
@@ -31,7 +34,12 @@ BOTH_NETWORKS = (NETWORK, CORRECTION)  # left out together: alone, each hides wh
 
 
 def credit_of(
-    forecasts: Mapping[str, Forecasts], ensemble: Ensemble, *, jobs: int = 1, importable: bool = False
+    forecasts: Mapping[str, Forecasts],
+    ensemble: Ensemble,
+    *,
+    jobs: int = 1,
+    importable: bool = False,
+    disk: Disk | None = None,
 ) -> list[dict[str, Any]]:
     """One row an asset class, head and model: the loss of the ensemble as it was, and without that model.
 
@@ -39,6 +47,7 @@ def credit_of(
     without the model, at each refit from the same past. What a model does inside another is not undone: `residual_lstm`
     still starts from the linear forecasts. A model without which nothing would be left has no row. `importable`:
     whether another process finds the classes of all models, see `Experiment.is_importable`; else threads do the work.
+    `disk`: where the arrays of several classes are, as other processes read them there, see `compute.disk`.
 
     Out: `asset_class` ("all": every class together, where there are several); `head`; `models`: those left out, one, or
     the two LSTMs together; `n`: days; `with`, `without`: mean standardised loss, the mean over
@@ -58,8 +67,9 @@ def credit_of(
     tables: dict[Place, list[dict[str, Any]]] = {(scope, head): [] for scope in scopes for head in RIVALS}
     left_out = {name: _left_out(one, ensemble) for name, one in issued.items()}
     every = list(dict.fromkeys(models for each in left_out.values() for models in each))
-    # threads would wait for the interpreter's lock most of the time; they read finished classes from disk
-    processes = importable and jobs > 1 and sum(map(_bytes_of, issued.values())) <= MOST_SENT
+    # threads would wait for the interpreter's lock most of the time
+    lent = disk if not active() else None  # other machines do not read it
+    processes = importable and jobs > 1 and (lent is not None or sum(map(_bytes_of, issued.values())) <= MOST_SENT)
     if processes:
         issued = {name: _light(one) for name, one in issued.items()}
 
@@ -76,7 +86,8 @@ def credit_of(
         return [rows_of(models) for models in some]
 
     parts = [part for start in range(jobs) if (part := every[start::jobs])] if processes else [[one] for one in every]
-    made = fan_out(rows_of_some, parts, jobs=jobs, processes=processes)
+    with lent.lent() if lent and processes else nullcontext():
+        made = fan_out(rows_of_some, parts, jobs=jobs, processes=processes)
     rows_by_models = {
         models: found for part, rows in zip(parts, made, strict=True) for models, found in zip(part, rows, strict=True)
     }
@@ -92,10 +103,9 @@ def credit_of(
 
 
 def _light(forecasts: Forecasts) -> Forecasts:
-    """The forecasts in memory, with what a combination and its record read alone."""
+    """The forecasts with what a combination and its record read alone."""
     samples = replace(forecasts.samples, features=np.empty((0, 0)))
-    values = {name: dict(heads) for name, heads in forecasts.values.items()}
-    return replace(forecasts, samples=samples, values=values, members={}, scale={}, fitted={}, refused_fits={})
+    return replace(forecasts, samples=samples, members={}, scale={}, fitted={}, refused_fits={})
 
 
 def _bytes_of(forecasts: Forecasts) -> int:
