@@ -416,13 +416,15 @@ def forecast_class(
         added = experiment.drift.adds_refits
         alarms = watch_inputs(samples, experiment.drift, experiment.schedule).refits if added else ()
     folds = len(experiment.schedule.folds(samples.times, samples.known_at, alarms=alarms)) if progress else 0
+    before = min(folds, len(past.cutoffs)) if past else 0  # those that are fitted already
     panel = experiment.panel
     done: dict[str, int] = {}
 
     def report(model: str, count: int) -> None:
         done[model] = done.get(model, 0) + count
         if progress:
-            total = panel[model].fit_count(folds) if model in panel else folds
+            fits = panel[model].fit_count if model in panel else int
+            total = fits(folds) - fits(before)
             progress(f"{samples.asset_class}: {model}", done[model], total)
 
     def on_search(count: int, of: int, best: str) -> None:
@@ -439,7 +441,7 @@ def forecast_class(
         progress(f"{samples.asset_class}: {GUARD}", refused, refused)
     since = len(past.cutoffs) - 1 if past and ENSEMBLE in past.values else 0
     combined = combine(forecasts, experiment.ensemble, experiment.intervals, since, past).as_issued(past)
-    report(ENSEMBLE, folds)
+    report(ENSEMBLE, folds - before)
     return combined
 
 

@@ -204,7 +204,7 @@ def test_an_export_is_withdrawn_and_its_orders_go_out_again(desk: Desk) -> None:
     desk.export(held := desk.held())
     first, name = (desk.folder / "orders.csv").read_bytes(), newest_id(desk)
     done = withdrawn(desk, name, "--reason", "wrong broker")
-    assert done.json["message"].startswith("their export is withdrawn")
+    assert done.json["message"].startswith("Their export is withdrawn")
     assert (done.status, done.json["status"]) == (0, "approved")
     assert "--out FILE" in done.json["message"]
     again = withdrawn(desk, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from gatecast.cli.app import execute
 from gatecast.cli.kept import DECIDED, _decision
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
@@ -131,7 +133,7 @@ def test_the_volatility_of_the_book_stands_beside_the_one_forecast(fed: Path, se
     assert seen.morning is not None
     bodies = [one.body["book"] for one in Store.open(fed).journal.records() if one.body.get("book")]
     equity = {one["session"]: one["equity"] for one in bodies}
-    assert seen.morning.record.book_sessions == FED
+    assert seen.morning.record.book_sessions == seen.morning.record.book_passed == FED
     newest = bodies[-1]
     earned = equity[newest["session"]] / bodies[-2]["equity"] - 1
     assert newest["earned"] == pytest.approx(earned, abs=2e-4)  # which has no interest in it
@@ -278,3 +280,22 @@ def test_update_and_today_print_a_decision_in_the_words_of_the_pages() -> None:
     cells = dict(zip(DECIDED, _decision(row, strategy_titles()), strict=True))
     assert (cells["trade"], cells["strategy"]) == ("sell 2,253", "held long, sized by volatility")
     assert (cells["expected"], cells["s.d."], cells["held"], cells["tilt"]) == ("+0.11%", "2.00%", "+18.0%", "-")
+
+
+def test_sessions_of_the_book_that_say_nothing_of_its_volatility_are_told_apart() -> None:
+    """On a weekend on which coins alone trade a book of shares holds nothing that is traded."""
+    first = {"session": "2024-01-04", "earned": None, "expected": None, "level": None}
+    traded = {"session": "2024-01-05", "earned": 0.01, "expected": 1e-4, "level": 1.0}
+    found = _of_book([first, traded, *({**traded, "expected": 0.0} for _ in range(2))])
+    assert (found["book_sessions"], found["book_passed"]) == (1, 3)
+    said = LiveRecord(**found).sentences[1]
+    assert "of the book, 1 session of 3 (in 2 sessions nothing that it held was traded): 1.00." in said
+
+
+def test_the_words_of_a_morning_can_be_read_one_way(fed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    risk = Risk("2024-01-05", 0.9, 0.5, 0.095, 0.1, True, {}, -0.012, -0.016, 900, {}, 1e6, "USD")
+    assert "What is held has a forecast volatility of 9.5%; 10.0% is aimed at" in risk.sentences[-1]
+    assert execute(["today", str(fed)]) == 0
+    said = capsys.readouterr().out
+    assert "loss (QLIKE, smaller is better)" in said
+    assert not re.search(r"\d %|: (no|the) [^.]*\. [a-z]", said)

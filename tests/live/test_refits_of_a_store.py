@@ -53,6 +53,16 @@ def test_a_refit_that_is_asked_for_is_made_in_the_middle_of_a_month_and_live_is_
     same_as_batch(store, closes[month], 4)
 
 
+def test_a_refit_without_a_terminal_says_which_models_are_done(
+    feed: Callable[..., Updated], month: int, store: Path, closes: list[datetime], capsys: pytest.CaptureFixture[str]
+) -> None:
+    feed(month - 3)
+    words = ["retrain", str(store), "--now", (closes[month - 3] + HOUR).isoformat()]
+    assert execute(words) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert {"index: ridge: 1 fit done", "index: logistic: 1 fit done", "index: ensemble: combined"} <= {*lines}
+
+
 @pytest.fixture(scope="module")
 def odd(bars: pl.DataFrame, closes: list[datetime], month: int) -> pl.DataFrame:
     """Bars whose further column is far from all that was before, from the third close before the month on."""

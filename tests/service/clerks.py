@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,11 @@ class Clerk(NamedTuple):
         columns = "fill_id,order_id,symbol,side,units,price,time"
         file = self.file("fills.csv", {}, columns, [tuple(row[one] for one in columns.split(",")) for row in rows])
         fills(self.store, file, by="dee", now=self.close + PASSED)
+
+    def still_open(self, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """A file of orders of which nothing was filled."""
+        open_now = [(row["order_id"], row["symbol"], row["side"], row["units"]) for row in rows]
+        return self.file("open.csv", {"positions": len(rows)}, "order_id,symbol,side,remaining", open_now)
 
     def asked(self, after: timedelta = HOUR) -> TestClient:
         return TestClient(make_app(self.store, now=self.close + after), base_url="http://127.0.0.1")

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
-from served import SYMBOLS
+from served import FIRST, SYMBOLS
 from starlette.testclient import TestClient
 
-from gatecast.live import health, today
+from gatecast.live import health, today, update
 from gatecast.live.book import HeldNow, change_in_words
 from gatecast.live.gates import GATES
 from gatecast.live.health import _bars
@@ -69,6 +69,22 @@ def test_the_age_of_a_model_is_that_of_the_clock(stale: TestClient, made: Path, 
     cutoffs = [date.fromisoformat(one[:10]) for one in state.model(state.serving).cutoffs.values()]  # type: ignore[union-attr]
     text = " ".join(stale.get("/").text.split())
     assert f"<dd>{(late.date() - min(cutoffs)).days:,} days<small>" in text
+
+
+def test_a_bar_that_came_after_its_fill_is_said_with_the_hour_that_decides(
+    store: Path, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    """By `update`, `health` and the first page alike."""
+    close = closes[FIRST + 1]
+    now = close + timedelta(hours=20)
+    done = update(store, bars.filter(pl.col("time") <= close), now=now)
+    assert {row["gate"] for row in done.decisions} == {"late"}
+    said = f"no decision, the newest bar came after its fill. It closes at {close:%H:%M} UTC: an update soon after that"
+    (check,) = (one for one in health(store, now=now).checks if one.name == "forecasts")
+    found = client_of(store, now).get("/api/findings").json()["findings"]
+    assert (check.level, said in check.sentence) == ("warning", True)
+    assert any(said in one for one in done.warnings)
+    assert any(one["kind"] == "late" and said in one["sentence"] for one in found)
 
 
 def test_one_late_symbol_makes_no_store_stale(made: Path, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shlex
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from served import FIRST, HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
 from gatecast.cli.app import execute
-from gatecast.live import halt, reconcile, update, withdraw
+from gatecast.live import halt, health, reconcile, today, update, withdraw
 from gatecast.service.app import make_app
 
 
@@ -184,8 +185,8 @@ def test_differences_that_nobody_explained_come_before_an_approval_and_an_export
     for approved in (False, True):
         if approved:
             said = clerk.approve(made).message
-            assert said.startswith("first 1 difference that nobody has explained: `gatecast reconcile ")
-            assert said.endswith("; then `--out FILE` writes the file, once.")
+            assert "The differences of its account come first, which nobody has explained." in said
+            assert said.index("`gatecast reconcile ") < said.index("--out FILE --by WHO` exports them, once.")
         assert not reconcile(clerk.store, clerk.held(held), now=clerk.now, by="dee").clean
         one = only(clerk.told())
         assert [words[0] for words in commands_of(one)] == ["reconcile", "orders" if approved else "approve"]
@@ -196,6 +197,26 @@ def test_differences_that_nobody_explained_come_before_an_approval_and_an_export
     reconcile(clerk.store, clerk.held(held), explain={SYMBOLS[0]: "a gift"}, now=clerk.now, by="dee")
     assert [words[0] for words in commands_of(only(clerk.told()))] == ["orders"]
     assert "nobody has explained" not in only(clerk.told())["sentence"]
+
+
+def test_a_command_says_what_comes_next_as_the_page_does(clerk: Clerk) -> None:
+    """Also of what comes no further: other orders of the session, after its file was exported."""
+    made = clerk.propose()
+    for step in (lambda: clerk.approve(made), lambda: clerk.propose(), lambda: clerk.export(made)):
+        done, one = step(), only(clerk.told())
+        if not done.wrote:
+            assert done.to_dict()["next"] == one["next"]
+            assert done.message.startswith(one["sentence"])
+            assert all(f"`{after['command']}` {after['does']}" in done.message for after in one["next"])
+    again = clerk.propose(open_orders=clerk.still_open(made.rows[:1]))
+    one = next(one for one in clerk.told()["orders"] if one["id"] == again.orders_id)
+    assert one["next"] == [] == again.to_dict()["next"]
+    assert again.message == one["sentence"]
+    assert again.message.endswith("They take 1 open order as filled.")
+    assert "a session has one file" in again.message
+    assert f"gatecast withdraw {clerk.store} {made.orders_id} --by WHO" in again.message
+    assert "approve" not in again.message
+    assert "`" not in clerk.page()
 
 
 def test_halts_in_force_are_told_with_the_command_that_ends_each(clerk: Clerk) -> None:
@@ -218,10 +239,37 @@ def test_newer_orders_stand_in_place_of_those_that_nobody_approved(clerk: Clerk)
     told = clerk.told()
     assert only(told)["id"] == second.orders_id
     old = next(one for one in told["orders"] if one["id"] == first.orders_id)
-    assert (old["status"], old["instead"], old["next"]) == ("replaced", second.orders_id, [])
+    assert (old["status"], old["instead"]) == ("replaced", second.orders_id)
+    assert [words[0] for words in commands_of(old)] == ["approve"]
     clerk.propose(account="A2", new_account=True)
     assert [one["account"] for one in clerk.told()["orders"] if one["current"]] == ["A2", "A1"]
     assert "A2 proposed, A1 proposed" in clerk.page()
+
+
+def test_an_exported_file_that_is_out_of_date_is_said_until_its_open(
+    clerk: Clerk, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    """The bar of one symbol came after the export: the session was decided again."""
+    close = closes[FIRST + 1]
+    there = bars.filter(pl.col("time") <= close)
+    update(clerk.store, there.filter((pl.col("time") < close) | (pl.col("symbol") == SYMBOLS[0])), now=close + HOUR)
+    clerk = clerk._replace(close=close)
+    made = clerk.exported()
+    said = f"The exported file is out of date: orders {made.orders_id} of the account 'A1'"
+    assert all(said not in one for one in everywhere(clerk, HOUR))
+    assert any(said in one for one in update(clerk.store, there, now=clerk.now + HOUR).warnings)
+    assert all(said in one for one in everywhere(clerk, 2 * HOUR))
+    found = next(one for one in clerk.told(2 * HOUR)["orders"] if one["id"] == made.orders_id)
+    assert f"gatecast withdraw {clerk.store} {made.orders_id} --by WHO" in found["sentence"]
+    assert all(said not in one for one in everywhere(clerk, PASSED))
+
+
+def everywhere(clerk: Clerk, after: timedelta) -> list[str]:
+    """What `health`, `today`, the first page and the page of orders say."""
+    now = clerk.close + after
+    checks = " ".join(one.sentence for one in health(clerk.store, now=now).checks if one.name == "orders")
+    first = " ".join(html.unescape(re.sub(r"<[^>]*>", "", clerk.asked(after).get("/").text)).split())
+    return [checks, " ".join(today(clerk.store, now=now).superseded), first, clerk.page(after)]
 
 
 @pytest.fixture

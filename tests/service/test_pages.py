@@ -334,6 +334,20 @@ def test_the_two_gates_have_two_names(client: TestClient, pages: dict[str, Eleme
     assert not re.search(r">Gate<|Gate:", client.get(f"/symbols/{quote(SYMBOLS[0], safe='')}").text)
 
 
+def test_a_rollback_is_advised_where_a_model_before_is_there(client: TestClient) -> None:
+    assert not any(one["before"] for one in client.get("/api/models").json()["models"])
+    text = client.get("/models").text
+    assert "gatecast rollback" not in text
+    assert "no model before the one in force" in text
+
+
+def test_times_of_records_have_their_zone(client: TestClient) -> None:
+    for path in ("/health", "/models"):
+        heads = re.findall(r"<th>((?:When|Made)[^<]*)</th>", client.get(path).text)
+        assert heads
+        assert all(head.endswith(", UTC") for head in heads)
+
+
 def test_every_record_says_what_it_is_about(client: TestClient) -> None:
     rows = {row["kind"]: row["about"] for row in client.get("/api/runs").json()["runs"]}
     assert all(rows.values())

@@ -77,7 +77,7 @@ def update(
 
 
 DECIDED = (
-    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80 % interval",
+    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80% interval",
     "P(rise)", "signal", "strategy", "strategies' gate",
 )  # fmt: skip
 """What is shown of a decision."""
@@ -150,12 +150,13 @@ def retrain(
     ones before back, with the settings that they had. --settings may change what decides, not what forecasts are made
     with; where no refit is made they are not taken, and the exit status is 1.
     """
+    from gatecast.cli.progress import progress_of
     from gatecast.live import retrain as retrain_store
     from gatecast.live.retrain import settings_over
 
     done = retrain_store(
         folder, if_due=if_due, settings=settings_over(folder, settings) if settings else None, now=as_moment(now),
-        progress=not quiet, machine=machine_of(jobs, index=index),
+        progress=progress_of(quiet), machine=machine_of(jobs, index=index),
     )  # fmt: skip
     if as_json:
         print_json(done.to_dict())
@@ -235,8 +236,9 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         console.print(text, markup=False, soft_wrap=True)
     _show_decisions(folder, found.rows, console)
     for row in found.rows:
-        told = " ".join(filter(None, [row.get("held_why"), row["why"] if row["why"] != "unchanged." else ""]))
-        told = told or row["why"]
+        held, why = row.get("held_why") or "", row["why"]
+        told = held if why == "unchanged." else f"{held} {why[:1].upper()}{why[1:]}" if held else why
+        told = told or why
         console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
@@ -260,9 +262,11 @@ def _show_missed(book: HeldNow) -> None:
 
 
 def _show_halts(found: Today) -> None:
-    """What orders are not made of: of halts, and of symbols that are restricted."""
+    """What orders are not made of (of halts, and of symbols that are restricted), and files that are out of date."""
     for one in [*found.halts, *found.restricted]:
         make_console().print(f"halt: {one['sentence']}", markup=False, soft_wrap=True)
+    for text in found.superseded:
+        make_console().print(f"orders: {text}", markup=False, soft_wrap=True)
 
 
 def replay(

@@ -127,14 +127,13 @@ def _show(made: Orders) -> None:
             f"{told['currency']}: commission {_sum(made, 'commission')}, spread {_sum(made, 'spread')}, impact "
             f"{_sum(made, 'impact')}.", markup=False, soft_wrap=True,
         )  # fmt: skip
-    else:
+    elif made.status == "computed":
         console.print("Nothing is to be traded.")
     for one in told["breaches"]:
         say(f"warning: {one['sentence']} It needs --override {one['name']} to be approved.")
     for note in told["notes"]:
         say(f"note: {note}")
-    word = "Note" if made.status == "computed" else "Next"
-    console.print(f"{word}: {made.message}", markup=False, soft_wrap=True)
+    console.print(made.message, markup=False, soft_wrap=True)
 
 
 def _sum(made: Orders, name: str) -> str:
@@ -207,7 +206,7 @@ def _show_step(made: Orders, *, as_json: bool) -> None:
     if as_json:
         print_json(made.to_dict())
         return
-    make_console().print(f"Orders {made.orders_id} are {made.status}: {made.message}", markup=False, soft_wrap=True)
+    make_console().print(f"Orders {made.orders_id} ({made.status}): {made.message}", markup=False, soft_wrap=True)
 
 
 def fills(

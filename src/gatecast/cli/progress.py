@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from gatecast.compute.estimate import Seconds, Work
+    from gatecast.compute.progress import Progress
 
 
 class RunProgress:
@@ -34,7 +35,6 @@ class RunProgress:
         self.quiet, self.live = quiet, console.is_terminal and not quiet
         self.estimate = Estimate(costs)
         self.announced = {"tuning", GUARD, ENSEMBLE, *announced}
-        self.combining, self.guard = ENSEMBLE, GUARD
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -69,16 +69,42 @@ class RunProgress:
             self.task, description=printable(stage), completed=passed, total=passed + left, left=f"{about(left)} left"
         )
         if done == total and model in self.announced:
-            what = {
-                self.combining: "combined",
-                "tuning": f"{total} candidates tried",
-                self.guard: f"{counted(total, 'refit')} refused, the fits before them stay in force",
-            }.get(model, f"{counted(total, 'fit')} done")
-            self.say(f"{printable(stage)}: {what}; {about(left)} left")
+            self.say(f"{ended(stage, total)}; {about(left)} left")
 
     def say(self, line: str) -> None:
         if not self.live and not self.quiet:
             make_console(stderr=True).print(line, markup=False, soft_wrap=True)
+
+
+def progress_of(quiet: bool) -> Progress | bool:
+    """What hears of the progress of a refit: bars on a terminal, a line for each stage that ends elsewhere."""
+    from rich.console import Console
+
+    return not quiet if quiet or Console(stderr=True).is_terminal else say_ended
+
+
+def say_ended(stage: str, done: int, total: int) -> None:
+    """A line on standard error once a stage has ended."""
+    if done == total:
+        make_console(stderr=True).print(ended(stage, total), markup=False, soft_wrap=True)
+
+
+def ended(stage: str, total: int) -> str:
+    """That a stage has ended, and of how many parts.
+
+    >>> ended("equity: ridge", 1), ended("equity: tuning | best .4", 20)
+    ('equity: ridge: 1 fit done', 'equity: tuning: 20 candidates tried')
+    """
+    from gatecast.forecasting.guard import GUARD
+    from gatecast.forecasting.panel import ENSEMBLE
+
+    stage = stage.partition(" | ")[0]
+    what = {
+        ENSEMBLE: "combined",
+        "tuning": f"{total} candidates tried",
+        GUARD: f"{counted(total, 'refit')} refused, the fits before them stay in force",
+    }.get(stage.rpartition(": ")[2], f"{counted(total, 'fit')} done")
+    return f"{printable(stage)}: {what}"
 
 
 def about(seconds: float) -> str:

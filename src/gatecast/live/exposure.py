@@ -79,7 +79,7 @@ class Risk:
         >>> risk = Risk("2024-01-05", 0.9, 0.5, 0.08, 0.1, False, bound, -0.012, -0.016, 900, {}, 1e6, "USD", costs)
         >>> print(*risk.sentences, sep="\\n")
         The book after the close of 2024-01-05, 1,000,000 USD: gross 90.0%, net +50.0%, forecast volatility 8.0% a year.
-        Expected shortfall of one session at 97.5 %: 1.6% of the equity.
+        Expected shortfall of one session at 97.5%: 1.6% of the equity.
         The target of 10.0% is not reached: gross cap of 100% at 3 symbols (-25.0% of equity).
         """
         book = f"The book after the close of {self.session}, {self.equity:,.0f} {self.currency}"
@@ -92,7 +92,7 @@ class Risk:
         )  # fmt: skip
         first = [
             f"{book}: gross {self.gross:.1%}, net {self.net:+.1%}, forecast volatility {volatility}.",
-            f"Expected shortfall of one session at 97.5 %: {loss}.",
+            f"Expected shortfall of one session at 97.5%: {loss}.",
         ]
         return [*first, *(one for one in [self._reached or self._missed.strip()] if one)]
 
@@ -106,7 +106,10 @@ class Risk:
             return ""
         if self.volatility is None or self.volatility >= self.target - SHOWN:
             return f"The target of {self.target:.1%} is reached."
-        short = f"What is held has {self.volatility:.1%} of the {self.target:.1%} aimed at, which is within the band"
+        short = (
+            f"What is held has a forecast volatility of {self.volatility:.1%}; {self.target:.1%} is aimed at, which is "
+            "within the band"
+        )
         return f"{short}: {self._cut}." if self._cut else f"{short}."
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from gatecast.forecasting.schedule import back
 from gatecast.live.newest import NOT_FINITE, OLD_MODEL
 from gatecast.market.bars import session_date
 from gatecast.market.calendar import deadlines, fill_times
-from gatecast.market.merging import DataProblem, Kind
+from gatecast.market.merging import DataProblem, Kind, names_of
 from gatecast.market.universe import is_inside
 from gatecast.samples.arrays import to_times
 from gatecast.samples.windows import stands_still
@@ -79,6 +79,34 @@ def say_gate(gate: str | None) -> str:
     ("no strategy's estimated return exceeds the cost of entering it", "a gate of an earlier version ('fee')", '')
     """
     return GATES.get(gate) or of_earlier_version(gate) if gate else ""
+
+
+def late_in_words(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of decisions: a sentence on the symbols whose newest bar came after its fill, for each hour at which they close.
+
+    >>> from datetime import datetime
+    >>> rows = [{"symbol": name, "gate": "late", "time": datetime(2024, 1, 2)} for name in "BA"]
+    >>> late_in_words([*rows, {"symbol": "C", "gate": "open"}])[0][:58]
+    "'A', 'B': no decision, the newest bar came after its fill."
+    """
+    found = dict[str, list[str]]()
+    for row in rows:
+        if row["gate"] == "late":
+            found.setdefault(decided_soon_after(row["time"]), []).append(row["symbol"])
+    return [
+        f"{names_of(sorted(symbols))}: no decision, the newest bar came after its fill. {when}"
+        for when, symbols in sorted(found.items())
+    ]
+
+
+def decided_soon_after(close: datetime) -> str:
+    """When an update decides on a symbol whose newest bar came too late, of the close of that bar.
+
+    >>> from datetime import datetime
+    >>> decided_soon_after(datetime(2024, 1, 2))
+    'It closes at 00:00 UTC: an update soon after that decides on it.'
+    """
+    return f"It closes at {close:%H:%M} UTC: an update soon after that decides on it."
 
 
 def old_models(

@@ -15,10 +15,11 @@ from gatecast.arguments import checked
 from gatecast.errors import StoreError
 from gatecast.live.actions import say_waiting
 from gatecast.live.blotter import Blotter
-from gatecast.live.gates import MISSING, SERVED_PERIODS, old_models, say_gate
+from gatecast.live.gates import MISSING, SERVED_PERIODS, late_in_words, old_models, say_gate
 from gatecast.live.issuing import latest
 from gatecast.live.kept import alarms_said
 from gatecast.live.retrain import due_in_words
+from gatecast.live.stages import superseded
 from gatecast.market.facts import facts_of
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
@@ -126,7 +127,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         refit,
         _waiting(opened),
         _drift(opened),
-        _orders(opened),
+        _orders(opened, moment),
         _looked(opened.state.now if opened.state.number < whole else _heartbeat(opened), moment),
         *(Check("store", "warning", str(one.message)) for one in said),
     ]
@@ -197,9 +198,11 @@ def _forecasts(store: Store) -> Check:
     ]
     if undecided := sorted(store.state.symbols.keys() - set(newest["symbol"]) - store.state.waiting.keys()):
         said.append(f"{names_of(undecided)}: nothing was decided yet")
-    if not said:
+    late = late_in_words(newest.iter_rows(named=True))
+    if not said and not late:
         return Check("forecasts", "ok", "every symbol has the forecast that it should have.")
-    return Check("forecasts", "warning", f"there is no forecast of {'; of '.join(said)}.")
+    without = [f"there is no forecast of {'; of '.join(said)}."] if said else []
+    return Check("forecasts", "warning", " ".join([*without, *late]))
 
 
 def _refit(store: Store, bars: Any) -> Check:
@@ -216,15 +219,17 @@ def _drift(store: Store) -> Check:
     return Check("drift", "warning", " ".join(f"Since {one['time'][:10]}: {one['sentence']}" for one in on))
 
 
-def _orders(store: Store) -> Check:
-    """A halt is a warning until it is released; symbols that the settings restrict are told."""
+def _orders(store: Store, now: datetime) -> Check:
+    """A halt is a warning until it is released, and an exported file that is out of date while it may be open; symbols
+    that the settings restrict are told."""
     blotter = Blotter(store)
     halts, restricted = ([str(one["sentence"]) for one in rows] for rows in (blotter.halted, blotter.restricted))
+    old = superseded(store, now)
     if not halts:
-        return Check("orders", "ok", " ".join(["no halt is in force.", *restricted]))
+        return Check("orders", "warning" if old else "ok", " ".join([*(old or ["no halt is in force."]), *restricted]))
     which, it = (" --record NUMBER", "one of them") if len(halts) > 1 else ("", "it")
     release = f"`gatecast halt {store.folder} --release{which} --by WHO --reason TEXT` ends {it}."
-    return Check("orders", "warning", " ".join([*halts, release, *restricted]))
+    return Check("orders", "warning", " ".join([*halts, release, *old, *restricted]))
 
 
 def _heartbeat(store: Store) -> str | None:

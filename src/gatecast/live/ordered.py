@@ -7,14 +7,13 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from gatecast.live.blotter import Blotter
 from gatecast.notebook import Shown
-from gatecast.store.about import counted
 
 Form = Literal["csv", "json"]
 COLUMNS = (
@@ -41,7 +40,8 @@ class Orders(Shown):
 
     `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
     `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
-    written. `message`: what comes next.
+    written. `message`: where they stand and what comes next, `next` the same as what each command `does` and the
+    `command`, see `stages.Stage`.
     """
 
     store: Path
@@ -50,6 +50,7 @@ class Orders(Shown):
     status: str
     message: str = ""
     wrote: Path | None = None
+    next: Sequence[Mapping[str, str]] = ()
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -110,34 +111,8 @@ class Orders(Shown):
         """As JSON holds it."""
         return {
             "store": str(self.store), "id": self.orders_id, "status": self.status, "message": self.message,
-            "wrote": str(self.wrote) if self.wrote else None, **self.content,
+            "next": [dict(one) for one in self.next], "wrote": str(self.wrote) if self.wrote else None, **self.content,
         }  # fmt: skip
-
-
-def with_status(blotter: Blotter, made: Orders, message: str = "") -> Orders:
-    """Orders with what became of them."""
-    name = made.orders_id
-    if blotter.exports(id=name):
-        status, said = "exported", "they were exported before: `--again` writes the same file once more."
-    elif blotter.of("approved", id=name):
-        status, said = "approved", f"{differences_first(blotter, made)}`--out FILE` writes the file, once."
-    elif blotter.of("proposed", id=name):
-        status, said = "proposed", f"{differences_first(blotter, made)}`{made.approval}` approves them."
-        if not made.content.get("orders"):
-            said = "as nothing is to be traded, nothing needs to be exported."
-    else:
-        status, said = "computed", ""
-    return replace(made, status=status, message=message or said)
-
-
-def differences_first(blotter: Blotter, made: Orders) -> str:
-    """That differences of the account come first, which nobody has explained; "" where there are none, and of orders
-    that close what is held for a halt, which are made in spite of them."""
-    count = sum(account == made.account for account, _ in blotter.unexplained)
-    if not count or made.content["halt"] is not None:
-        return ""
-    told = f"{counted(count, 'difference')} that nobody has explained"
-    return f"first {told}: `{reconciling(blotter, made.account)}`; then "
 
 
 def reconciling(blotter: Blotter, account: str) -> str:

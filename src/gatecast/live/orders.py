@@ -18,8 +18,9 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
-from gatecast.live.ordered import NEVER_SENT, Orders, with_status
-from gatecast.live.proposing import refuse_withdrawn, step_of
+from gatecast.live.ordered import NEVER_SENT, Orders
+from gatecast.live.proposing import step_of
+from gatecast.live.stages import refuse_acted_on, refuse_over, status_of, with_stage
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
@@ -56,7 +57,8 @@ def approve(
     with _proposed(store, orders_id, machine) as (opened, blotter, made):
         before = blotter.of("approved", id=orders_id)
         if before and not override:
-            return with_status(blotter, made, f"they are approved by {before[0]['by']} already: nothing has changed.")
+            said = f"They are approved by {before[0]['by']} already: nothing has changed."
+            return with_stage(blotter, made, moment, said)
         refuse_over(blotter, made, moment)
         exceeded = {one["name"]: one["sentence"] for one in made.content["breaches"]}
         for name in override:
@@ -78,7 +80,7 @@ def approve(
         told = [{"limit": name, "reason": reason, "until": ends.isoformat()} for name in override if ends is not None]
         body = {"id": orders_id, "account": made.account, "by": by, "overrides": told}
         opened.append("approved", body, moment)
-        return with_status(Blotter(opened), made)
+        return with_stage(Blotter(opened), made, moment)
 
 
 @checked
@@ -124,7 +126,8 @@ def export(
         except OSError as error:
             so = "The export is journalled: give another place, with --again." if wrote else "Nothing was exported."
             raise StoreError(f"{place} cannot be written: {error.strerror or error}. {so}") from None
-        return with_status(Blotter(opened), replace(made, wrote=place), f"written; {NEVER_SENT}.")
+        done = with_stage(Blotter(opened), replace(made, wrote=place), moment)
+        return replace(done, message=f"written; {NEVER_SENT}.")
 
 
 @checked
@@ -148,39 +151,14 @@ def withdraw(
         exports, before = blotter.exports(id=orders_id), blotter.of("withdrawn", id=orders_id)
         if not exports and before:
             last = before[-1]
-            said = f"they were withdrawn by {last['by']} at {last['now'][:16]} UTC already: nothing has changed."
-            return with_status(blotter, made, said)
+            said = f"They were withdrawn by {last['by']} at {last['now'][:16]} UTC already: nothing has changed."
+            return with_stage(blotter, made, moment, said)
         if not exports:
             raise StoreError(f"orders {orders_id} were never exported: there is nothing to withdraw.")
         refuse_acted_on(blotter, made, exports[0]["record"], moment)
         body = {"id": orders_id, "account": made.account, "by": by, "session": made.session}
         opened.append("withdrawn", body | ({"reason": reason} if reason else {}), moment)
-        return with_status(
-            Blotter(opened), made, "their export is withdrawn. Delete the file; `--out FILE` writes it anew, once."
-        )
-
-
-def refuse_acted_on(blotter: Blotter, made: Orders, since: int, now: datetime) -> None:
-    """Raises where something has followed the export of orders, whose first record is `since`, or may have."""
-    account, rows, name = made.account, made.rows, made.orders_id
-    filled = blotter.filled(account)
-    for row in rows:
-        if row["order_id"] in filled:
-            raise StoreError(
-                f"of the order {row['order_id']} of {row['symbol']!r} {filled[row['order_id']]:g} units are filled: "
-                f"orders {name} cannot be withdrawn. Cancel what is left, and say what is open with --open-orders."
-            )
-    later = [one for one in blotter.of("approved", account=account) if one["record"] > since and one["id"] != name]
-    if later:
-        raise StoreError(
-            f"orders {later[-1]['id']} of the account {account!r} were approved by {later[-1]['by']} after the export "
-            f"of {name}, and count with it: it cannot be withdrawn."
-        )
-    if made.has_passed(now):
-        raise SettingsError(
-            f"the open that orders {name} are for has passed: they cannot be withdrawn. Tell what came of them with "
-            "`gatecast fills`; without a fill they bind nothing."
-        )
+        return with_stage(Blotter(opened), made, moment, "Their export is withdrawn: delete the file.")
 
 
 def _place_of(out: str | Path) -> Path:
@@ -232,46 +210,6 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
             raise SettingsError(f"{one['sentence']} The override has expired: approve the orders again.")
 
 
-def refuse_over(blotter: Blotter, made: Orders, now: datetime) -> None:
-    """Raises where orders that were not exported can be no more, or not now: a session has one file, an order that they
-    count as open was withdrawn, there is a halt, or the open that they are for has passed."""
-    _refuse_exported(blotter, made)
-    refuse_withdrawn(blotter, made.content["open"])
-    _refuse_halted(blotter, made)
-    if made.has_passed(now):
-        raise SettingsError(
-            f"the open that orders {made.orders_id} are for has passed: make those of the next session."
-        )
-
-
-def _refuse_exported(blotter: Blotter, made: Orders) -> None:
-    """Raises `StoreError` where a file of the session and account of orders was exported before, whatever the halt.
-
-    Orders that close what is held may follow the session's own file, once.
-    """
-    closes = made.content["halt"] is not None
-    for one in blotter.exports(account=made.account, session=made.session):
-        if closes and one["halt"] is None:
-            continue
-        raise StoreError(
-            f"orders of {made.session} for the account {made.account!r} were exported already "
-            f"({one['id']}, {one['now'][:16]} UTC): a session has one file. Wait for the next session, or "
-            f"`gatecast withdraw` it, where nothing of it was sent."
-        )
-
-
-def _refuse_halted(blotter: Blotter, made: Orders) -> None:
-    """Raises `StoreError` while a halt is there, but for the orders that close what is held at it; for those, after
-    it was released."""
-    halts, number = blotter.halts, made.content["halt"]
-    closes = blotter.flattens is not None and number in {one.record for one in halts}
-    if halts and not closes:
-        but = " but orders that close what is held" if blotter.flattens else ""
-        raise StoreError(f"{blotter.store.folder} is {'; '.join(map(str, halts))}: nothing{but} is exported.")
-    if not halts and number is not None:
-        raise StoreError("these orders close what was held at a halt that was released: make those of the book.")
-
-
 def proposed_orders(store: Store) -> pl.DataFrame:
     """The newest orders of the book's newest session: account, orders_id, status, order_id, symbol, side, units,
     limit_price, value, cost and reason; without a row where none were proposed.
@@ -282,7 +220,7 @@ def proposed_orders(store: Store) -> pl.DataFrame:
     rows = [
         {
             "account": account, "orders_id": event["id"],
-            "status": with_status(blotter, Orders(store.folder, event["id"], content, "")).status,
+            "status": status_of(blotter, event["id"]),
             **{name: row[name] for name in SHOWN},
         }
         for account, event in sorted(newest.items()) for content in [blotter.content(event)]

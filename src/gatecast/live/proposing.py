@@ -6,7 +6,7 @@ model is fitted and no server is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -19,8 +19,9 @@ from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
 from gatecast.live.blotter import Blotter, Break, Halt, rest_of
-from gatecast.live.ordered import Orders, with_status
+from gatecast.live.ordered import Orders
 from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders, read_positions, read_restricted
+from gatecast.live.stages import desks_of, refuse_withdrawn, with_stage
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.actions import GOES, LEVELS
 from gatecast.market.reading import as_utc
@@ -105,7 +106,7 @@ def propose(
         content = _content(opened, desk, settings, inputs)
         made = Orders(opened.folder, _id_of(content), content, "computed")
         if is_past:
-            return with_status(blotter, made, "they are of an earlier session: nothing is journalled.")
+            return with_stage(blotter, made, moment, "They are of an earlier session: nothing is journalled.")
         if not new_account:
             blotter.refuse_new(owner)
         if not blotter.exports(id=made.orders_id):
@@ -117,7 +118,7 @@ def propose(
                 "halt": content["halt"], "parts": {"orders": part},
             }  # fmt: skip
             opened.append("proposed", body, moment)
-        return with_status(Blotter(opened), made)
+        return with_stage(Blotter(opened), made, moment)
 
 
 def _id_of(content: Mapping[str, Any]) -> str:
@@ -161,16 +162,13 @@ def _session(store: Store, as_of: date | None) -> tuple[Issued, str, bool]:
             f"{store.folder} has no book yet: `gatecast retrain {store.folder}` makes the model that decides on it."
         )
     newest = max(one.session[:10] for one in issued)
-    decided = [
-        (session[:10], session == one.session, one, part)
-        for one in issued for session, part in {one.session: None, **one.desks}.items()
-    ]  # fmt: skip
+    decided = desks_of(issued)
     found = [one for one in decided if as_of is None or one[0] <= str(as_of)]
     if not found:
-        first = min(session for session, *_ in decided)
-        raise StoreError(f"{store.folder}: the book decided nothing up to {as_of}; its first session is {first}.")
-    # of one that was decided again with a later session the desk that orders were made of at its own
-    session, _, last, part = max(found, key=lambda one: (*one[:2], one[2].record))
+        raise StoreError(
+            f"{store.folder}: the book decided nothing up to {as_of}; its first session is {decided[0][0]}."
+        )
+    session, last, part = found[-1]
     if part is None:
         raise StoreError(
             f"{store.folder}: the session {session} was decided by a version of gatecast that kept nothing for orders. "
@@ -457,17 +455,6 @@ def step_of(by: str | None, now: datetime | None, reason: str | None = None) -> 
     refuse_odd_text("by", by)
     refuse_odd_text("reason", reason, MOST_REASON)
     return datetime.now(UTC) if now is None else as_utc(now, "now")
-
-
-def refuse_withdrawn(blotter: Blotter, open_orders: Collection[str]) -> None:
-    """Raises `SettingsError` where an order that counts as open was withdrawn: what is ordered would be other than what
-    is sent."""
-    for name in open_orders:
-        if taken := blotter.withdrawal_of(name):
-            raise SettingsError(
-                f"the open order {name} was withdrawn by {taken['by']} at {taken['now'][:16]} UTC: cancel it where it "
-                "was sent, and make the orders again without it."
-            )
 
 
 def _in_words(breaks: Sequence[Break]) -> str:

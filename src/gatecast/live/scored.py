@@ -39,7 +39,8 @@ class LiveRecord:
     `sessions`: days whose answers are known. `loss`, `rival_loss`: mean daily QLIKE of the forecast of variance in
     force and of the rival's; `gain`: the share of the rival's loss that was saved. `expected`: the gain in the record
     of the refit in force; `low`, `high`: where 90 % of records of so many sessions lie if it goes on; `within`: whether
-    the gain does. `book_sessions`: sessions of the book; `ratio`: its realised volatility over the one that was
+    the gain does. `book_sessions`: sessions of the book with a forecast volatility, of `book_passed` that have
+    passed since its first close; `ratio`: its realised volatility over the one that was
     forecast of what was held, with 90 % limits `ratio_low` and `ratio_high`; `ratio_within`: whether they hold 1.
     None: not known. Below `LEAST_LIVE` sessions nothing is said of what was expected.
     """
@@ -53,6 +54,7 @@ class LiveRecord:
     high: float | None = None
     within: bool | None = None
     book_sessions: int = 0
+    book_passed: int = 0
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -68,8 +70,8 @@ class LiveRecord:
         """The record in words.
 
         >>> print(*LiveRecord(40, 1.1, 1.0, -0.1, 0.02, -0.05, 0.09, False).sentences, sep="\\n")
-        Live forecasts of variance, 40 sessions: QLIKE 1.100, the best simple forecast so far 1.000, gain -10.0%. \
-Expected +2.0%, between -5.0% and +9.0%: outside.
+        Live forecasts of variance, 40 sessions: loss (QLIKE, smaller is better) 1.100, of the best simple forecast so \
+far 1.000, gain -10.0%. Expected +2.0%, between -5.0% and +9.0%: outside.
         The book has no session yet whose forecast volatility is known.
         """
         return [self._of_forecasts(), self._of_book()]
@@ -78,8 +80,8 @@ Expected +2.0%, between -5.0% and +9.0%: outside.
         if not self.sessions or self.gain is None:
             return "No live forecast of variance has its answer yet."
         found = (
-            f"Live forecasts of variance, {_sessions(self.sessions)}: QLIKE {self.loss:.3f}, the best simple forecast "
-            f"so far {self.rival_loss:.3f}, gain {self.gain:+.1%}."
+            f"Live forecasts of variance, {_sessions(self.sessions)}: loss (QLIKE, smaller is better) {self.loss:.3f}, "
+            f"of the best simple forecast so far {self.rival_loss:.3f}, gain {self.gain:+.1%}."
         )
         if self.within is None:
             return f"{found} Whether that is as expected takes {LEAST_LIVE} sessions."
@@ -89,7 +91,9 @@ Expected +2.0%, between -5.0% and +9.0%: outside.
     def _of_book(self) -> str:
         if self.ratio is None:
             return "The book has no session yet whose forecast volatility is known."
-        found = f"Realised over forecast volatility of the book, {_sessions(self.book_sessions)}: {self.ratio:.2f}"
+        rest = self.book_passed - self.book_sessions
+        of = f" of {self.book_passed} (in {_sessions(rest)} nothing that it held was traded)" if rest > 0 else ""
+        found = f"Realised over forecast volatility of the book, {_sessions(self.book_sessions)}{of}: {self.ratio:.2f}"
         if self.ratio_within is None:
             return f"{found}. Whether that is as expected takes {LEAST_LIVE} sessions."
         where = "holds 1" if self.ratio_within else "does not hold 1"
@@ -177,7 +181,8 @@ def _of_book(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not len(known):
         return {}
     ratios = known[:, 0] ** 2 / (known[:, 1] * known[:, 2] ** 2)
-    found = {"book_sessions": int(known[:, 3].sum()), "ratio": float(ratios.mean() ** 0.5)}
+    passed = sum(spans for earned, *_, spans in rows if earned is not None)
+    found = {"book_passed": int(passed), "book_sessions": int(known[:, 3].sum()), "ratio": float(ratios.mean() ** 0.5)}
     if len(ratios) < LEAST_LIVE:
         return found
     low, high = (max(limits(ratios)[name], 0.0) ** 0.5 for name in ("low", "high"))

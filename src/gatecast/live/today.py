@@ -21,13 +21,14 @@ from gatecast.arguments import checked
 from gatecast.chain import make_chain
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
-from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, say_gate
+from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, decided_soon_after, say_gate
 from gatecast.live.issuing import with_awaited_of
 from gatecast.live.kept import alarms_said, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import due_in_words, newest_of
 from gatecast.live.spans import AWAITED
+from gatecast.live.stages import superseded
 from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
@@ -66,8 +67,9 @@ class Today(Shown):
     are. `due`: refits that are due and were not made, in words.
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
-    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `lost`: that records of
-    the journal were lost, see `Store.lost`.
+    `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `superseded`: a sentence
+    on each exported file that is out of date, see `stages.superseded`. `lost`: that records of the journal were lost,
+    see `Store.lost`.
 
     `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
@@ -94,6 +96,7 @@ class Today(Shown):
     halts: Sequence[Mapping[str, Any]] = ()
     restricted: Sequence[Mapping[str, Any]] = ()
     lost: str = ""
+    superseded: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -102,7 +105,8 @@ class Today(Shown):
             "alarms": list(self.alarms), "undecided": list(self.undecided),
             "behind": self.behind, "stale": self.stale, "out_of_date": self.out_of_date, "due": self.due,
             "book": self.book.to_dict() if self.book else None,
-            "halts": list(self.halts), "restricted": list(self.restricted), "lost": self.lost,
+            "halts": list(self.halts), "restricted": list(self.restricted), "superseded": list(self.superseded),
+            "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
 
@@ -144,6 +148,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     return Today(
         opened.folder, moment, serving, rows, alarms_said(opened), undecided,
         *_behind(opened, said.newest, moment), due, book, told, blotter.halted, blotter.restricted, opened.lost,
+        superseded(opened, moment),
     )  # fmt: skip
 
 
@@ -377,8 +382,8 @@ def _stays(book: HeldNow | None, symbol: str) -> str:
 
 
 WHY_UNDECIDED = (
-    "the model was made after the fill of their newest bars, or does not know them yet; each is decided on at its next "
-    "bar, by an update between its close and its fill"
+    "the model was made after the fill of the newest bar, or does not know the symbol yet; a symbol is decided on at "
+    "its next bar, by an update between its close and its fill"
 )
 """Why symbols have no decision, and when they will."""
 
@@ -394,10 +399,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if row["gate"] == DOUBTFUL_BAR:
         return f"waits: its newest bar looks like a split (`gatecast actions list`).{stays}"
     if row["gate"] == "late":
-        return (
-            f"no decision: {gate.partition(';')[0]}. It closes at {row['time']:%H:%M} UTC: an update soon after that "
-            f"decides on it.{stays}"
-        )
+        return f"no decision: {gate.partition(';')[0]}. {decided_soon_after(row['time'])}{stays}"
     if row["gate"] in WAITS:
         return f"no decision: {gate}.{stays}"
     if row["gate"] in WITHOUT_FORECAST:

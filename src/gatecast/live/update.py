@@ -30,8 +30,10 @@ from gatecast.live.arriving import (
     with_actions_of_others,
 )
 from gatecast.live.book import HeldNow
+from gatecast.live.gates import late_in_words
 from gatecast.live.issuing import NO_MODEL, Made, chain_on, issue_made, latest, model_in_force, refused_model
 from gatecast.live.newest import NOT_OF_NEWEST
+from gatecast.live.stages import superseded
 from gatecast.live.tables import beside, keep, named_in
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.merging import DataProblem
@@ -213,7 +215,8 @@ def update(
             opened.maintain(moment)
             opened.beat(moment, message=done.message)
     wrote = tuple(range(before + 1, opened.state.number + 1))
-    told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said)]))
+    files = [*late_in_words(done.decisions), *superseded(opened, moment)]
+    told = tuple(dict.fromkeys([*done.warnings, *(str(one.message) for one in said), *files]))
     return Updated(
         place, moment, created, counts, done.model, done.decisions, done.problems, told, wrote, done.horizon, done.book
     )  # fmt: skip

@@ -21,7 +21,7 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
 from gatecast.live.book import holdings_of
 from gatecast.live.exposure import exposure_now
-from gatecast.live.gates import WITHOUT_FORECAST, say_gate
+from gatecast.live.gates import WITHOUT_FORECAST, late_in_words, say_gate
 from gatecast.live.kept import alarms_said
 from gatecast.live.morning import sessions_of_book
 from gatecast.live.standing import Standing, standing
@@ -193,6 +193,10 @@ class View:
             }
             for one in told.get("breaks") or []
         ]  # fmt: skip
+        close = datetime.fromisoformat
+        late = late_in_words({**row, "time": close(row["time"])} for row in told["decisions"])
+        rows += [{"kind": "late", "symbol": None, "time": None, "sentence": one} for one in late]
+        rows += [{"kind": "orders", "symbol": None, "time": None, "sentence": one} for one in told["superseded"]]
         halts = [{**one, "symbol": None} for one in told["halts"]] + told["restricted"]
         rows += [
             {"kind": "halt", "symbol": one["symbol"], "time": one["since"], "sentence": one["sentence"]}

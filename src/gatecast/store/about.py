@@ -22,6 +22,8 @@ def about(record: Record) -> str:
 def about_body(kind: str, body: Mapping[str, Any]) -> str:
     """The same of a record's kind and body.
 
+    >>> about_body("tables", {"parts": {"symbols_file": "1"}}), about_body("issued", {"model": 4})
+    ('symbols file', 'decisions by model 4')
     >>> about_body("missed", {"months": ["2024-01", "2024-02"]})
     '2024-01, 2024-02'
     """
@@ -34,7 +36,7 @@ def about_body(kind: str, body: Mapping[str, Any]) -> str:
             named = ", ".join(f"{one['symbol']} {one['date']}" for one in body.get("rows", ()))
             return f"{body.get('verb', '')} {named}".strip()
         case "tables":
-            return ", ".join(sorted(body["parts"]))
+            return ", ".join(name.replace("_", " ") for name in sorted(body["parts"]))
         case "refit" if body.get("asked"):
             return f"asked for: {', '.join(sorted(body['asked']))}"
         case "refit":
@@ -60,7 +62,7 @@ def about_body(kind: str, body: Mapping[str, Any]) -> str:
         case "halted" | "released":
             return f"by {body['by']}: {body['reason']}{halt_in_words(body)}"
         case "issued":
-            return "by no model" if body.get("model") is None else f"by model {body['model']}"
+            return "decisions by no model" if body.get("model") is None else f"decisions by model {body['model']}"
         case _:
             return ""
 
