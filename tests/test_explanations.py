@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
-from gatecast.cli.explain import _brief
 from gatecast.errors import SettingsError, StoreError
 from gatecast.evaluation.ledger import unrecorded
 from gatecast.experiment import Experiment
@@ -24,8 +23,10 @@ from gatecast.explanations import Explained, Explanation, StoreOrigin, explain, 
 from gatecast.explanations.explanation import ONE_REFIT
 from gatecast.explanations.forecasts import InputPart
 from gatecast.explanations.forecasts import _model as says
+from gatecast.explanations.words import brief
 from gatecast.forecasting.attribution import Attribution
 from gatecast.live import retrain, update
+from gatecast.live.gates import GATES
 from gatecast.market import synthetic
 from gatecast.report.book import book
 from gatecast.runs import Run, run
@@ -337,6 +338,12 @@ def test_what_came_too_late_is_explained_as_what_nobody_could_trade_on(
     assert volatility.standard_deviation is not None
     assert f"(s.d. {volatility.standard_deviation:.2%})" in said
     assert f"its root is {math.exp(volatility.value / 2):.2%}" in said
+    assert execute(["explain", str(folder), "--now", now.isoformat(), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["explanations"]
+    assert {one["caution"][:39] for one in told} == {"Nobody could trade on what follows: the"}
+    issued = View(Store.open(folder).as_of(now), now).rows["B1_0"]
+    assert (issued["expected_return_log"], brief(first(found), {})[2:4]) == (None, ("-", ""))
+    assert brief(replace(first(found), not_issued=""), {})[2] != "-"
 
 
 def test_a_result_says_in_short_what_was_found(done: Run) -> None:
@@ -452,6 +459,38 @@ def test_what_came_after_a_missing_bar_is_what_the_service_says(
             assert came == pytest.approx(math.log(price[after[horizon]] / price[close]))
 
 
+def test_what_came_after_a_close_without_a_forecast_and_why_its_numbers_are_missing(
+    kept: tuple[Path, list[datetime]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a session without a bar of its own, and of a close with a bar and no forecast; and of a symbol that ended."""
+    shutil.copytree(kept[0], folder := tmp_path / "store")
+    bars, close = synthetic.b1(560, seed=1, r2=0.08, symbols=2), kept[1][-1]
+    after = bars.filter(pl.col("time") > close)["time"].unique().sort().to_list()
+    last = after[Store.open(folder).experiment.horizon + 1]
+    own = bars.filter((pl.col("symbol") != "B1_0") | (pl.col("time") != after[0]))
+    for until in (after[0], after[1], last):
+        update(folder, own.filter(pl.col("time") <= until), now=until + HOUR)
+    price = dict(own.filter(pl.col("symbol") == "B1_0").select("time", "close").iter_rows())
+    origin, view = origin_of(folder, last + HOUR), View(Store.open(folder).as_of(last + HOUR), last + HOUR)
+    told, moments = {}, origin.moments
+    monkeypatch.setattr(origin, "moments", lambda keys: [replace(one, row=-1) for one in moments(keys)])
+    for time in (after[0], after[1]):
+        (row,) = view.decisions("B1_0", time, time, 1)["decisions"]
+        one = first(explained(origin, "B1_0", time, refits=1))
+        assert (one.came, row["expected_return_log"], one.heads) == (row["came_return_log"], None, ())
+        told[row["gate"]] = row
+        assert {row["missing"][name] for name in ("z", "low_80", "volatility")} == {GATES[row["gate"]]}
+    assert list(told) == ["no bar", "no forecast"]
+    assert told["no bar"]["missing"]["came_return_log"] == "it has no bar of this close"
+    assert told["no forecast"]["came_return_log"] == pytest.approx(math.log(price[last] / price[after[1]]))
+    (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
+    assert newest["missing"]["came_return_log"] == "not all bars of the horizon have come"
+    view.once("today", dict)
+    view._made["today"]["decisions"] = [{"symbol": "B1_0", "gate": "ended"}]
+    (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
+    assert newest["missing"]["came_return_log"] == "it ended before all bars of the horizon had come"
+
+
 def test_the_deviation_is_that_of_update(kept: tuple[Path, list[datetime]]) -> None:
     folder, closes = kept
     view = View(Store.open(folder).as_of(closes[-1] + HOUR), closes[-1] + HOUR)
@@ -546,8 +585,8 @@ def test_in_brief_a_model_that_adds_nothing_is_not_named_and_gates_say_whose_the
     head = one.heads[0]
     for added, named in ((4e-5, False), (-6e-5, True)):
         models = tuple(replace(model, adds=added if place == 0 else 0.0) for place, model in enumerate(head.models))
-        said = str(_brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
+        said = str(brief(replace(one, heads=(replace(head, models=models),)), newest.titles)[3])
         assert said == (f"{newest.titles[head.models[0].model]} -0.01%" if named else "")
     step = Step("evidence", -0.2, 0.0, gate="evidence", sentence="why")
     for binds, said in ((step, "strategies: evidence"), (replace(step, name="caps", gate="name"), "name")):
-        assert _brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said
+        assert brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said

@@ -112,6 +112,16 @@ def test_the_base_rate_is_no_forecast_of_direction(up: float, verdict: str, beyo
     assert found["base_rate_up"] == 0.55
 
 
+def test_the_base_rate_is_the_past_share_and_not_the_rival_in_force() -> None:
+    said = forecasts(up=0.5504)
+    rival = said.filter(pl.col("model") == "base_rate").with_columns(value=pl.lit(0.62))
+    for name in ("logistic_lag", "rival"):
+        both = pl.concat([said, rival.with_columns(model=pl.lit(name))]).lazy()
+        verdicts = {"direction": {"verdict": "evidence of skill", "rival": "logistic_lag"}}
+        (found,) = newest_rows(bars(), both, None, None, verdicts)
+        assert (found["base_rate_up"], found["probability_beyond_base_rate"]) == (0.55, False)
+
+
 def test_lstm_and_ensemble_that_disagree_say_so() -> None:
     found = row(signal=-1, log_return=0.01, up=0.6)
     assert found["disagree"]

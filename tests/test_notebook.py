@@ -25,7 +25,7 @@ from gatecast.evaluation.ledger import unrecorded
 from gatecast.evaluation.record import records_of
 from gatecast.evaluation.verdict import Verdict
 from gatecast.experiment import Experiment
-from gatecast.explanations.explanation import Explained, Explanation
+from gatecast.explanations import Explained, Explanation
 from gatecast.live.health import Check, Health
 from gatecast.market import synthetic
 from gatecast.notebook import MOST_ROWS, draw_intervals, html
@@ -218,9 +218,25 @@ def test_intervals_leave_out_what_is_undefined() -> None:
     assert list(figure.data[0].error_x.arrayminus) == [0.0]
 
 
-def test_an_explanation_draws_the_steps_of_its_decision() -> None:
-    decision = Waterfall((Step("votes", 0.2, 0.2), Step("caps", -0.1, 0.1)), 0.1)
-    one = Explanation("A", "etf", datetime(2024, 1, 2, tzinfo=UTC), None, "", 1, {}, (), decision)
-    trace = Explained(None, "run", (one,)).plot().data[0]
-    assert list(trace.y) == ["A: 1. votes", "A: 2. caps"]
-    assert sum(trace.x) == pytest.approx(decision.held)
+def test_an_explanation_draws_and_shows_the_steps_of_its_decision() -> None:
+    steps = (
+        Step("vote", 0.2, 0.2, "forest"), Step("tilt", 0.0, 0.2), Step("caps", -0.1, 0.1, "", "name", "the cap cut it"),
+        Step("cash", 0.0, 0.1),
+    )  # fmt: skip
+    decision = Waterfall(steps, 0.1, 0.02, 0.08, 5.0)
+    one = Explanation("A", "etf", datetime(2024, 1, 2, tzinfo=UTC), None, "", 1, {}, (), decision, not_issued="late")
+    found = Explained(None, "run", (one,), titles={"forest": "random forest"})
+    trace = found.plot().data[0]
+    assert list(trace.y) == ["vote of the random forest", "caps", "cash", "held after the order"]
+    assert list(trace.base) == pytest.approx([0.0, 0.2, 0.1, 0.0])
+    assert sum(trace.x[:-1]) == pytest.approx(decision.held)
+    assert trace.text[-1] == "10.00%"
+    page = found._repr_html_()
+    for said in (
+        "Nobody could trade on what follows", "vote of the random forest", "caps on symbol, class, gross",
+        "name: the cap cut it", "Held before +2.00%, order +8.00% of equity (+5 units), held after it +10.00%.",
+    ):  # fmt: skip
+        assert said in page
+    both = replace(found, explanations=(one, replace(one, symbol="B", decision=Waterfall(steps, 0.1))))
+    assert [name for name in both.plot().data[0].y if "caps" in name] == ["A: caps", "B: caps"]
+    assert "<th>cut by</th>" in both._repr_html_()

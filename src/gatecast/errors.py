@@ -4,6 +4,7 @@ Every error says what was expected, what came, and what to do about it.
 
 GatecastError
 ├── SettingsError          a setting is unknown, missing or out of its range
+│   └── NotDecidedError        a close at which nothing was decided of a symbol
 ├── BarsError              bars that cannot be read or trusted
 │   ├── BarsFileError          a file that is not what it says: carries file, line, column and value
 │   └── HistoryTooShortError   not enough bars: carries how many are needed and when there will be enough
@@ -63,6 +64,10 @@ class GatecastError(Exception):
 
 class SettingsError(GatecastError, ValueError):
     """A setting is unknown, missing or out of its range."""
+
+
+class NotDecidedError(SettingsError):
+    """A close at which nothing was decided of a symbol."""
 
 
 class BarsError(GatecastError, ValueError):

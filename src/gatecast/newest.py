@@ -104,7 +104,8 @@ def newest_rows(
     Of `signal_model`, `signal_title` (in words): `signal, z, consensus, signal_return_log` (its own expected log return
     over the horizon).
 
-    Of the ensemble, `forecast_model`: `probability_up`, `base_rate_up`, `probability_beyond_base_rate`;
+    Of the ensemble, `forecast_model`: `probability_up`, `base_rate_up` (the past share of rises, as in an explanation;
+    the rival in force may say something else), `probability_beyond_base_rate`;
     `expected_return_log` (the return head's), `half_variance` (what the conversion adds), `expected_return_simple`,
     `beyond_base_rate`; `volatility` (variance over the horizon, close to close) and `standard_deviation`, its root;
     `regime_probability`; `path` (expected cumulative log returns over 1..h bars), `sigma_path` (their standard
@@ -233,7 +234,6 @@ def _numbers(
     values: Values, verdicts: Mapping[str, Mapping[str, Any]], signal_model: str, abstain: float
 ) -> dict[str, Any]:
     """What the ensemble says, beside the base rates, and the signalling model's own return."""
-
     horizon = max((step for steps in values.values() for step in steps), default=0)
 
     def last(model: str, head: str) -> float | None:
@@ -249,8 +249,9 @@ def _numbers(
     width = _half_width(intervals, deviation)
     least = None if width is None else abstain * width
     up = last(ENSEMBLE, "direction")
-    base = _first(last, _rivals("direction", verdicts, PLAIN["direction"]), "direction")
-    rivals = [last(name, "return") for name in _rivals("return", verdicts, RIVALS["return"][1])]
+    base = last(PLAIN["direction"], "direction")  # the past share of rises, whatever the rival in force says
+    rival = str((verdicts.get("return") or {}).get("rival") or "")
+    rivals = [last(name, "return") for name in (rival, RIVAL, RIVALS["return"][1])]
     return {
         "signal_model": signal_model,
         "signal_return_log": last(signal_model, "return"),
@@ -275,15 +276,6 @@ def _numbers(
 
 def _skilled(head: str, verdicts: Mapping[str, Mapping[str, Any]]) -> bool:
     return (verdicts.get(head) or {}).get("verdict") == SKILL
-
-
-def _rivals(head: str, verdicts: Mapping[str, Mapping[str, Any]], simplest: str) -> list[str]:
-    """Names under which a head's rival may stand among the forecasts."""
-    return [str((verdicts.get(head) or {}).get("rival") or ""), RIVAL, simplest]
-
-
-def _first(last: Any, names: list[str], head: str) -> float | None:
-    return next((value for name in names if (value := last(name, head)) is not None), None)
 
 
 def _return_tells(

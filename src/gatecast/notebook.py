@@ -81,6 +81,20 @@ def number_text(value: float | None, form: str, missing: str = NOT_KNOWN) -> str
     return missing if value is None or not math.isfinite(value) else format(value, form)
 
 
+def share_text(value: float | None, form: str) -> str:
+    """A number in a format, a dash for none; what rounds to 0 has no sign.
+
+    >>> share_text(-0.00002, "+.2%"), share_text(0.0, "+.1%"), share_text(0.0312, "+.1%"), share_text(None, ".2f")
+    ('0.00%', '0.0%', '+3.1%', '-')
+    >>> share_text(float("nan"), ".2f")
+    '-'
+    """
+    text = number_text(value, form, "-")
+    if text == "-":
+        return text
+    return text.lstrip("+-") if not any(one in text for one in "123456789") else text
+
+
 # ── figures ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -116,6 +130,29 @@ def draw_bars(values: Mapping[str, float | None], title: str, unit: str, line: f
     if line is not None:
         figure.add_vline(x=line, line={"width": 1, "color": COLOURS[4]})
     return figure
+
+
+def draw_steps(steps: Sequence[tuple[str, float | None, float]], title: str, unit: str) -> Any:
+    """One bar a step (label, change, share after it), from what was there before it; from 0 where it is no change.
+
+    >>> figure = draw_steps([("core", 0.2, 0.2), ("caps", -0.05, 0.15), ("held", None, 0.15)], "SPY", "weight")
+    >>> [round(base, 9) for base in figure.data[0].base], figure.data[0].text
+    ([0.0, 0.2, 0.0], ('+20.00%, then 20.00%', '-5.00%, then 15.00%', '15.00%'))
+    """
+    changes = [after if change is None else change for _, change, after in steps]
+    colours = [COLOURS[4 if change is None else 0 if change >= 0 else 1] for _, change, _ in steps]
+    said = [
+        share_text(after, ".2%") if change is None else f"{share_text(change, '+.2%')}, then {share_text(after, '.2%')}"
+        for _, change, after in steps
+    ]
+    trace = {
+        "type": "bar", "orientation": "h", "x": changes, "y": [label for label, *_ in steps],
+        "base": [after - change for change, (*_, after) in zip(changes, steps, strict=True)], "text": said,
+        "textposition": "outside", "cliponaxis": False, "marker": {"color": colours},
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+    }  # fmt: skip
+    rows = {"autorange": "reversed", "automargin": True}
+    return _figure([trace], title, len(steps), xaxis={"title": unit, "tickformat": ".1%"}, yaxis=rows)
 
 
 def draw_lines(x: Sequence[Any], lines: Mapping[str, Sequence[Any]], title: str, unit: str, **layout: Any) -> Any:

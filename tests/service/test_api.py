@@ -230,7 +230,7 @@ def test_no_answer_has_a_number_that_json_has_not(value: Any) -> None:
     json.loads(encoded(jsonable({"a": value})), parse_constant=read)
 
 
-@given(st.dictionaries(st.sampled_from(("held", "z", "change", "other", "gate_sentence")), st.none() | st.just(1.0)))
+@given(st.dictionaries(st.sampled_from(("held", "z", "change", "other", "gate")), st.none() | st.just(1.0)))
 def test_every_value_that_is_missing_has_a_reason(row: dict[str, Any]) -> None:
     found = missing_of(row)
     assert set(found) == {name for name, value in row.items() if value is None}

@@ -24,6 +24,7 @@ from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.live import retrain, update
 from gatecast.market import synthetic
+from gatecast.report import candles
 from gatecast.service.app import make_app
 from gatecast.service.turns import MOST_WAITING
 from gatecast.service.view import View
@@ -137,7 +138,7 @@ def test_before_the_first_bar_there_is_a_sentence(
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
-        (f"{PATH}?time=1999-01-04", 422, "nothing was decided at 1999-01-04"), (f"{PATH}?time=soon", 422, "no moment"),
+        (f"{PATH}?time=soon", 422, "no moment"),
         ("/api/symbols/none/explain", 404, "no symbol 'none'"),
     ],
 )  # fmt: skip
@@ -145,6 +146,34 @@ def test_what_is_not_there_is_refused(client: TestClient, path: str, status: int
     answer = client.get(path)
     assert answer.status_code == status
     assert said in answer.json()["error"]
+
+
+def test_a_close_at_which_nothing_was_decided_is_a_reason_and_no_error(
+    client: TestClient, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    """A click on any bar of the chart is answered, also on one before the store's first decision."""
+    chart = client.get(PATH.replace("explain", "chart")).json()["chart"]
+    for close in (chart["closes"][0], "1999-01-04"):
+        answer = client.get(PATH, params={"time": close})
+        assert (answer.status_code, answer.json()["explanation"]) == (200, None)
+        assert f"nothing was decided at {close[:10]}" in answer.json()["reason"]
+    text = client.get(f"/symbols/{quote(SYMBOLS[0], safe='')}").text
+    first = f"{closes[FIRST - 1]:%Y-%m-%d}"
+    assert f"Click a bar from {first} on, the store’s first decision" in text
+    assert f"before {first} the models said it in their test, and the store issued nothing" in text
+
+
+def test_a_chart_says_how_many_of_the_bars_it_draws(
+    store: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = f"/symbols/{quote(SYMBOLS[0], safe='')}"
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1")
+    assert "Drawn are the newest" not in client.get(drawn).text
+    monkeypatch.setattr(candles.candles_data, "__defaults__", (100,))
+    client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1")
+    chart = client.get(PATH.replace("explain", "chart")).json()["chart"]
+    assert (len(chart["closes"]), chart["bars_in_store"]) == (100, FIRST + 1)
+    assert f"Drawn are the newest 100 of its {FIRST + 1} bars in the store." in client.get(drawn).text
 
 
 def test_a_model_that_is_gone_is_a_reason(store: Path, now: datetime) -> None:
@@ -191,6 +220,9 @@ def test_the_pages_have_a_place_for_it(client: TestClient) -> None:
     for part in ("explained-steps", "explained-models", "explained-said"):
         assert f'id="{part}"' in text
     assert 'id="changes-table"' in client.get("/models").text
+    script = re.search(r"/static/page\.js\?v=\w+", text)
+    assert script is not None
+    assert "`${one.caution ?" in client.get(script[0]).text  # what must be read first stands first
 
 
 def test_explanations_that_are_asked_for_at_once_keep_nothing_else_waiting(
@@ -226,8 +258,8 @@ def test_a_session_that_was_decided_with_a_later_one_names_its_close(
     update(store, bars.filter(pl.col("time") <= now), now=now)  # two sessions at once
     client = TestClient(make_app(store, now=now), base_url="http://127.0.0.1", raise_server_exceptions=False)
     answer = client.get(f"{PATH}?time={closes[FIRST + 1]:%Y-%m-%d}")
-    assert answer.status_code == 422
-    assert f"together with the close {closes[FIRST + 2]:%Y-%m-%d %H:%M} UTC" in answer.json()["error"]
+    assert answer.status_code == 200
+    assert f"together with the close {closes[FIRST + 2]:%Y-%m-%d %H:%M} UTC" in answer.json()["reason"]
 
 
 def test_a_file_that_a_moved_store_lacks_is_told_without_its_place(store: Path, now: datetime, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from gatecast.live import health, today
 from gatecast.live.book import HeldNow, change_in_words
+from gatecast.live.gates import GATES
 from gatecast.live.health import _bars
 from gatecast.service.app import make_app
 from gatecast.service.pages import at_close, live_equity
@@ -103,13 +104,13 @@ def test_a_forecast_of_an_older_close_is_no_forecast_of_the_coming_bars(
     def without(view: View) -> Any:
         """The newest decision has no forecast; its newest one is of an earlier close."""
         found = said(view)
-        rows = [{**row, "expected_return_log": None, "gate_sentence": "a gap"} for row in found["decisions"]]
+        rows = [{**row, "expected_return_log": None, "gate": "no forecast"} for row in found["decisions"]]
         return {**found, "decisions": rows}
 
     monkeypatch.setattr(View, "today", without)
     client = client_of(made, now)
     told = client.get(f"{path}/forecast").json()
-    assert (told["path"], told["path_time"], told["reason"]) == ([], None, "a gap")
+    assert (told["path"], told["path_time"], told["reason"]) == ([], None, GATES["no forecast"])
     assert client.get(f"{path}/chart").json()["chart"]["fan"] is None
     text = client.get(f"/symbols/{FIRST_SYMBOL}").text
     assert "The path that is forecast" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,26 @@ def test_the_gate_that_blocked_is_named_at_its_step(
     assert (found.gate.name, found.gate.gate) == (stage, gate)
     assert found.gate.sentence
     assert found.to_dict()["gate"] == gate
+
+
+@pytest.mark.parametrize(
+    ("changed", "stopped", "gate"),
+    [({"tradable": [False, True]}, 0, "halt"), ({"closing": [True, False]}, 0, "close"), ({}, 5, "stop")],
+)
+def test_what_is_wanted_and_not_held_has_a_gate_where_it_cannot_be_bought(
+    changed: dict[str, Any], stopped: int, gate: str
+) -> None:
+    """As of a bar that came after its fill: the strategies' gate lets the core through, that of the book does not."""
+    view = replace(
+        view_of([0.5, 0.5]), **{name: np.array(values, bool) for name, values in changed.items()}
+    )  # fmt: skip
+    state = replace(BookState.start(view.names), flat_left=stopped)
+    found = made(view, FREE, state)
+    step = next(one for one in found.steps if one.name == "volatility")
+    assert (step.gate, step.sentence, step.after, found.held) == (gate, GATES[gate], 0.0, 0.0)
+    assert step.change < -0.1
+    assert found.to_dict()["gate"] == gate
+    assert trades_of(view, state, FREE).gate[0] == ""  # of what is not held nothing is cut
 
 
 def test_two_gates_of_one_step_are_both_named() -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
-from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, share_text, show_rows
+from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import InterruptedRunError
+from gatecast.notebook import share_text
 
 if TYPE_CHECKING:
     from rich.console import Console

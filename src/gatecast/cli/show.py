@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.compute.progress import printable
+from gatecast.notebook import share_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -253,22 +254,6 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
         words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), share_text(row["z"], "+.2f"),
         row["strategy_title"], share_text(row["weight"], "+.1%"), share_text(row["book"], "+.2%"),
     )  # fmt: skip
-
-
-def share_text(value: float | None, form: str) -> str:
-    """A number in a format, a dash for none; what rounds to 0 has no sign.
-
-    >>> share_text(-0.00002, "+.2%"), share_text(0.0, "+.1%"), share_text(0.0312, "+.1%"), share_text(None, ".2f")
-    ('0.00%', '0.0%', '+3.1%', '-')
-    >>> share_text(float("nan"), ".2f")
-    '-'
-    """
-    from gatecast.notebook import number_text
-
-    text = number_text(value, form, "-")
-    if text == "-":
-        return text
-    return text.lstrip("+-") if not any(one in text for one in "123456789") else text
 
 
 def _ends(intervals: list[dict[str, Any]]) -> str:

@@ -24,10 +24,11 @@ from gatecast.cli.options import (
     with_bars_options,
     write_output,
 )
-from gatecast.cli.show import draw_page, make_console, make_table, page_line, print_json, say, share_text
+from gatecast.cli.show import draw_page, make_console, make_table, page_line, print_json, say
 from gatecast.compute.progress import TerminalBars, printable
 from gatecast.errors import InterruptedRunError, SettingsError, hidden
 from gatecast.market.reading import TABLES
+from gatecast.notebook import share_text
 
 
 @with_bars_options()

@@ -6,111 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
-from gatecast.explanations.corrected import Correction, say_corrected
 from gatecast.explanations.decisions import decision_of
 from gatecast.explanations.forecasts import HeadSays, forecasts_of, told_models
 from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
+from gatecast.explanations.reasons import Explanation
+from gatecast.explanations.words import BRIEF, brief, shown_steps, step_name, told
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import model_titles
 from gatecast.live.gates import WITHOUT_FORECAST
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
-from gatecast.notebook import Shown, draw_bars
+from gatecast.notebook import Shown, draw_steps, html
 from gatecast.runs import Run
-from gatecast.samples.features.catalogue import FEATURES
 from gatecast.samples.targets import HEADS
-
-if TYPE_CHECKING:
-    from gatecast.trading.waterfall import Waterfall
 
 MOST_REFITS = 120
 SAME = 1e-9
 """Shares of equity that differ by no more are the same."""
 ONE_REFIT = "there is one refit alone whose fits are there, so that it is compared with none"
 NO_PART = "no model of both refits says what its inputs add, or none of their inputs adds anything"
-SHOWN_OTHER = 3
-"""Forecasts that a sentence names, whose inputs do not add up to what was issued."""
 SHOWN = 10
 """Symbols that a text of the whole shows."""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why a symbol was forecast and held as it was at a close.
-
-    `model`, `refit`: number of the model's record in a store, and the cutoff of the refit that forecast. `known`:
-    feature -> its newest value then. `heads`: see `HeadSays`; () where nothing was forecast, for `reason`. `decision`:
-    see `Waterfall`. `same`: whether the decision, made again, holds what was issued; None where that is not kept.
-    `came`: the log return over the horizon after it, None while it is not known. `not_issued`: why a store issued no
-    forecast at this close, though its fits forecast it; "" where it did. `corrected`: bars of the class that say
-    something else now than when it was decided; what is explained is of the bars as they were known then.
-    """
-
-    symbol: str
-    asset_class: str
-    time: datetime
-    model: int | None
-    refit: str
-    horizon: int
-    known: Mapping[str, float]
-    heads: tuple[HeadSays, ...] = field(repr=False)
-    decision: Waterfall = field(repr=False)
-    same: bool | None = None
-    came: float | None = None
-    reason: str = ""
-    not_issued: str = ""
-    corrected: tuple[Correction, ...] = ()
-
-    def __repr__(self) -> str:
-        held = self.decision.held
-        said = (
-            ", ".join(f"{head.head} {head.value:.4g}" for head in self.heads) or f"nothing was forecast: {self.reason}"
-        )
-        doubt = f"; nothing was issued: {self.not_issued}" if self.not_issued else ""
-        doubt += f"; {self.since}" if self.since else ""
-        return f"{self.symbol} at {self.time:%Y-%m-%d %H:%M} UTC: {said}; held {held:+.2%}{doubt}"
-
-    @property
-    def since(self) -> str:
-        """What is not as it was when it was decided, and what was done about it: "" where all is the same."""
-        other = [f"{head.head} of {model.model}" for head in self.heads for model in head.models if model.same is False]
-        found = [say_corrected(self.corrected)]
-        if other:
-            more = f" and {len(other) - SHOWN_OTHER} more" if len(other) > SHOWN_OTHER else ""
-            named = ", ".join(other[:SHOWN_OTHER]) + more
-            found.append(
-                f"The inputs of {named} do not add up to what was issued: what they add is said of other bars or "
-                "settings than those of then; the forecasts themselves are those that were issued."
-            )
-        if self.same is False:
-            found.append("The book was issued with another holding: bars or settings were corrected since.")
-        return " ".join(filter(None, found))
-
-    @property
-    def known_words(self) -> dict[str, str]:
-        """Feature of `known` -> its name, and what it is and its unit, where the catalogue says so."""
-        found = dict[str, str]()
-        for name in self.known:
-            one = FEATURES.find(name) if name in FEATURES else None
-            said = ", ".join(filter(None, (one.description, one.unit))) if one else ""
-            found[name] = f"{name} ({said})" if said else name
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {
-            "symbol": self.symbol, "asset_class": self.asset_class, "time": self.time, "model": self.model,
-            "refit": self.refit, "horizon": self.horizon, "known": dict(self.known),
-            "known_words": self.known_words, "reason": self.reason,
-            "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
-            "came": self.came, "not_issued": self.not_issued, "since": self.since,
-            "corrected": [one.to_dict() for one in self.corrected],
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,12 +60,31 @@ class Explained(Shown):
         return "\n".join([*lines, *(f"  {name}: {why}" for name, why in self.left_out.items())])
 
     def plot(self) -> Any:
-        """A Plotly figure: the steps of each decision, in units of weight; they add up to what is held."""
-        steps = {
-            f"{one.symbol}: {number}. {step.name}": step.change
-            for one in self.explanations for number, step in enumerate(one.decision.steps, 1)
-        }  # fmt: skip
-        return draw_bars(steps, "Steps of the decision", "weight")
+        """A Plotly figure: the steps of each decision that change something, and at their end what is held."""
+        several, steps = len(self.explanations) > 1, list[tuple[str, float | None, float]]()
+        for one in self.explanations:
+            whose = f"{one.symbol}: " if several else ""
+            steps += [(whose + step_name(step, self.titles), step.change, step.after) for step in shown_steps(one)]
+            end = "the strategies' weight" if one.decision.order is None else "held after the order"
+            steps.append((whose + end, None, one.decision.held))
+        of = "" if several or not steps else f" of {self.explanations[0].symbol}, {self.explanations[0].time:%Y-%m-%d}"
+        return draw_steps(steps, f"From votes to what is held{of}", "weight")
+
+    def _repr_html_(self) -> str:
+        """As `gatecast explain` shows it: of one symbol why, of several a line each."""
+        if len(self.explanations) == 1:
+            said = list(told(self.explanations[0], self.titles))
+            sentences = [part for part in said if isinstance(part, str)]
+            tables = {
+                one.title: [dict(zip(one.columns, row, strict=True)) for row in one.rows]
+                for one in said
+                if not isinstance(one, str)
+            }
+        else:
+            sentences = [f"{one.symbol}: {one.since}" for one in self.explanations if one.since]
+            tables = {"": [dict(zip(BRIEF, brief(one, self.titles), strict=True)) for one in self.explanations]}
+        sentences += [f"{name}: {why}" for name, why in self.left_out.items()]
+        return html(type(self).__name__, "\n".join(sentences), tables)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -235,7 +175,7 @@ def explained(
             unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)
         says = forecasts_of(group, earlier[0], origin.experiment, asked, jobs=jobs)
-        came = origin.came([(one.symbol, one.time) for one in group if one.row >= 0])
+        came = origin.came([(one.symbol, one.time) for one in group])
         for one in group:
             key = one.symbol, one.time
             found[key] = _explanation(origin, one, earlier[0], says.get(key, ()), came.get(key))

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from gatecast.chain import make_chain
-from gatecast.errors import NotKeptError, SettingsError, StoreError, did_you_mean
+from gatecast.errors import NotDecidedError, NotKeptError, SettingsError, StoreError, did_you_mean
 from gatecast.explanations.corrected import Correction, corrections_since, versions_that_came_later
 from gatecast.files import full_path
 from gatecast.forecasting.attribution import Attributable
@@ -179,11 +179,11 @@ class Origin(ABC):
 
         A date is a session: a coin's bar of it closes at 00:00 of the next day. So is a midnight that is no close.
 
-        Raises `SettingsError` where nothing was decided there, with the closes that there are.
+        Raises `NotDecidedError` where nothing was decided there, with the closes that there are.
         """
         newest = self.newest().get(self.refuse_unknown(symbol))
         if newest is None:
-            raise SettingsError(f"{symbol!r}: nothing was decided of it. Leave it out.")
+            raise NotDecidedError(f"{symbol!r}: nothing was decided of it. Leave it out.")
         if time is None:
             return newest
         closes = self.closes(symbol)
@@ -195,9 +195,9 @@ class Origin(ABC):
         if moment.time() == clock() and self.has_bar(symbol, moment.date()):
             after = next((one for one in closes if one > moment), None)
             with_it = f"together with the close {_spelled(after)}: ask for that one" if after else "at no close yet"
-            raise SettingsError(f"{symbol!r}: the session of {moment:%Y-%m-%d} was decided {with_it}.")
+            raise NotDecidedError(f"{symbol!r}: the session of {moment:%Y-%m-%d} was decided {with_it}.")
         near = sorted(closes, key=lambda one: abs(one - moment))[:2]
-        raise SettingsError(
+        raise NotDecidedError(
             f"{symbol!r}: nothing was decided at {_spelled(moment)}. Decisions are of {len(closes):,} closes from "
             f"{_spelled(closes[0])} to {_spelled(closes[-1])}; the nearest: {', '.join(map(_spelled, sorted(near)))}."
         )

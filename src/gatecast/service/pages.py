@@ -27,7 +27,7 @@ from gatecast.report.figures import book_data, coverage_data, selection_data, tu
 from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
-from gatecast.service.view import Answer, UnknownSymbolError, View
+from gatecast.service.view import NOT_COME, Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 from gatecast.trading.cuts import GATES, kept_off
 
@@ -147,10 +147,18 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "path": said["path"], "path_time": said["path_time"], "symbols": names,
         "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
-        "titles": view.titles(), "waits": view.store.state.waiting.get(symbol),
+        "not_come": NOT_COME, "since": view.since, "titles": view.titles(),
+        "waits": view.store.state.waiting.get(symbol),
         "figures": drawn({"candles": {symbol: data}}) if data else {},
-        "candles": {symbol: data} if data else {}, "fanned": bool(data and data["fan"]),
+        "candles": {symbol: data} if data else {}, "fanned": bool(data and data["fan"]), "charted": charted_of(data),
     }  # fmt: skip
+
+
+def charted_of(data: Answer | None) -> Answer:
+    """How many `bars` a chart has, `of` how many in the store, and the date of the `first`; {} without a chart."""
+    if not data:
+        return {}
+    return {"first": data["closes"][0][:10], "bars": len(data["closes"]), "of": data["bars_in_store"]}
 
 
 def orders_page(view: View, now: datetime) -> Answer:

@@ -14,13 +14,14 @@ from typing import Any, TypeVar, cast
 
 import polars as pl
 
-from gatecast.errors import GatecastError, NotKeptError, did_you_mean
+from gatecast.errors import GatecastError, NotDecidedError, NotKeptError, did_you_mean
 from gatecast.explanations import StoreOrigin, explained
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
 from gatecast.live.book import holdings_of
 from gatecast.live.exposure import exposure_now
+from gatecast.live.gates import WITHOUT_FORECAST, say_gate
 from gatecast.live.kept import alarms_said
 from gatecast.live.morning import sessions_of_book
 from gatecast.live.standing import Standing, standing
@@ -53,8 +54,13 @@ SUMMARY = (
     "limited_by", "flags", "model",
 )  # fmt: skip
 """What is said of each symbol where all are listed."""
-OF_BOOK = ("held", "target", "trade", "core", "tilt", "held_before")
+OF_BOOK = (
+    "held", "target", "trade", "core", "tilt", "held_before", "cut_by", "kept_by", "limited_by", "risk_share",
+)  # fmt: skip
 NOTHING_KNOWN = "not known"
+NOT_COME = "not all bars of the horizon have come"
+ENDED_BEFORE = "it ended before all bars of the horizon had come"
+NO_BAR = "it has no bar of this close"
 
 
 class UnknownSymbolError(GatecastError):
@@ -269,21 +275,28 @@ class View:
     def decisions(self, symbol: str | None, since: Close, until: Close, limit: int) -> Answer:
         """The newest `limit` decisions that count, the newest first, each with what came after it.
 
-        `came_return_log`: over the bars of the horizon after it; None while they have not all come, see `missing`.
+        `came_return_log`: over the bars of the horizon after it; None where they have not all come, see `missing`.
         """
         own = self.decided if symbol is None else self.decided.filter(pl.col("symbol") == self.known(symbol))
         rows = _within(own, since, until).sort("time", "symbol", descending=[True, False])
         kept = rows.head(limit)
         came = came_after(self.all_bars.filter(pl.col("symbol").is_in(kept["symbol"].unique().to_list())), self.horizon)
+        came = came.with_columns(has_bar=pl.lit(True))
         kept = kept.join(came, on=["symbol", "time"], how="left", maintain_order="left")
-        found = plain_rows(kept)
+        found = [(row, self._not_come(row.pop("has_bar"), row["symbol"])) for row in plain_rows(kept)]
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),
-            "decisions": [{**row, "missing": missing_of(row)} for row in found],
+            "decisions": [{**row, "missing": missing_of(row, why_not_come)} for row, why_not_come in found],
         }  # fmt: skip
 
+    def _not_come(self, has_bar: bool | None, symbol: str) -> str:
+        """Why it is not known what came after a close of a symbol, where it is not."""
+        ended = self.rows.get(symbol, {}).get("gate") == "ended"
+        return NO_BAR if not has_bar else ENDED_BEFORE if ended else NOT_COME
+
     def candles(self, symbol: str) -> Answer | None:
-        """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close.
+        """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close;
+        `bars_in_store`: of how many bars those that are drawn are the newest.
 
         None without bars. The fan is that of the newest close or none.
         """
@@ -295,8 +308,14 @@ class View:
         fan, row = data["fan"], self.rows.get(symbol, {})
         if fan and (row.get("expected_return_log") is None or fan["origin"] != len(data["time"]) - 1):
             data["fan"] = None  # an older forecast is not of the coming bars
-        own = self.recent.bars.filter(pl.col("symbol") == symbol).sort("time")["time"].tail(len(data["time"]))
-        return {**data, "closes": [one.isoformat() for one in own]}
+        own = self.all_bars.filter(pl.col("symbol") == symbol).sort("time")["time"]
+        closes = [one.isoformat() for one in own.tail(len(data["time"]))]
+        return {**data, "closes": closes, "bars_in_store": len(own)}
+
+    @property
+    def since(self) -> str:
+        """The session of the store's first decisions, a date; "" before them."""
+        return next((one.session[:10] for one in self.store.state.issued if one.session), "")
 
     @property
     def all_bars(self) -> pl.DataFrame:
@@ -391,7 +410,7 @@ class View:
         """Why a symbol was forecast and held as it was, as `gatecast explain --json` has it; at its newest close, or at
         `time`: that close, or the newest of that session. What was decided there is made again, one after the other.
 
-        Raises `UnknownSymbolError`, and `SettingsError` for a close at which nothing was decided.
+        None with a `reason` for a close at which nothing was decided. Raises `UnknownSymbolError`.
         """
         known = self.known(symbol)
         nothing: Answer = {"symbol": known, "explanation": None, "changes": [], "titles": {}}
@@ -400,7 +419,7 @@ class View:
                 return {**nothing, "reason": "nothing was decided of it yet."}
             try:
                 found = explained(self._origin, known, time, refits=1).to_dict()
-            except NotKeptError as error:
+            except (NotDecidedError, NotKeptError) as error:
                 return {**nothing, "reason": str(error)}
         return {"symbol": known, "explanation": found["explanations"][0], "titles": found["titles"]}
 
@@ -532,15 +551,24 @@ class View:
         return titles_of(self.recent)
 
 
-def missing_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Column without a value -> why.
+def missing_of(row: Mapping[str, Any], not_come: str = NOT_COME) -> dict[str, str]:
+    """Column of a decision without a value -> why. `not_come`: why it is not known what came after it.
 
-    >>> missing_of({"gate_sentence": "the newest bar is too old", "z": None, "held": None, "model": 3})
+    What is a forecast, or made of one, lacks for the gate that closed before there was one; a gate that closed after
+    that explains no number.
+
+    >>> missing_of({"gate": "stale", "z": None, "held": None, "model": 3})
     {'z': 'the newest bar is too old', 'held': 'the book holds nothing of it'}
+    >>> missing_of({"gate": "flat", "z": None, "came_return_log": None})
+    {'z': 'not known', 'came_return_log': 'not all bars of the horizon have come'}
     """
-    why = row.get("gate_sentence") or row.get("reason") or NOTHING_KNOWN
-    said = {**dict.fromkeys(OF_BOOK, "the book holds nothing of it"), "before": "there was no decision before"}
-    said |= {"change": "there was no decision before", "came_return_log": "not all bars of the horizon have come"}
+    gate = row.get("gate")
+    why = say_gate(gate) if gate in WITHOUT_FORECAST else NOTHING_KNOWN
+    said = {
+        **dict.fromkeys(OF_BOOK, "the book holds nothing of it"), "before": "there was no decision before",
+        "change": "there was no decision before" if row.get("before") is None else why, "came_return_log": not_come,
+        "replaced": "no other model decided at this close",
+    }  # fmt: skip
     return {name: said.get(name, why) for name, value in row.items() if value is None}
 
 

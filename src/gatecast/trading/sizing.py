@@ -233,9 +233,10 @@ class Sized:
     `trades`: units to buy, below 0 to sell. `weights`: shares of equity after them; `target`: shares after the first
     caps; `core`, `tilt`: its parts before the caps, without what cannot be traded. `gate`: what cut a name last, ""
     where nothing did: name, class, gross, margin, net, spike, halt, close, stop, borrow, participation, lot, ticket or
-    cash; `gates`: every `Cut` of it, in order. `volatility`: of the target, a year, with the level in it;
-    `spiked` with each class falling together, NaN where that is not given. `target_reached`: whether the volatility is
-    the one aimed at. `state`: with the targets of this close. `stages`: name of `STAGES` -> shares after it.
+    cash; `gates`: every `Cut` of it, in order, also of a name that is wanted, not held and not to be bought.
+    `volatility`: of the target, a year, with the level in it; `spiked` with each class falling together, NaN where that
+    is not given. `target_reached`: whether the volatility is the one aimed at. `state`: with the targets of this close.
+    `stages`: name of `STAGES` -> shares after it.
     """
 
     trades: FloatArray
@@ -314,13 +315,17 @@ def trades_of(view: BookView, state: BookState, settings: BookSettings) -> Sized
             f"the target of {settings.target_volatility:.1%}"
         )
         findings.append(Finding("spike", said))
+    names = gates.names  # nothing was cut of what is not held: what was wanted of it has a gate all the same
+    unheld = (held == 0) & ((view.core != 0) | (view.evidence * view.tilt != 0))
+    gates.set(unheld & ~view.tradable, "halt", "volatility")
+    gates.set(unheld & view.tradable & closing, "stop" if stopped else "close", "volatility")
     return Sized(
         trades=units - view.held,
         weights=weights,
         target=target,
         core=core,
         tilt=tilt,
-        gate=gates.names,
+        gate=names,
         gates=gates.all,
         volatility=volatility,
         spiked=spiked,

@@ -64,8 +64,8 @@
     const { decisions: [own] = [], horizon } = await answer.json();
     if (!current()) return;
     clicked.classList.add("said");
-    if (!own) { clicked.textContent = `${label}: the store had not decided of this close.`; return; }
-    const came = own.came_return_log == null ? "not all of these bars have come" : `${percent(own.came_return_log)} came`;
+    if (!own) { clicked.textContent = `${label}: no decision of this close is among the newest of the store.`; return; }
+    const came = own.came_return_log == null ? own.missing.came_return_log : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
     clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, strategies’ gate “${own.gate}”. ${own.reason || ""}`;
   };
@@ -139,7 +139,7 @@
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Cut most by: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${String(Number(value.toPrecision(4))).replace(/^-/, "−")}`).join("; ");
-    by("explained-said").textContent = `Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
+    by("explained-said").textContent = `${one.caution ? `${one.caution} ` : ""}Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
