@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gatecast.live.book import HeldNow, change_in_words, of_symbol
+from gatecast.live.book import CAUSES, HeldNow, change_in_words, of_symbol, why_changed
 from gatecast.live.exposure import risk_of
 from gatecast.live.gates import GATES
 from gatecast.live.today import _in_words, _stays
@@ -30,7 +30,7 @@ def test_a_future_without_a_contract_is_left_out_and_says_so_and_a_name_outside_
     assert change_in_words(now, "HG=F") == f"nothing is held: it is not in the book. {why['HG=F']}"
     assert "contracts" in why["HG=F"]
     assert change_in_words(now, "EURUSD") == "nothing is held: the core has none of it."
-    assert change_in_words(now, "BTC-USD") == "nothing is held: the book has had no session with it yet."
+    assert change_in_words(now, "BTC-USD") == "nothing is held: it has no bar in the newest session of the book."
     assert now.to_dict()["left_out"] == why
 
 
@@ -85,6 +85,38 @@ def test_a_target_that_is_missed_names_what_took_most_of_the_positions_first() -
         "The target of 10.0% is not reached: symbol cap of 25% at 2 symbols (-70.0% of equity), "
         "whole lots at 1 symbol (-0.3% of equity)."
     )
+
+
+HELD = {
+    **ROW, "units": 100.0, "trade": 0.0, "share": 0.4, "core": 0.2, "target": 0.2, "held": 0.2, "gate": "",
+}  # fmt: skip
+
+
+def test_what_prices_alone_an_end_a_closing_and_other_shares_changed_is_named_by_what_it_is() -> None:
+    """A forecast that changed too is not the cause where nothing was traded, or where the holding went."""
+    other = {"B": {**HELD, "share": 0.6}}
+    moved = {**HELD, "core": 0.22, "target": 0.22, "held": 0.21}
+    gone = {**HELD, "share": 0.0, "core": 0.0, "target": 0.0, "held": 0.0}
+    cases: dict[str, dict[str, Any]] = {
+        "prices": {"A": moved},
+        "ended": {"A": {**gone, "units": 0.0}},
+        "closed": {"A": {**gone, "trade": -100.0, "gate": "close"}},
+    }
+    for cause, rows in cases.items():
+        now = HeldNow({}, {**rows, **other}, {"A": HELD, **other}, {"A": HELD, **other})
+        assert why_changed(now, "A") == {cause: pytest.approx(rows["A"]["held"] - 0.2)}
+        assert CAUSES[cause] in change_in_words(now, "A")
+    now = HeldNow({}, other, {"A": HELD, **other})
+    assert why_changed(now, "A") == {"ended": -0.2}
+    assert change_in_words(now, "A") == f"held from +20.0% to +0.0%: {CAUSES['ended']}."
+    traded = {**moved, "held": 0.22, "trade": 10.0}
+    for rows, cause in ((other, "volatility"), ({}, "others")):
+        now = HeldNow({}, {"A": traded, **other}, {"A": HELD, **rows}, {"A": HELD, **rows})
+        parts = {name: part for name, part in why_changed(now, "A").items() if part}
+        assert parts == {cause: pytest.approx(0.02)}
+    unfilled = {**HELD, "units": 50.0, "trade": 50.0}
+    now = HeldNow({}, {"A": {**moved, "units": 50.0}, **other}, {"A": unfilled, **other}, {"A": unfilled, **other})
+    assert "prices" not in why_changed(now, "A")
 
 
 def test_a_late_bar_says_when_an_update_decides_and_what_stays_only_where_something_is_held() -> None:

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from gatecast.trading.sizing import BookSettings
 
 CAUSES = {
-    "volatility": "forecast volatility", "core": "a new core", "tilt": "the tilt", "cap": "caps",
-    "band": "what is not traded", "halt": "its price while it could not be traded",
+    "volatility": "forecast volatility", "others": "the scale of the core, in which other shares changed",
+    "core": "its share of the core", "tilt": "the tilt", "cap": "caps", "band": "what is not traded",
+    "halt": "its price while it could not be traded", "prices": "prices alone, nothing is traded",
+    "closed": "its position is closed", "ended": "it ended, and what it was worth was paid out",
 }  # fmt: skip
 """Part of a change of a holding -> what it is due to; of caps which one, see `HeldNow.cause`."""
 
@@ -387,20 +389,50 @@ def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:
 
     The parts add up to the change: of the core's part by its scale and by its own weights, of the tilt, of what caps
     cut off, and of how far what is held lies from its target, since the session in which it could last be traded; and
-    what prices have made of it while it could not.
+    what prices have made of it while it could not. The scale is of forecast volatility alone while no other share of
+    the core changed. A holding that ended or is closed, or that nothing is traded of, has one cause.
     """
     before, after = (rows.get(symbol, {}) for rows in (now.before, now.rows))
+    change = float(after.get("held") or 0.0) - float(before.get("held") or 0.0)
     if _waits(after):
-        return {"halt": float(after.get("held") or 0.0) - float(before.get("held") or 0.0)}
+        return {"halt": change}
+    if one := _one_cause(before, after):
+        return {one: change}
     traded = now.traded.get(symbol, {}) if _waits(before) else before
     old, new = _parts(traded), _parts(after)
     scale = new["core"] / new["share"] if new["share"] else old["core"] / old["share"] if old["share"] else 0.0
     by_weights = (new["share"] - old["share"]) * scale
     return {
-        "volatility": new["core"] - old["core"] - by_weights, "core": by_weights,
+        "others" if _others_changed(now, symbol) else "volatility": new["core"] - old["core"] - by_weights,
+        "core": by_weights,
         **{name: new[name] - old[name] for name in ("tilt", "cap", "band")},
         "halt": float(traded.get("held") or 0.0) - float(before.get("held") or 0.0),
     }  # fmt: skip
+
+
+def _one_cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What alone changed a holding; "" where it has parts, or where its units are not told."""
+    if after.get("gate") == "close" and after.get("trade"):
+        return "closed"
+    if after.get("trade") or not before.get("held") or "units" not in before:
+        return ""
+    if not after.get("units"):
+        return "ended" if before["units"] else ""
+    unfilled = before["trade"] and after["units"] == before["units"]
+    return "" if unfilled else "prices"
+
+
+def _others_changed(now: HeldNow, symbol: str) -> bool:
+    """Whether the core has other shares of other symbols than at the session before."""
+    names = sorted({*now.rows, *now.before} - {symbol})
+    old, new = (
+        np.array([float(rows.get(name, {}).get("share") or 0.0) for name in names]) for rows in (now.before, now.rows)
+    )
+    return bool((np.abs(new - old) > SAME_SHARE).any())
+
+
+SAME_SHARE = 1e-9
+"""Difference of two shares of the core that is none."""
 
 
 def _waits(row: Mapping[str, Any]) -> bool:
@@ -428,7 +460,9 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
     if symbol in now.left_out:
         return f"nothing is held: it is not in the book. {now.left_out[symbol]}"
     if not row:
-        return "nothing is held: the book has had no session with it yet."
+        if held := float(now.before.get(symbol, {}).get("held") or 0.0):
+            return f"held from {held:+.1%} to +0.0%: {CAUSES['ended']}."
+        return "nothing is held: it has no bar in the newest session of the book."
     nothing = "nothing is held." if float(row.get("share") or 0.0) else "nothing is held: the core has none of it."
     before, after = (float(rows.get(symbol, {}).get("held") or 0.0) for rows in (now.before, now.rows))
     if _waits(row):
