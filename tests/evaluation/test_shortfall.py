@@ -142,13 +142,38 @@ def test_the_test_of_tails_is_the_eighth_of_holm(true: tuple[np.ndarray, dict[st
     assert verdict.shortfall is not None
     assert verdict.shortfall["pvalue_holm"] == pytest.approx(min(1.0, 6 * answer.pvalue), rel=0.4)
     assert verdict.sentence.endswith(verdict.shortfall["sentence"])
-    assert "the expected shortfall of the book is said better than by the best of the plain methods" in verdict.sentence
+    assert "the expected shortfall of the book is said better than by each of the plain methods" in verdict.sentence
+    assert f"over the method beaten least surely, {table['against']}, " in verdict.sentence
     assert list(ANSWERS[:3]) == ["forecast", "control", "money"]
     kept = {
         "verdicts": {"risk": verdict.to_dict()},
         "book": {"risk": {**risk.to_dict(), "gate": jsonable(gate_of(line))}},
     }
     assert fault_of(Scores, jsonable(kept)) == ""
+
+
+def test_what_the_tests_beside_it_found_is_said_with_what_follows(
+    true: tuple[np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    earned, said = true
+    sentence = judge_shortfall(earned, said, DAYS)[1]["sentence"]
+    assert "luck may be all of the difference" in sentence
+    assert "Nothing shows that they come in runs" in sentence
+    assert "not shown to be larger than said" in sentence
+    half = judge_shortfall(earned, said | {"filtered": 0.5 * said["filtered"]}, DAYS)[1]
+    assert ": more than luck would make" in half["sentence"]
+    assert "losses are larger than said" in half["sentence"]
+    twice = judge_shortfall(earned, said | {"filtered": 2.0 * said["filtered"]}, DAYS)[1]
+    assert ": fewer than luck would make" in twice["sentence"]
+
+
+def test_the_plain_method_that_loses_least_is_named_beside_the_one_that_is_beaten_least_surely() -> None:
+    returns, sigma = market(4)
+    table = judge_shortfall(returns, tails(returns, sigma), DAYS)[1]
+    least = min((row for row in table["methods"] if row["method"] in RIVALS), key=lambda row: row["loss"])
+    assert table["against"] != least["title"]
+    assert f"Of the plain methods {least['title']} loses least" in table["sentence"]
+    assert f"gain in FZ0 is {least['gain']:+.3f}" in table["sentence"]
 
 
 @dataclass(frozen=True)

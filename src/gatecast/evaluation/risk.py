@@ -132,7 +132,10 @@ class Risk:
     @property
     def sentences(self) -> tuple[str, ...]:
         """The answers, a sentence each, see `ANSWERS`."""
-        return tuple(_in_words(name, getattr(self, name), self.rival) for name in ANSWERS)
+        others = {"shortfall": str(self.tails.get("against", "the plainest"))}
+        return tuple(
+            _in_words(name, getattr(self, name), others.get(name) or model_phrase(self.rival)) for name in ANSWERS
+        )  # fmt: skip
 
 
 def judge_risk(lines: Mapping[str, Held], model: str, rival: str, *, target: float, sessions_per_year: float) -> Risk:
@@ -296,14 +299,14 @@ def _answers_of(verdict: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(said) for name, one in parts.items() if (said := one.get("sentence"))}
 
 
-def _in_words(name: str, answer: Answer, rival: str) -> str:
-    """An answer in a sentence.
+def _in_words(name: str, answer: Answer, other: str) -> str:
+    """An answer in a sentence; `other`: what it is against, as a reader calls it.
 
     One that is no test of the run's correction is a claim only where its effect is as large as could have been seen,
     which is about as strict as the correction.
 
     >>> found = Answer("fall", 0.010, 0.001, 0.019, 0.041, 0.014, 500)
-    >>> _in_words("control", found, "rival").partition(".")[0]
+    >>> _in_words("control", found, "the best simple forecast so far").partition(".")[0]
     'Control: cannot tell whether the volatility of the book varies less or more than when sized by the best simple \
 forecast so far'
     >>> "varies less than" in _in_words("control", replace(found, detectable=0.009), "rival")
@@ -315,7 +318,7 @@ forecast so far'
     plain = name in TESTED or not abs(answer.effect) < answer.detectable
     sure = plain and (answer.better or answer.worse)
     how = f"{better} or {worse}" if not sure else better if answer.better else worse
-    told = claim.format(how=how, other=model_phrase(rival))
+    told, unit = claim.format(how=how, other=other), unit.format(other=other)
     if not sure:
         told = f"cannot tell whether {told}"
     form = f"+.{digits}" + ("%" if name in ("forecast", "money") else "f")
@@ -343,8 +346,8 @@ _WORDS = {
         "more", "less", "Difference a year", 2,
     ),
     "shortfall": (
-        "the expected shortfall of the book is said {how} than by the best of the plain methods",
-        "better", "worse", "Gain in FZ0", 3,
+        "the expected shortfall of the book is said {how} than by each of the plain methods", "better", "worse",
+        "Gain in FZ0 (a loss of value at risk and expected shortfall) over the method beaten least surely, {other},", 3,
     ),
 }  # fmt: skip
 """Answer -> what it says, how where it is better and where it is worse, what its number is, and digits."""

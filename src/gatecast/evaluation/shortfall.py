@@ -29,6 +29,8 @@ from gatecast.metrics.risk import (
 FloatArray = NDArray[np.float64]
 LEVEL = 0.025
 """Share of sessions beyond the value at risk: 97.5 %."""
+SURE = 0.05
+"""p-value below which a coverage or runs are said to be no luck."""
 OWN = "filtered"
 """The method that is judged."""
 TITLES = {
@@ -111,18 +113,31 @@ def _method(name: str, earned: FloatArray, tail: FloatArray, losses: Mapping[str
 
 
 def _in_words(table: dict[str, Any]) -> str:
-    z2, methods = table["z2"], {row["method"]: row for row in table["methods"]}
+    z2, methods, most = table["z2"], {row["method"]: row for row in table["methods"]}, table["beyond"]
+    luck = (
+        "luck may be all of the difference" if table["pvalue"] >= SURE
+        else f"{'more' if most > table['expected'] else 'fewer'} than luck would make"
+    )  # fmt: skip
+    runs = "Nothing shows that they come" if table["independence"] >= SURE else "They come"
+    larger = "larger than said" if z2["z"] < z2["critical"] else "not shown to be larger than said"
     said = (
-        f"The returns of {table['beyond']:,} of {table['sessions']:,} sessions lay beyond the value at risk at "
-        f"{100 * (1 - LEVEL):g} %, {table['expected']:.0f} were expected (exact binomial p {table['pvalue']:.2g}, zone "
-        f"{table['zone']}); there the mean loss was {table['exceedance']:.2f} times the expected shortfall. That "
-        f"they come in runs has p {table['independence']:.2g}. Z2 is {z2['z']:+.2f}, and below {z2['critical']:.2f} "
-        f"in 5 of 100 cases where both are right (p {z2['pvalue']:.2g})."
+        f"The returns of {most:,} of {table['sessions']:,} sessions lay beyond the value at risk at "
+        f"{100 * (1 - LEVEL):g} %, {table['expected']:.0f} were expected: {luck} (exact binomial p "
+        f"{table['pvalue']:.2g}; {table['zone']} by the traffic light of the Basel committee). {runs} in runs (p "
+        f"{table['independence']:.2g}). There the mean loss was {table['exceedance']:.2f} times the expected "
+        f"shortfall; number and size together, losses are {larger}: Z2 of Acerbi and Szekely, 0 where both are right, "
+        f"is {z2['z']:+.2f}, and would be below {z2['critical']:.2f} by luck in 5 of 100 cases (p {z2['pvalue']:.2g})."
     )
+    plain = min((methods[name] for name in RIVALS if name in methods), key=lambda row: row["loss"], default=None)
+    if plain:
+        said += (
+            f" Of the plain methods {plain['title']} loses least; over it the gain in FZ0 is {plain['gain']:+.3f} (90 "
+            f"% interval {plain['low']:+.3f} to {plain['high']:+.3f})."
+        )
     if simple := methods.get("filtered_rival"):
         alike = ": the two cannot be told apart" if simple["low"] <= 0 <= simple["high"] else ""
         said += (
-            f" Over the same method with the best simple forecast the gain in FZ0 is {simple['gain']:+.3f} (90 % "
+            f" Over the same method with the best simple forecast the gain is {simple['gain']:+.3f} (90 % "
             f"interval {simple['low']:+.3f} to {simple['high']:+.3f}){alike}."
         )
     return said
