@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from gatecast.experiment import Experiment
 from gatecast.files import sweep
 from gatecast.market import synthetic
 from gatecast.processes import mark
+from gatecast.report import render_saved
 from gatecast.runs import run
 
 
@@ -289,6 +291,7 @@ def test_what_a_killed_process_left_is_swept_before_its_parent_asks_for_it(tmp_p
 DIES = """
 import os, sys
 from gatecast import store
+from gatecast.report import render_saved
 folder, at = sys.argv[1], int(sys.argv[2])
 loaded, rename, calls = store.load_run(folder), os.replace, []
 def dies(source, target):
@@ -315,3 +318,21 @@ def test_a_kill_at_any_rename_blocks_no_later_run(folder: Path, dies_at: int) ->
     assert not [path for path in folder.parent.iterdir() if path.name.endswith(".part")]
     with store.locked(folder):
         pass
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *((name, [{}]) for name in ("years", "in_force", "one_bar_later", "coverage")),
+        *((name, [{}]) for name in ("credit", "rivals", "strategies")),
+        ("selection", {"x": 1}), ("names", {}), ("many", {"return": {"x": 1}}),
+    ],
+)  # fmt: skip
+def test_a_page_is_drawn_of_odd_scores_or_refused_in_a_sentence(folder: Path, part: str, value: Any) -> None:
+    scores = json.loads((folder / "scores.json").read_bytes())
+    put(folder, "scores.json", json.dumps({**scores, part: value}).encode())
+    try:
+        found = render_saved(folder)
+    except StoreError as error:
+        found = str(error)
+    assert re.search("</html>|expected .* got .*scores.json.*Take the folder from a backup", found)

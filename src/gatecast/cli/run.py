@@ -147,10 +147,10 @@ def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Draw report.html again from what the run stored."""
-    from gatecast.report import render
-    from gatecast.store import load_run, write_page
+    from gatecast.report import render_saved
+    from gatecast.store import write_page
 
-    page = write_page(folder, render(load_run(folder)))
+    page = write_page(folder, render_saved(folder))
     make_console().print(printable(brief_path(page)), markup=False, soft_wrap=True)
     if open_it:
         import webbrowser

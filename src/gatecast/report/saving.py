@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gatecast import store
 from gatecast.arguments import checked
+from gatecast.compute.progress import printable
+from gatecast.errors import GatecastError, StoreError
 from gatecast.report.page import render
 from gatecast.runs import Run
 
@@ -22,3 +24,23 @@ def save_run(run: Run, folder: str | Path) -> Run:
     saved = store.save_run(run, folder)
     store.write_page(saved.path or folder, render(saved))
     return saved
+
+
+@checked
+def render_saved(folder: str | Path) -> str:
+    """The page of a run that is saved in `folder`, as `render` draws it.
+
+    Raises `StoreError` where the folder is no whole run, or its scores have a part that no page can be drawn of: rows
+    of the scores are read by name, and only what stands there tells whether they are all there.
+    """
+    run = store.load_run(folder)
+    try:
+        return render(run)
+    except GatecastError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"{printable(folder)} cannot be drawn: expected the scores that gatecast wrote, got a part of scores.json "
+            f"with other names or values ({type(error).__name__}: {error}). Take the folder from a backup, or run "
+            "again."
+        ) from error
