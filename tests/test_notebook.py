@@ -28,7 +28,7 @@ from gatecast.experiment import Experiment
 from gatecast.explanations import Explained, Explanation
 from gatecast.live.health import Check, Health
 from gatecast.market import synthetic
-from gatecast.notebook import MOST_ROWS, draw_intervals, html
+from gatecast.notebook import MOST_ROWS, draw_intervals, draw_lines, html
 from gatecast.runs import Run, run
 from gatecast.store import chain_of
 from gatecast.studies.capacity import capacity
@@ -101,6 +101,11 @@ def test_every_result_of_the_front_door_shows_and_draws_itself() -> None:
         assert callable(getattr(kind, "plot", None)), kind
     assert all("_repr_html_" in dir(kind) for kind in results(live) if hasattr(kind, "to_dict"))
     assert all(typing.get_type_hints(kind.plot)["return"] is Any for kind in kinds)
+
+
+def test_no_two_lines_of_a_figure_look_alike() -> None:
+    figure = draw_lines([0, 1], {str(number): [0.0, number] for number in range(20)}, "title", "unit")
+    assert len({(one.line.color, one.line.dash) for one in figure.data}) == 20
 
 
 def test_a_run_draws_the_equity_of_each_line_of_its_book(made: Run) -> None:

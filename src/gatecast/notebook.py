@@ -17,6 +17,8 @@ Rows = Sequence[Mapping[str, Any]]
 MOST_ROWS = 30
 """Rows of a table that are shown; a line says how many there are."""
 COLOURS = ("#1f5fa8", "#c4622d", "#4b8b3b", "#8a5aa5", "#7a7a7a", "#b5922a")
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Of lines beyond the number of colours, the next for each time through them."""
 HIGH_ROW, LEAST_HEIGHT = 26, 280
 """Pixels of a row of a figure with one row a thing, and of a whole figure."""
 
@@ -160,7 +162,10 @@ def draw_lines(x: Sequence[Any], lines: Mapping[str, Sequence[Any]], title: str,
     traces = [
         {
             "type": "scatter", "mode": "lines", "x": list(x), "y": list(y), "name": escape(name),
-            "line": {"color": COLOURS[number % len(COLOURS)], "width": 1.6},
+            "line": {
+                "color": COLOURS[number % len(COLOURS)], "dash": DASHES[number // len(COLOURS) % len(DASHES)],
+                "width": 1.6,
+            },
         }
         for number, (name, y) in enumerate(lines.items())
     ]  # fmt: skip
