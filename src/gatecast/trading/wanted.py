@@ -13,6 +13,9 @@ from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.market.bars import session_date
 from gatecast.trading.by_session import Sessions
 from gatecast.trading.core import Core, CoreState
+from gatecast.trading.grid import (
+    forward_filled,
+)
 from gatecast.trading.line import Squares
 from gatecast.trading.strategies import MARKET
 
@@ -22,25 +25,17 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-HALTED = 60
-"""Sessions without a bar through which the forecast of a symbol's last bar stands."""
+CARRIED = 60
+"""Sessions for which a forecast of variance stands while no newer one comes, as through a halt."""
 WAITED = 7
 """Days for which a line waits for a class that its core wants and that has no forecast yet."""
 
 
-def through_halts(forecasts: FloatArray, traded: BoolArray) -> FloatArray:
-    """(sessions, names) forecasts; where a name has no bar that of its last bar, for up to 60 sessions.
-
-    NaN at a bar without a forecast, and until the next one.
-
-    >>> nan = np.nan
-    >>> through_halts(np.array([[0.1], [nan], [nan], [nan]]), np.array([[True], [False], [True], [False]])).ravel()
-    array([0.1, 0.1, nan, nan])
-    """
-    sessions = np.arange(len(forecasts))[:, None]
-    last = np.maximum.accumulate(np.where(traded, sessions, -1), axis=0)
-    found = np.take_along_axis(np.where(traded, forecasts, np.nan), np.maximum(last, 0), axis=0)
-    return np.asarray(np.where(sessions - last > HALTED, np.nan, found), np.float64)
+def _carried(values: FloatArray, most: int) -> FloatArray:
+    """Values with the newest that is known where there is none, at most so many sessions old."""
+    known = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
+    age = np.arange(len(values))[:, None] - np.maximum.accumulate(known, axis=0)
+    return np.asarray(np.where(age > most, np.nan, forward_filled(values)), np.float64)
 
 
 def past_deviations(returns: FloatArray) -> FloatArray:
@@ -58,7 +53,7 @@ def past_deviations(returns: FloatArray) -> FloatArray:
 def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str) -> FloatArray:
     """(sessions, names) standard deviation of a session's return that a model forecast at its close.
 
-    The variance over the horizon, close to close, shared out over its bars; see `through_halts`.
+    The variance over the horizon, close to close, shared out over its bars; the newest forecast for up to 60 sessions.
     """
     table = np.full(sessions.grid.close.shape, np.nan)
     for one in classes.values():
@@ -69,7 +64,7 @@ def deviations_of(classes: Mapping[str, Decided], sessions: Sessions, model: str
         variance = heads["volatility"][rows] * samples.facts.ratio[samples.ends[rows]]
         per_session = variance / samples.horizon * samples.session_bars
         _lay(table, sessions, one, np.sqrt(per_session))
-    return through_halts(table, np.isfinite(sessions.grid.close))
+    return _carried(np.where(np.isfinite(sessions.grid.close), table, np.nan), CARRIED)
 
 
 def tilt_of(
