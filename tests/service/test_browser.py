@@ -213,7 +213,9 @@ def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str
     page.wait_for_function("(x) => document.getElementById('explained-said').textContent.includes(x)", arg=label)
     first = page.evaluate("document.getElementById('candles').data.find((one) => one.type === 'candlestick').x.at(0)")
     page.evaluate("(x) => document.getElementById('candles').emit('plotly_click', {points: [{x}]})", first)
-    page.wait_for_function("document.getElementById('explained-said').textContent.includes('nothing was decided at')")
+    page.wait_for_function(
+        "() => document.getElementById('explained-said').textContent.includes('nothing was decided at')"
+    )
     assert page.is_hidden("#explained-parts")
     page.keyboard.press("ArrowLeft")
     page.wait_for_url("**/symbols/%3Cb%3E*")

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from gatecast.trading.cuts import KEEP_FROM_TRADE
 from gatecast.trading.sizing import SPIKE_TIMES
 from gatecast.trading.sizing import Finding as Sizing
+from gatecast.trading.wanted import CARRIED
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -448,7 +449,7 @@ def unforecast(
     """Symbols of the core without a forecast of volatility at the newest close, or at more than 5 % of their closes.
 
     Arrays are (closes, names): `wanted`, whether the symbol has a bar and the core may hold it; `deviations`, forecast
-    standard deviations, NaN or not above 0 where there is none; `core`, its shares of the core where it had a forecast.
+    standard deviations, which stand for `CARRIED` sessions, NaN or not above 0 where there is none; `core`, its shares of the core where it had a forecast.
     Closes before a symbol's first forecast are its warm-up and do not count.
     """
     there = np.isfinite(deviations) & (deviations > 0)
@@ -466,8 +467,8 @@ def unforecast(
         found.append(
             Finding(
                 "volatility", name, size * missing / int(closes[place]), "core", int(closes[place]), "closes",
-                f"{name} had no forecast of volatility at {missing:,} of {int(closes[place]):,} closes{now}: nothing "
-                f"of it is held then; its share of the core is {size:.1%}.",
+                f"{name} had no forecast of volatility of the last {CARRIED} sessions at {missing:,} of "
+                f"{int(closes[place]):,} closes{now}: nothing of it is held then; its share of the core is {size:.1%}.",
             )
         )  # fmt: skip
     return found
