@@ -449,9 +449,9 @@ def unforecast(
     """Symbols of the core without a forecast of volatility at the newest close, or at more than 5 % of their closes.
 
     Arrays are (closes, names): `wanted`, whether the symbol has a bar and the core may hold it; `deviations`, forecast
-    standard
-    deviations, each of the newest `CARRIED` sessions, NaN or not above 0 where there is none; `core`, its shares of the core where it had a forecast.
-    Closes before a symbol's first forecast are its warm-up and do not count.
+    standard deviations, each of the newest `CARRIED` sessions, NaN or not above 0 where there is none; `core`, its
+    shares of the core where it had a forecast. Closes before a symbol's first forecast are its warm-up and do not
+    count.
     """
     there = np.isfinite(deviations) & (deviations > 0)
     since = np.maximum.accumulate(there, axis=0)
