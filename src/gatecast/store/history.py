@@ -4,8 +4,7 @@ A row is never changed. Another reading of it is a new version with its own `kno
 were known at a moment. Of what comes, a row is
 
 - new: the store has no row of this symbol and close. Its `known_at` is as read; where the source does not say when rows
-  became known, the symbol was in the store and the row comes after the close's fill (late), it is the newest close that
-  comes in time with it, else the moment it came: what is decided at that close is decided with it;
+  became known, the symbol was in the store and the row comes after the close's fill, it is the moment it came (late);
 - repeated: it says the same as the version in force, to 1e-9 of each number. It is dropped;
 - corrected: it says something else. Its `known_at` is as read where the source says it, else the moment it came;
 - unfinished: it closes after the moment it came. It is left out.
@@ -325,10 +324,9 @@ class History:
         known = before.join(came.select(KEYS), on=KEYS, how="semi")
         new = came.join(known, on=KEYS, how="anti")
         late = self._late(before, new, now) & (not stated)
-        in_time = new.filter(~late).group_by("symbol").agg(_decided=pl.col("time").max())
-        decided = new.join(in_time, on="symbol", how="left", maintain_order="left")["_decided"]
-        arrived = pl.when(pl.col("time") < decided).then(decided).otherwise(pl.lit(now, TIME))
-        new = new.with_columns(known_at=pl.when(late).then(arrived).otherwise("known_at"))
+        new = new.with_columns(known_at=pl.when(late).then(pl.max_horizontal("known_at", pl.lit(now, TIME))).otherwise(
+            "known_at"
+        ))  # fmt: skip
         other, repeated = self._other(came.join(known, on=KEYS, how="semi"), known, now, stated)
         counts |= {"new": len(new), "late": int(late.sum()), "corrected": len(other), "repeated": repeated}
         stored = pl.concat([new, other]).sort("symbol", "time", "known_at")
