@@ -101,10 +101,15 @@ def test_two_returns_over_several_sessions_share_those_that_are_common() -> None
 
 
 def test_a_bar_that_comes_after_the_next_session_was_decided_is_of_no_session(timely: pl.DataFrame) -> None:
-    """Neither is one that comes after the first of its session: who decided the session had it not."""
+    """Those of its session that came until then are: it is decided with the next one, by what is there."""
     closes, names = timely["time"].unique().sort(), timely["symbol"].unique().sort().to_list()
     at = pl.col("time") == closes[200]
-    for symbols, came, seen in ((names, closes[203], []), (names[:1], closes[201] + timedelta(hours=1), names[1:])):
+    in_hand, too_late = closes[201] + timedelta(hours=1), closes[201] + timedelta(hours=13)
+    for symbols, came, seen in (
+        (names, closes[203], []),
+        (names[:1], too_late, names[1:]),
+        (names[:1], in_hand, names),
+    ):
         known = pl.when(at).then(pl.lit(closes[200] + timedelta(hours=20))).otherwise("known_at")
         bars = timely.with_columns(known_at=known)
         some = at & pl.col("symbol").is_in(symbols)

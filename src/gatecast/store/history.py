@@ -4,7 +4,9 @@ A row is never changed. Another reading of it is a new version with its own `kno
 were known at a moment. Of what comes, a row is
 
 - new: the store has no row of this symbol and close. Its `known_at` is as read; where the source does not say when rows
-  became known, the symbol was in the store and the row comes after the close's fill, it is the moment it came (late);
+  became known, the symbol was in the store and the row comes after the close's fill (late), it is the moment it came; or
+  the fill of a newer close that comes in time with it, where that is earlier and nothing was issued since: what is
+  decided at that close is decided with it;
 - repeated: it says the same as the version in force, to 1e-9 of each number. It is dropped;
 - corrected: it says something else. Its `known_at` is as read where the source says it, else the moment it came;
 - unfinished: it closes after the moment it came. It is left out.
@@ -35,7 +37,7 @@ from gatecast.market.actions import (
     with_terms,
 )
 from gatecast.market.bars import COLUMNS, PRICES, make_bars, refuse_lacking
-from gatecast.market.calendar import deadlines
+from gatecast.market.calendar import deadlines, fill_times
 from gatecast.market.sessions import orders_until
 from gatecast.market.steps import on_one_level
 from gatecast.store.artefacts import Artefacts
@@ -324,9 +326,9 @@ class History:
         known = before.join(came.select(KEYS), on=KEYS, how="semi")
         new = came.join(known, on=KEYS, how="anti")
         late = self._late(before, new, now) & (not stated)
-        new = new.with_columns(known_at=pl.when(late).then(pl.max_horizontal("known_at", pl.lit(now, TIME))).otherwise(
-            "known_at"
-        ))  # fmt: skip
+        if late.any():
+            in_hand = self._in_hand(before, new, late, now)
+            new = new.with_columns(known_at=pl.when(late).then(in_hand).otherwise("known_at"))
         other, repeated = self._other(came.join(known, on=KEYS, how="semi"), known, now, stated)
         counts |= {"new": len(new), "late": int(late.sum()), "corrected": len(other), "repeated": repeated}
         stored = pl.concat([new, other]).sort("symbol", "time", "known_at")
@@ -372,8 +374,7 @@ class History:
         """
         if new.is_empty():
             return pl.Series("late", [], pl.Boolean)
-        rows = pl.concat([before.select("symbol", "asset_class", "time"), new.select("symbol", "asset_class", "time")])
-        rows = rows.unique(KEYS, keep="first", maintain_order=True).sort(KEYS)
+        rows = _closes_of(before, new)
         fills = rows.with_columns(fill=deadlines(rows)).select(*KEYS, "fill")
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
         late = ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
@@ -389,6 +390,20 @@ class History:
         begun = stored.group_by("symbol").agg(_begun=pl.col("time").min())
         first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
         return (late & (new["time"] >= first).fill_null(True)).alias("late")
+
+    def _in_hand(self, before: pl.DataFrame, new: pl.DataFrame, late: pl.Series, now: datetime) -> pl.Series:
+        """(rows of `new`,) from when on late rows were in hand, see the module's words."""
+        rows = _closes_of(before, new)
+        fills = rows.with_columns(_fill=fill_times(rows)).select(*KEYS, "_fill")
+        in_time = new.filter(~late).group_by("symbol").agg(pl.col("time").max()).join(fills, on=KEYS)
+        newest = new.select("symbol", "time").join(
+            in_time.select("symbol", "_fill", _newest="time"), on="symbol", how="left", maintain_order="left"
+        )
+        never = datetime.min.replace(tzinfo=UTC)
+        issued = max((datetime.fromisoformat(one.now) for one in self._state().issued), default=never)
+        counts = (pl.col("time") < pl.col("_newest")) & (pl.col("_fill") > pl.lit(issued, TIME))
+        came = pl.lit(now, TIME)
+        return newest.select(pl.when(counts).then(pl.min_horizontal("_fill", came)).otherwise(came)).to_series()
 
     def _other(
         self, came: pl.DataFrame, known: pl.DataFrame, now: datetime, stated: bool
@@ -427,6 +442,12 @@ def refuse_naive(moment: datetime) -> None:
     """Raises `SettingsError` for a moment without time zone."""
     if moment.tzinfo is None:
         raise SettingsError(f"{moment} has no time zone: give a moment such as datetime(2024, 1, 2, tzinfo=UTC).")
+
+
+def _closes_of(before: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Symbol, asset class and time of each close that there is before or anew, by symbol and time."""
+    rows = pl.concat([one.select("symbol", "asset_class", "time") for one in (before, new)])
+    return rows.unique(KEYS, keep="first", maintain_order=True).sort(KEYS)
 
 
 def _same(one: pl.Expr, other: pl.Expr) -> pl.Expr:

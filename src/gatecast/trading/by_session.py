@@ -453,21 +453,23 @@ def _in_time(
 
 def _caught_up(came: NDArray[np.int64], until: NDArray[np.int64], known: BoolArray) -> BoolArray:
     """(sessions, symbols) bars of sessions that nobody could decide in time, as all of them came too late, that were
-    there when the next session was decided. Those that came first count: a session is decided with what is there; and
-    of these those that go on from a bar that counts. A symbol whose bars are late day by day has none.
+    there when the next session was decided: by its symbol's own fill, of a symbol without a bar in time there by the
+    last fill of the others; before any is decided, all. Of these those count that go on from a bar that counts. A
+    symbol whose bars are late day by day has none.
 
     `came`: when each bar became known, `until`: when its orders are filled, in microseconds since 1970; NEVER without a
     bar. `known`: whether it is known by then.
     """
-    late, there = ~known.any(axis=1), came < NEVER
-    decided = np.where(late, came.min(axis=1, initial=NEVER), np.where(known, until, NEVER).min(axis=1, initial=NEVER))
-    later = np.minimum.accumulate(np.append(decided, NEVER)[::-1])[::-1][1:]
-    whole = (late & (decided <= later))[:, None] & (came == decided[:, None]) & there
+    there, decided = came < NEVER, known.any(axis=1)
+    last = np.where(known, until, 0).max(axis=1, initial=0)
+    limits = np.vstack([np.where(known, until, last[:, None]), np.full((1, known.shape[1]), NEVER - 1)])
     newest = np.maximum.accumulate(np.where(there, np.arange(len(came))[:, None], -1), axis=0)
+    following = np.minimum.accumulate(np.where(decided, np.arange(len(came)), len(came))[::-1])[::-1]
     counts = np.vstack([known, np.zeros((1, known.shape[1]), np.bool_)])  # the last row is that of no bar
-    for row in np.flatnonzero(whole.any(axis=1)).tolist():
+    for row in np.flatnonzero(~decided).tolist():
         before = newest[row - 1] if row else np.full(known.shape[1], -1)
-        counts[row] = whole[row] & counts[before, np.arange(known.shape[1])]
+        in_hand = there[row] & (came[row] <= limits[following[row]])
+        counts[row] = in_hand & counts[before, np.arange(known.shape[1])]
     return counts[:-1] & ~known
 
 

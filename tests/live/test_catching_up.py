@@ -1,0 +1,96 @@
+"""Stores of several classes that are updated when it suits: what is held is worth the same at each session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gatecast.experiment import Experiment
+from gatecast.market import synthetic
+from gatecast.market.facts import facts_of
+from gatecast.samples.known import delays, window_ends
+from gatecast.store import Store
+from gatecast.trading.book import Book, core_path, past_deviations, run_line, sessions_by
+from gatecast.trading.core import Core
+
+DAYS = 230
+BEGINS = 205
+"""Days that a store begins with."""
+MINUTES = timedelta(minutes=10)
+FRIDAY = 4
+
+
+def bars_of(classes: Sequence[str]) -> pl.DataFrame:
+    """A symbol each: shares close at 21:00 on weekdays, pairs at 22:00 on weekdays, coins at 24:00 on all days."""
+    made = synthetic.g1(DAYS, seed=3, symbols=len(classes))
+    first = made["time"].min()
+    assert isinstance(first, datetime)
+    begins = first.replace(hour=0, minute=0)
+    hours, names = {"equity": 21, "fx": 22, "crypto": 24}, {"equity": "AAA", "fx": "GBPUSD", "crypto": "BTC-USD"}
+    found = []
+    for (_, own), kind in zip(made.group_by("symbol", maintain_order=True), classes, strict=True):
+        days = [begins + timedelta(days=number, hours=hours[kind]) for number in range(DAYS)]
+        own = own.with_columns(
+            pl.Series("time", days, own.schema["time"]), symbol=pl.lit(names[kind]), asset_class=pl.lit(kind)
+        ).with_columns(known_at="time")
+        weekday = (pl.col("time") - timedelta(hours=12)).dt.weekday() <= 5
+        found.append(own if kind == "crypto" else own.filter(weekday))
+    return pl.concat(found).sort("symbol", "time")
+
+
+def as_stored(bars: pl.DataFrame, spans: Sequence[int], place: Path) -> tuple[pl.DataFrame, list[datetime]]:
+    """The bars as a store has them that is updated once in so many days, after a session of all; and when it was."""
+    midnight = bars["time"].min().replace(hour=0)  # type: ignore[union-attr]
+    moments, day = list[datetime](), BEGINS
+    while day <= DAYS:
+        moments.append(midnight + timedelta(days=day) + MINUTES)
+        day += spans[len(moments) % len(spans)]
+        while (midnight + timedelta(days=day - 1)).weekday() > FRIDAY:
+            day += 1
+    before, store = midnight - timedelta(days=1), Store.create(place, Experiment(), now=moments[0])
+    for moment in moments:
+        came = bars.filter(pl.col("time") > before, pl.col("time") <= moment)
+        if len(came):
+            store.add_bars(came, moment, stated=False)
+        before = moment
+    return store.bars.as_of(moments[-1]), moments
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(
+    st.sampled_from([("crypto",), ("equity", "fx"), ("equity", "crypto"), ("equity", "fx", "crypto")]),
+    st.lists(st.integers(2, 9), min_size=3, max_size=4),
+)
+@settings(max_examples=2, deadline=None)
+def test_what_is_held_is_worth_the_same_however_often_a_store_is_updated(
+    tmp_path_factory: pytest.TempPathFactory, classes: tuple[str, ...], spans: list[int]
+) -> None:
+    bars = bars_of(classes)
+    stored, moments = as_stored(bars, spans, tmp_path_factory.mktemp("store") / "s")
+    timely = stored.with_columns(known_at="time")
+    own = sessions_by(facts_of(timely), Book())
+    core, deviations = core_path(own, Core()), past_deviations(own.returns)
+    frames = list[pl.DataFrame]()
+    for each in (stored, timely):
+        sessions = sessions_by(facts_of(each), Book())
+        count = sessions.decided
+        line = run_line(sessions.until(count), core[:count], deviations[:count], Book(), begin=100, rebalanced=False)
+        frames.append(line.frame)
+    assert frames[0].equals(frames[1][: len(frames[0])])
+    held = frames[0]["equity"].to_numpy()
+    assert np.ptp(held) > 0
+    # and at the newest close of each update nothing is missing in a window
+    newest = pl.concat([stored.filter(pl.col("time") <= one).group_by("symbol").agg(pl.col("time").max(), now=pl.lit(
+        one)) for one in moments])  # fmt: skip
+    in_time = newest.filter(pl.col("now") - pl.col("time") < timedelta(hours=12)).unique(["symbol", "time"])
+    for _, symbol in stored.group_by("symbol", maintain_order=True):
+        ends = window_ends(symbol, delays(symbol), 10)
+        asked = symbol.with_row_index("row").join(in_time, on=["symbol", "time"], how="semi")["row"].to_numpy()
+        assert (ends[asked] == asked).all()
