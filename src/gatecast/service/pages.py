@@ -15,6 +15,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
+from gatecast.explanations.moments import NOT_COME
 from gatecast.files import sha256_of
 from gatecast.live.book import left_out_in_words
 from gatecast.live.exposure import cut_in_words
@@ -27,7 +28,7 @@ from gatecast.report.figures import book_data, coverage_data, selection_data, tu
 from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
-from gatecast.service.view import NOT_COME, Answer, UnknownSymbolError, View
+from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 from gatecast.trading.cuts import GATES, kept_off
 
