@@ -40,8 +40,9 @@ class LiveRecord:
     force and of the rival's; `gain`: the share of the rival's loss that was saved. `expected`: the gain in the record
     of the refit in force; `low`, `high`: where 90 % of records of so many sessions lie if it goes on; `within`: whether
     the gain does. `book_sessions`: sessions of the book with a forecast volatility, of `book_passed` in all
-    (`sessions_passed`); `book_newest`: whether there were others before these; `ratio`: its realised volatility over the one that was
-    forecast of what was held, with 90 % limits `ratio_low` and `ratio_high`; `ratio_within`: whether they hold 1.
+    (`sessions_passed`); `book_newest`: whether there were others before these; `ratio`: its realised volatility over
+    the one that was forecast of what was held, with 90 % limits `ratio_low` and `ratio_high`; `ratio_within`: whether
+    they hold 1.
     None: not known. Below `LEAST_LIVE` sessions nothing is said of what was expected.
     """
 
@@ -176,8 +177,8 @@ def issued_table(store: Store) -> pl.DataFrame:
 
 
 def sessions_passed(figures: Sequence[Mapping[str, Any]]) -> int:
-    """Sessions of these that a book has come through, see `morning.sessions_of_book`: not that of its first close, which
-    earned nothing.
+    """Sessions of these that a book has come through, see `morning.sessions_of_book`: not that of its first close,
+    which earned nothing.
 
     >>> sessions_passed([{"earned": None}, {"earned": 0.0}, {"earned": 0.01, "spans": 5}])
     6
