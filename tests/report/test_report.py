@@ -812,7 +812,7 @@ def test_the_newest_row_says_whose_numbers_are_whose_and_what_says_nothing(run: 
     flat = replace(run, forecasts=run.forecasts.with_columns(value=value), signals=bearish)
     text = Tags(render(flat)).text
     assert "60.1 % not beyond the base rate, 60.1 %" in text
-    assert "The base rate is the symbol's own share of rises up to the refit." in text
+    assert "The base rate is the share of rises up to the refit." in text
     assert "The LSTM alone is bearish: the ensemble has no forecast beyond the base rate." in text
     row = next(row for row in report_data(flat)["newest"] if row["symbol"] == "SP500")
     assert not row["beyond_base_rate"]
