@@ -378,8 +378,10 @@ class History:
         rows = _closes_of(before, new)
         fills = rows.with_columns(fill=deadlines(rows)).select(*KEYS, "fill")
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
-        there = new["symbol"].is_in([*self._state().symbols])
-        late = ((fill < now) & (there | (new["time"] > self._issued()))).alias("late")
+        counts = new["symbol"].is_in([*self._state().symbols])
+        if issued := self._issued():
+            counts |= new["time"] > issued
+        late = ((fill < now) & counts).alias("late")
         if not late.any():
             return late
         stored = self.versions()
@@ -393,10 +395,9 @@ class History:
         first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
         return (late & (new["time"] >= first).fill_null(True)).alias("late")
 
-    def _issued(self) -> datetime:
+    def _issued(self) -> datetime | None:
         """When something was issued for the last time."""
-        never = datetime.min.replace(tzinfo=UTC)
-        return max((datetime.fromisoformat(one.now) for one in self._state().issued), default=never)
+        return max((datetime.fromisoformat(one.now) for one in self._state().issued), default=None)
 
     def _in_hand(self, before: pl.DataFrame, new: pl.DataFrame, late: pl.Series, now: datetime) -> pl.Series:
         """(rows of `new`,) from when on late rows were in hand, see the module's words."""
@@ -406,7 +407,9 @@ class History:
         newest = new.select("symbol", "time").join(
             in_time.select("symbol", "_fill", _newest="time"), on="symbol", how="left", maintain_order="left"
         )
-        counts = (pl.col("time") < pl.col("_newest")) & (pl.col("_fill") > pl.lit(self._issued(), TIME))
+        counts = pl.col("time") < pl.col("_newest")
+        if issued := self._issued():
+            counts &= pl.col("_fill") > pl.lit(issued, TIME)
         came = pl.lit(now, TIME)
         return newest.select(pl.when(counts).then(pl.min_horizontal("_fill", came)).otherwise(came)).to_series()
 
