@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatecast.errors import StoreError, cut, hint_of
+from gatecast.errors import StoreError, cut, hint_of, remedy_of
 from gatecast.files import PART, opened, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
@@ -95,7 +95,8 @@ class Artefacts:
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. {REMEDY}") from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}. {REMEDY}") from None
+            why = f"{error.strerror or error}. {remedy_of(error, REMEDY)}"
+            raise StoreError(f"{path} cannot be read: {why}") from None
         if sha256_of(content) != path.stem:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
