@@ -268,3 +268,19 @@ def test_a_journal_that_this_user_may_not_read_is_not_called_damaged(
             patch.setattr(name, refuse)
             with pytest.raises(StoreError, match=r"cannot be read: Permission denied\. Allow yourself to read it\.$"):
                 Journal.open(journal.folder.parent)
+
+
+def test_artefacts_that_this_user_may_not_read_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefacts = Artefacts(tmp_path)
+    name = artefacts.put(b"{}", ".json")
+
+    def refuse(path: str | Path, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for function in ("stat", "lstat"):
+        monkeypatch.setattr(os, function, refuse)
+    assert not artefacts.is_lost(name)
+    with pytest.raises(StoreError, match=r"cannot be read: Permission denied\. Allow yourself to read it\.$"):
+        artefacts.get(name)

@@ -236,7 +236,7 @@ def _orders(store: Store, now: datetime) -> Check:
 
 def _heartbeat(store: Store) -> str | None:
     found = store.heartbeat()
-    return None if found is None else str(found.get("now"))
+    return None if found is None else str(found.get("now", ""))
 
 
 def _looked(heartbeat: str | None, now: datetime) -> Check:

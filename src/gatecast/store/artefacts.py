@@ -138,7 +138,7 @@ class Artefacts:
 
     def _refuse_link(self, path: Path) -> None:
         """Raises `StoreError` where a link leads to the folder of an artefact."""
-        if self.folder.is_symlink() or path.parent.is_symlink():
+        if os.path.islink(self.folder) or os.path.islink(path.parent):
             raise StoreError(f"{path} leads out of the store through a link, and is neither read nor written.")
 
     def json(self, name: str) -> Any:
@@ -190,7 +190,7 @@ class Artefacts:
         found = []
         for folder in _inside(self.folder):
             inner = self.folder / folder
-            if not re.fullmatch("[0-9a-f]{2}", folder) or inner.is_symlink() or not inner.is_dir():
+            if not re.fullmatch("[0-9a-f]{2}", folder) or os.path.islink(inner) or not os.path.isdir(inner):
                 found.append(inner)
                 continue
             found += [
@@ -217,13 +217,13 @@ class Artefacts:
     def sweep(self) -> None:
         """Removes what processes that run no more left half written."""
         for folder in _inside(self.folder):
-            if not (self.folder / folder).is_symlink():
+            if not os.path.islink(self.folder / folder):
                 sweep(self.folder / folder)
 
 
 def _inside(folder: Path) -> list[str]:
     """The names in a folder, sorted; of a link none."""
-    if folder.is_symlink():
+    if os.path.islink(folder):
         return []
     try:
         return sorted(os.listdir(folder))

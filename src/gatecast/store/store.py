@@ -448,12 +448,14 @@ class Store(Contents):
             )
 
     def heartbeat(self) -> dict[str, Any] | None:
-        """What the heartbeat says; None where there is none, or it cannot be read."""
+        """What the heartbeat says; None where there is none, nothing where it cannot be read."""
         try:
             value = json_of(read(self.folder / HEARTBEAT, at_most=ABOUT_BYTES, follow=False))
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
-        return value if isinstance(value, dict) else None
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
     # ── what is in it ─────────────────────────────────────────────────────────────────────────────
 
