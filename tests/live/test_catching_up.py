@@ -13,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatecast.experiment import Experiment
+from gatecast.live import Updated, retrain, update
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.samples.known import delays, window_ends
 from gatecast.store import Store
 from gatecast.trading.book import Book, core_path, past_deviations, run_line, sessions_by
 from gatecast.trading.core import Core
+from tests.live.conftest import Command
+from tests.live.conftest import settings as cheap
 
 DAYS = 230
 BEGINS = 205
@@ -94,3 +97,43 @@ def test_what_is_held_is_worth_the_same_however_often_a_store_is_updated(
         ends = window_ends(symbol, delays(symbol), 10)
         asked = symbol.with_row_index("row").join(in_time, on=["symbol", "time"], how="semi")["row"].to_numpy()
         assert (ends[asked] == asked).all()
+
+
+@pytest.fixture(scope="module")
+def coin_and_share() -> pl.DataFrame:
+    """A share that closes at 21:00 on weekdays, a coin that closes at 24:00 on all days."""
+    made = synthetic.b1(760, seed=1, r2=0.08, symbols=2)
+    share, coin = (made.filter(pl.col("symbol") == name) for name in ("B1_0", "B1_1"))
+    midnight = share["time"][0].replace(hour=0)
+    days = [midnight + timedelta(days=number + 1) for number in range(len(coin))]
+    coin = coin.with_columns(pl.Series("time", days, coin.schema["time"]), asset_class=pl.lit("crypto"))
+    share = share.filter(pl.col("time") < days[-1]).with_columns(asset_class=pl.lit("equity"))
+    return pl.concat([share, coin.with_columns(known_at="time")])
+
+
+def test_a_coin_that_is_caught_up_is_forecast_and_its_rows_are_not_dated_back(
+    coin_and_share: pl.DataFrame, gatecast: Command, tmp_path: Path
+) -> None:
+    store, sessions = tmp_path / "store", coin_and_share.filter(asset_class="equity")["time"].sort()
+    begin = next(close for close in sessions[500:] if close.weekday() == FRIDAY)
+
+    def brought(after: datetime, until: datetime, **more: Experiment) -> Updated:
+        rows = coin_and_share.filter(pl.col("time") > after, pl.col("time") <= until)
+        return update(store, rows, now=until, **more)
+
+    friday = begin.replace(hour=0) + timedelta(days=1) + MINUTES
+    brought(begin - timedelta(days=1000), friday, experiment=cheap())
+    assert retrain(store, now=friday).model is not None
+    brought(begin, friday + timedelta(seconds=1))
+    thursday = friday + timedelta(days=6)
+    done = brought(friday, thursday)
+    assert done.counts["late"] == 3 + 5  # shares of Monday to Wednesday; coins of Saturday to Wednesday
+    rows = {row["symbol"]: row for row in done.decisions}
+    assert all(row["current"] and row["weight"] is not None for row in rows.values())
+    assert not [text for text in done.warnings if "decided 1 h" in text]
+    hours_later = brought(thursday, thursday + timedelta(days=1, hours=3))
+    assert [text for text in hours_later.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
+    now = (thursday + timedelta(days=1, hours=3)).isoformat()
+    assert gatecast("store", "check", store).status == 0
+    found = gatecast("parity", store, "--now", now)
+    assert found.status == 0, found.out + found.err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,8 @@ WITHOUT_FORECAST = tuple(GATES)[: tuple(GATES).index("doubtful")]
 """Gates that close where there is no forecast of the newest close."""
 MISSING = ("no forecast", "not finite", "stale", OLD_MODEL)
 """Gates at which a forecast that should be there is not."""
+PASSED = timedelta(hours=1)
+"""From so long after an open on it is said that an order is booked at a price that has passed."""
 SERVED_PERIODS = 3
 """Periods of the schedule after its last refit in which a model is served."""
 NOT_FORECAST = (
@@ -180,6 +182,22 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
     placed = bars.with_columns(deadline=deadlines(bars))
     newest = placed.group_by("symbol").agg(pl.col("known_at", "deadline").sort_by("time").last())
     return set(newest.filter(pl.col("known_at") > pl.col("deadline"))["symbol"])
+
+
+def opens_passed(bars: pl.DataFrame, rows: Iterable[Mapping[str, Any]], now: datetime) -> list[str]:
+    """A sentence on symbols that are decided now, an hour or more after the open that their orders are booked at.
+
+    So it is where trading goes on at the close: coins and pairs. `rows`: decisions, see `newest_rows`.
+    """
+    newest = bars.with_columns(_fill=fill_times(bars)).group_by("symbol").agg(pl.col("time", "_fill").last())
+    on = newest.filter(pl.col("_fill") == pl.col("time"), pl.col("time") <= pl.lit(now - PASSED))
+    passed = sorted({*on["symbol"]} & {row["symbol"] for row in rows if row["current"]})
+    if not passed:
+        return []
+    return [
+        f"{names_of(passed)}: decided {PASSED.seconds // 3600} h or more after the close, and booked at the open that "
+        "followed it, which no account can have any more. Update soon after the close."
+    ]
 
 
 def say_no_window(

@@ -20,6 +20,7 @@ from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures
 from gatecast.live.gates import (
     late_symbols,
     old_models,
+    opens_passed,
     other_zones,
     say_no_window,
     say_old,
@@ -146,7 +147,8 @@ def issue_made(store: Store, made: Made | None, problems: Sequence[DataProblem],
     every = (*problems, *say_awaited(made.bars, made.awaited))
     unlike = _unlike_before(store, made.chain)
     done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited, course=made.course)
-    return replace(done, warnings=(*unlike, *done.warnings))
+    passed = opens_passed(made.bars, done.decisions, now)
+    return replace(done, warnings=(*unlike, *passed, *done.warnings))
 
 
 def issue_chain(

@@ -4,8 +4,8 @@ A row is never changed. Another reading of it is a new version with its own `kno
 were known at a moment. Of what comes, a row is
 
 - new: the store has no row of this symbol and close. Its `known_at` is as read; where the source does not say when rows
-  became known, the symbol was in the store and the row comes after the close's fill (late), it is the moment it came; or
-  the fill of a newer close that comes in time with it, where that is earlier and nothing was issued since: what is
+  became known, the symbol was in the store and the row comes after the close's fill (late), it is the moment it came
+  or the fill of a newer close that comes in time with it, where that is earlier and nothing was issued since: what is
   decided at that close is decided with it;
 - repeated: it says the same as the version in force, to 1e-9 of each number. It is dropped;
 - corrected: it says something else. Its `known_at` is as read where the source says it, else the moment it came;

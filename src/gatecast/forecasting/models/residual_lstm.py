@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TAILS = 4.0  # degrees of freedom of Student's t: a residual of two standard deviations counts half as much as one of 0
 WEIGHT_DECAY = 1e-2  # of Adam: a few passes with a small step need little
-LESSONS_AT_ONCE = 4  # each has answers of its own for the whole class, while it is learned
+LESSONS_AT_ONCE = 2  # each has answers of its own for the whole class, while it is learned
 LONG = 5  # sessions of a horizon, beyond which the correction keeps the level
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 """What the network knows of the calendar: the weekday of each bar's session."""
