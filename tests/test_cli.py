@@ -494,6 +494,16 @@ def test_the_verdict_on_screen_quotes_control_and_money(finished: Path) -> None:
     assert "<br>".join(said.values()) in judged._repr_html_()
 
 
+def test_the_planted_market_is_named_with_what_it_is(finished: Path) -> None:
+    run, screen = load_run(finished), io.StringIO()
+    verdicts = {"return": {"verdict": "evidence of skill"}, "strategy": {"verdict": "cannot tell"}}
+    control = {"name": "B1", "verdicts": verdicts, "sentence": "The same chain on a simulated market."}
+    both = replace(run, scores={**run.scores, "control": control})
+    show_run(both, None, Cost(1.0, None, 1.0), Console(file=screen, width=90))
+    line = "Planted market B1, beside it: evidence of skill in return. The same chain on a simulated market."
+    assert line in screen.getvalue().splitlines()
+
+
 def test_the_report_is_drawn_again_from_the_folder(gatecast: Command, finished: Path) -> None:
     page = finished / "report.html"
     first = page.read_bytes()

@@ -24,8 +24,9 @@ from gatecast.explanations.explanation import ONE_REFIT
 from gatecast.explanations.forecasts import InputPart
 from gatecast.explanations.forecasts import _model as says
 from gatecast.explanations.words import brief
+from gatecast.explanations.words import told as told_of
 from gatecast.forecasting.attribution import Attribution
-from gatecast.live import retrain, update
+from gatecast.live import add_action, retrain, update
 from gatecast.live.gates import GATES
 from gatecast.market import synthetic
 from gatecast.report.book import book
@@ -485,10 +486,15 @@ def test_what_came_after_a_close_without_a_forecast_and_why_its_numbers_are_miss
     assert told["no forecast"]["came_return_log"] == pytest.approx(math.log(price[last] / price[after[1]]))
     (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
     assert newest["missing"]["came_return_log"] == "not all bars of the horizon have come"
-    view.once("today", dict)
-    view._made["today"]["decisions"] = [{"symbol": "B1_0", "gate": "ended"}]
+    assert first(explained(origin, "B1_0", last, refits=1)).not_come == "not all bars of the horizon have come"
+    never, now = "it ended before all bars of the horizon had come", last + 2 * HOUR
+    add_action(folder, symbol="B1_0", day=last.date(), kind="delisting", last_return=-0.3, now=now)
+    view = View(Store.open(folder).as_of(now), now)
     (newest,) = view.decisions("B1_0", last, last, 1)["decisions"]
-    assert newest["missing"]["came_return_log"] == "it ended before all bars of the horizon had come"
+    assert newest["missing"]["came_return_log"] == never
+    (one,) = explain(folder, "B1_0", now=now, refits=1).explanations
+    assert one.not_come == never
+    assert f"What came is not known: {never}." in told_of(one, {})
 
 
 def test_the_deviation_is_that_of_update(kept: tuple[Path, list[datetime]]) -> None:

@@ -173,6 +173,10 @@ def test_a_book_that_is_twice_as_wild_as_forecast_is_seen() -> None:
     assert not wild["ratio_within"]
     assert wild["ratio"] == pytest.approx(2 * calm["ratio"])
     assert "does not hold 1" in LiveRecord(**wild).sentences[1]
+    begun = _of_book([{"earned": None}, *told])
+    assert begun["book_passed"] == calm["book_passed"] == 200
+    for found, said in ((calm, "of the book, the newest 200 sessions: "), (begun, "of the book, 200 sessions: ")):
+        assert said in LiveRecord(**found).sentences[1]
     assert _of_book([{"session": "2020-01-02"}, {"earned": None, "expected": 1.0, "level": 1.0}]) == {}
 
 

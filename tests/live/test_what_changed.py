@@ -73,6 +73,8 @@ def test_only_other_settings_are_called_other_settings(
     feed: Feed, store: Path, month: int, bars: pl.DataFrame, closes: list[datetime]
 ) -> None:
     """A bar that is awaited, a refit and a rollback are none."""
+    last = rows_at(store, closes[month - 4] + HOUR)[LATE]
+    assert last["tilt"]
     feed(month - 3, given=bars.filter(pl.col("symbol") != LATE))
     feed(month - 2)
     now = closes[month - 2] + HOUR
@@ -83,6 +85,8 @@ def test_only_other_settings_are_called_other_settings(
         assert set(row["because"]) <= {"data", "refit", "gate"}
     assert any("refit" in row["because"] for row in rows.values())
     assert "may still come, which is awaited" in rows[LATE]["why"]
+    assert rows[LATE]["held_because"]["forecast"] == pytest.approx(-last["tilt"])
+    assert "its forecast is lost" in rows[LATE]["held_why"]
     feed(month - 1)
     now = closes[month - 1] + HOUR
     rollback(store, now=now)

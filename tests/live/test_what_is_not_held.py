@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -100,12 +101,18 @@ def test_what_prices_alone_an_end_a_closing_and_other_shares_changed_is_named_by
     cases: dict[str, dict[str, Any]] = {
         "prices": {"A": moved},
         "ended": {"A": {**gone, "units": 0.0}},
-        "closed": {"A": {**gone, "trade": -100.0, "gate": "close"}},
+        "universe": {"A": {**gone, "trade": -100.0, "gate": "close"}},
+        "stop": {"A": {**gone, "share": 0.4, "trade": -100.0, "gate": "stop"}},
     }
     for cause, rows in cases.items():
         now = HeldNow({}, {**rows, **other}, {"A": HELD, **other}, {"A": HELD, **other})
         assert why_changed(now, "A") == {cause: pytest.approx(rows["A"]["held"] - 0.2)}
         assert CAUSES[cause] in change_in_words(now, "A")
+    now = HeldNow({"kinds": ["ruined"]}, cases["universe"], {"A": HELD}, {"A": HELD})
+    assert why_changed(now, "A") == {"ruined": -0.2}
+    sold = {"A": {**HELD, "target": 0.0, "core": 0.0, "held": 0.1, "trade": -50.0, "gate": "participation"}}
+    limits = {"A": Limit("participation", "", "", "participation", {}, "stop")}  # more than a session's volume is left
+    assert why_changed(HeldNow({}, sold, {"A": HELD}, {"A": HELD}, limits=limits), "A") == {"stop": -0.1}
     now = HeldNow({}, other, {"A": HELD, **other})
     assert why_changed(now, "A") == {"ended": -0.2}
     assert change_in_words(now, "A") == f"held from +20.0% to +0.0%: {CAUSES['ended']}."
@@ -117,6 +124,34 @@ def test_what_prices_alone_an_end_a_closing_and_other_shares_changed_is_named_by
     unfilled = {**HELD, "units": 50.0, "trade": 50.0}
     now = HeldNow({}, {"A": {**moved, "units": 50.0}, **other}, {"A": unfilled, **other}, {"A": unfilled, **other})
     assert "prices" not in why_changed(now, "A")
+
+
+def test_what_went_with_a_forecast_that_is_lost_is_told_as_that() -> None:
+    """What the strategies held of it, and after 60 sessions its share of the core; not what changed beside it."""
+    tilted = {**HELD, "tilt": 0.1, "target": 0.3, "held": 0.3}
+    flat = {**HELD, "core": 0.22, "tilt": 0.0, "target": 0.22, "held": 0.22, "trade": -40.0}
+    gone = {**flat, "share": 0.0, "core": 0.0, "target": 0.0, "held": 0.0, "trade": -100.0}
+    more = "forecast volatility +2.0%"
+    cases = (
+        (tilted, flat, {"volatility": 0.02, "forecast": -0.1}, f"{more}, its forecast is lost -10.0%"),
+        (tilted, gone, {"forecast": -0.3}, "its forecast is lost -30.0%"),
+        (HELD, flat, {"volatility": 0.02}, more),
+    )
+    for before, after, parts, said in cases:
+        now = HeldNow({}, {"A": after}, {"A": before}, {"A": before}, unforecast={"A"})
+        found = why_changed(now, "A")
+        assert {name: part for name, part in found.items() if abs(part) > 1e-9} == pytest.approx(parts)
+        assert change_in_words(now, "A").endswith(f": {said}.")
+        told = why_changed(replace(now, unforecast=()), "A")
+        assert "forecast" not in told
+        assert sum(told.values()) == pytest.approx(after["held"] - before["held"])
+
+
+def test_another_strategy_of_the_same_weight_is_not_told_as_unchanged() -> None:
+    before = {"gate": "signal", "weight": 0.0, "strategy": "reversal"}
+    assert _in_words(before, before, {}, "") == "unchanged."
+    row = {**before, "strategy": "trend"}
+    assert _in_words(row, before, {}, "") == "unchanged in weight. The strategy is trend now."
 
 
 def test_a_late_bar_says_when_an_update_decides_and_what_stays_only_where_something_is_held() -> None:

@@ -91,6 +91,26 @@ def test_every_page_is_whole(browser: Any, address: str, width: int, scheme: str
         seen.page.close()
 
 
+STICK_OUT = """() => { const box = document.getElementById("candles").getBoundingClientRect();
+  return [...document.querySelectorAll("#candles text")].map((one) => [one.textContent, one.getBoundingClientRect()])
+    .filter(([, at]) => at.width && (at.left < box.left || at.right > box.right)).map(([text]) => text); }"""
+"""The texts of a symbol's chart that are cut at its sides."""
+DRAWN = """(button) => new Promise((done) => {
+  document.getElementById("candles").addEventListener("drawn", () => done(true), { once: true }); button.click(); })"""
+
+
+def test_no_text_of_a_chart_is_cut_on_a_small_screen(browser: Any, address: str) -> None:
+    page = Seen(browser, address + SYMBOL, 390).page
+    page.wait_for_selector("#candles.js-plotly-plot .main-svg")
+    buttons = page.query_selector_all("[data-bars]")
+    assert len(buttons) == 4
+    for button in buttons:
+        page.evaluate(DRAWN, button)
+        assert "the strategies alone" in page.text_content("#candles")
+        assert page.evaluate(STICK_OUT) == [], button.text_content()
+    page.close()
+
+
 def test_a_label_that_is_taken_away_is_found(browser: Any, address: str) -> None:
     """The check of accessibility can fail."""
     page = Seen(browser, address).page

@@ -195,7 +195,7 @@ def test_the_profit_of_the_session_is_that_of_the_equity_on_record(made: Path, n
     opened = Store.open(made).as_of(now)
     equity = [one.body["book"]["equity"] for one in opened.records() if one.body.get("book")]
     told = live_equity(View(opened, now))
-    assert told["sessions"] == len(equity) - 1 == 1
+    assert told["sessions"] == len(equity) - 1 == 1 == today(made, now=now).to_dict()["record"]["book_passed"]
     assert told["money"] == pytest.approx(equity[1] - equity[0])
     assert told["share"] == told["whole"] == pytest.approx(equity[1] / equity[0] - 1)
 

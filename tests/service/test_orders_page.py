@@ -17,8 +17,9 @@ from served import FIRST, HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
 from gatecast.cli.app import execute
-from gatecast.live import halt, health, reconcile, today, update, withdraw
+from gatecast.live import halt, health, proposed_orders, reconcile, today, update, withdraw
 from gatecast.service.app import make_app
+from gatecast.store import Store
 
 
 @pytest.fixture
@@ -262,6 +263,33 @@ def test_an_exported_file_that_is_out_of_date_is_said_until_its_open(
     found = next(one for one in clerk.told(2 * HOUR)["orders"] if one["id"] == made.orders_id)
     assert f"gatecast withdraw {clerk.store} {made.orders_id} --by WHO" in found["sentence"]
     assert all(said not in one for one in everywhere(clerk, PASSED))
+
+
+def test_an_exported_file_that_is_still_good_comes_before_later_proposals(
+    clerk: Clerk, bars: pl.DataFrame, closes: list[datetime], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the page, in the API, in the command and in Python; until the bar of one symbol comes and the book decides."""
+    close = closes[FIRST + 1]
+    there = bars.filter(pl.col("time") <= close)
+    update(clerk.store, there.filter((pl.col("time") < close) | (pl.col("symbol") == SYMBOLS[0])), now=close + HOUR)
+    clerk = clerk._replace(close=close)
+    made = clerk.exported()
+    open_now, held = clerk.still_open([{**row, "units": 1} for row in made.rows]), clerk.folder / "held A1.csv"
+    capsys.readouterr()
+    words = ["orders", clerk.store, "--positions", held, "--capital", 1e6, "--open-orders", open_now]
+    assert execute([str(one) for one in [*words, "--now", clerk.now.isoformat()]]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Orders {made.orders_id} of this account and session were exported, and their file is")
+    newer = next(one["id"] for one in clerk.told()["orders"] if one["id"] != made.orders_id)
+    assert f"Orders {newer} (proposed)" in said
+    assert [one["id"] for one in clerk.told()["orders"]] == [made.orders_id, newer]
+    assert clerk.told()["sentence"].endswith(": A1 exported, A1 proposed.")
+    page = clerk.page()
+    assert page.index(made.orders_id) < page.index(newer)
+    assert set(proposed_orders(Store.open(clerk.store))["orders_id"]) == {made.orders_id}
+    update(clerk.store, there, now=clerk.now + HOUR)
+    assert [one["id"] for one in clerk.told(2 * HOUR)["orders"]] == [newer, made.orders_id]
+    assert set(proposed_orders(Store.open(clerk.store))["orders_id"]) == {newer}
 
 
 def everywhere(clerk: Clerk, after: timedelta) -> list[str]:

@@ -19,11 +19,11 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 import pytest
-from served import HOUR, SYMBOLS
+from served import FIRST, HOUR, SYMBOLS
 from starlette.testclient import TestClient
 
 from gatecast.experiment import Experiment
-from gatecast.live import update
+from gatecast.live import add_action, update
 from gatecast.live.exposure import cut_in_words
 from gatecast.report.book import to_trade
 from gatecast.report.candles import past_data
@@ -353,6 +353,29 @@ def test_every_record_says_what_it_is_about(client: TestClient) -> None:
     assert all(rows.values())
     assert rows["created"].startswith("by gatecast ")
     assert re.fullmatch(r"\S+ \d{4}-\d\d-\d\d", rows["refit"])
+
+
+def test_a_symbol_that_has_ended_says_so(
+    store: Path, bars: pl.DataFrame, closes: list[datetime], now: datetime
+) -> None:
+    """What came after its last closes is never known, from the end on; its close is its last, once that is decided."""
+
+    def page(at: datetime) -> str:
+        client = TestClient(make_app(store, now=at), base_url="http://127.0.0.1")
+        return client.get(f"/symbols/{quote(SYMBOLS[1], safe='')}").text
+
+    came, last = re.compile(r'data-name="Came"><span class="quiet">([^<]*)<'), "its last: the symbol has ended"
+    assert {*came.findall(page(now))} == {"not yet"}
+    add_action(store, symbol=SYMBOLS[1], day=closes[FIRST].date(), kind="delisting", last_return=-0.3, now=now + HOUR)
+    told = page(now + HOUR)
+    assert {*came.findall(told)} == {"never"}
+    assert last not in told
+    later = closes[FIRST + 1]
+    update(store, bars.filter((pl.col("time") <= later) & (pl.col("symbol") == SYMBOLS[0])), now=later + HOUR)
+    told = page(later + HOUR)
+    assert {*came.findall(told)} == {"never"}
+    assert f"<dt>Close</dt><dd>{number_of(bars.filter(symbol=SYMBOLS[1], time=closes[FIRST])['close'][0], 5)}" in told
+    assert last in told
 
 
 def test_the_two_expected_shortfalls_of_the_risk_page_stand_together(made: Path, now: datetime) -> None:

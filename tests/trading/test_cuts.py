@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from gatecast.trading.cuts import (
     sentences_of,
 )
 from gatecast.trading.orders import OrderSettings, orders_of
-from gatecast.trading.sizing import SLACK, STAGES, trades_of
+from gatecast.trading.sizing import SLACK, STAGES, BookState, trades_of
 from gatecast.trading.waterfall import Proposed, waterfall_of
 from tests.trading.test_orders import desk_made_of
 from tests.trading.test_sizing import FREE, after, books, sized, view_of
@@ -118,7 +119,8 @@ def test_a_cap_that_took_much_is_named_where_lots_take_little_and_rounding_where
     )
     found = sized(view, size)
     off = float(found.target[0]) - 0.49
-    assert limit_of(found, 0, size) == (ROUNDING, "trade: whole lots", "", ROUNDING, {"whole lots": pytest.approx(off)})
+    costs = {"whole lots": pytest.approx(off)}
+    assert limit_of(found, 0, size) == (ROUNDING, "trade: whole lots", "", ROUNDING, costs, "")
     assert kept_off(ROUNDING, 0.49, float(found.target[0])) == (ROUNDING,)
     assert found.trades[0] == 7
 
@@ -130,10 +132,20 @@ def test_what_limits_a_holding_is_told_with_the_number_of_its_cap() -> None:
     found = trades_of(view, after(0.4, names=2), size)
     wanted = 0.5 * 0.1 / np.sqrt(0.002 * 2 * 0.25)  # 10 % a year
     costs = {"gross cap of 80%": pytest.approx(wanted - 0.4), "band": pytest.approx(0.01)}
-    assert limit_of(found, 0, size) == ("gross", "target: gross cap of 80%; trade: band", "gross", BAND, costs)
+    assert limit_of(found, 0, size) == ("gross", "target: gross cap of 80%; trade: band", "gross", BAND, costs, "")
     assert found.gate[0] == "gross"  # the last that was noted
     assert cut_by("participation", size.replace(participation=0.125)) == "volume limit of 12.5%"
     assert {*CALLED} == {*GATES}
+
+
+def test_what_closes_a_position_is_known_where_its_volume_cuts_the_trade_after_it() -> None:
+    """Nine tenths are left after a session: the row has the volume as its gate."""
+    view = view_of([0.5], np.eye(1) * 0.02, held=[500_000.0], volume=[500_000.0])
+    stopped = replace(BookState.start(view.names), flat_left=5)
+    left = replace(view, closing=np.array([True]))
+    for found, closes in ((trades_of(view, stopped, FREE), "stop"), (sized(left), "close"), (sized(view), "")):
+        assert limit_of(found, 0, FREE).closes == closes
+        assert (found.gate[0] == "participation") or not closes
 
 
 def test_what_is_traded_to_its_target_has_no_band() -> None:

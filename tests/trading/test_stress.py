@@ -114,6 +114,14 @@ def test_shocks_move_every_symbol_by_its_beta() -> None:
     assert found["oil -40 %"].words == "no data: no symbol stands for it"
 
 
+def test_a_crisis_that_begins_after_the_newest_session_is_not_listed() -> None:
+    """The sessions end in January 2021; those before them, of which there are no bars, are told as such."""
+    found = by_name([0.5, 0.4, 0.1])
+    assert [name for name in CRISES if name in found] == ["2008", "2011", "2015", "2018", "2020"]
+    assert found["2018"].words.startswith("no data: ")
+    assert not np.isnan(found["2020"].result)
+
+
 def test_volatilities_correlations_and_the_largest_name() -> None:
     found = by_name([0.5, 0.4, 0.1])
     tail = found["correlations 1 within classes"].result  # three classes of one symbol: as today

@@ -113,6 +113,11 @@ SHOWN = ("symbol", "side", "units", "limit", "send before, UTC", "value", "cost"
 def _show(made: Orders) -> None:
     """Orders as a table, their limits and what comes next."""
     told, console = made.content, make_console()
+    if made.exported not in ("", made.orders_id):
+        console.print(
+            f"Orders {made.exported} of this account and session were exported, and their file is still good. "
+            "Below are others.", markup=False, soft_wrap=True,
+        )  # fmt: skip
     console.print(
         f"Orders {made.orders_id} ({made.status}): account {told['account']}, session {told['session']}, capital "
         f"{told['capital']:,.2f} {told['currency']}.", markup=False, soft_wrap=True,

@@ -181,7 +181,8 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     if control:
         found = [head for head, verdict in control["verdicts"].items() if verdict["verdict"] == "evidence of skill"]
         said = f"evidence of skill in {', '.join(found)}" if found else "no evidence of skill"
-        console.print(Text(f"Planted market {control['name']}, beside it: {said}."))
+        what = f"Planted market {control['name']}, beside it: {said}. {control.get('sentence') or ''}"
+        console.print(Text(printable(what.strip())), soft_wrap=True)
     for line in said_of(scores.get("findings") or []):
         console.print(Text(printable(line)), soft_wrap=True)
     warnings = scores.get("warnings") or []

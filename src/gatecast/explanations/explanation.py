@@ -13,7 +13,7 @@ from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
 from gatecast.explanations.decisions import decision_of
 from gatecast.explanations.forecasts import HeadSays, forecasts_of, told_models
-from gatecast.explanations.moments import Moment, Origin, Refit, origin_of
+from gatecast.explanations.moments import NO_BAR, Moment, Origin, Refit, origin_of
 from gatecast.explanations.reasons import Explanation
 from gatecast.explanations.words import BRIEF, brief, shown_steps, step_name, told
 from gatecast.files import jsonable
@@ -175,10 +175,10 @@ def explained(
             unchanged[first.asset_class] = ONE_REFIT
         titles |= model_titles(first.result.forecasts.panel)
         says = forecasts_of(group, earlier[0], origin.experiment, asked, jobs=jobs)
-        came = origin.came([(one.symbol, one.time) for one in group])
+        came = {(symbol, time): told for symbol, time, *told in origin.came({one.symbol for one in group}).iter_rows()}
         for one in group:
             key = one.symbol, one.time
-            found[key] = _explanation(origin, one, earlier[0], says.get(key, ()), came.get(key))
+            found[key] = _explanation(origin, one, earlier[0], says.get(key, ()), *came.get(key, (None, NO_BAR)))
         new = changes_of(first, earlier, asked)
         if count > 1 and not new:
             unchanged.setdefault(first.asset_class, NO_PART)
@@ -204,7 +204,7 @@ def _groups(moments: Sequence[Moment]) -> list[list[Moment]]:
 
 
 def _explanation(
-    origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...], came: float | None
+    origin: Origin, moment: Moment, refit: Refit, heads: tuple[HeadSays, ...], came: float | None, not_come: str | None
 ) -> Explanation:
     samples, experiment = moment.result.samples, origin.experiment
     decision = decision_of(moment, experiment, origin.book(moment.session))
@@ -215,6 +215,6 @@ def _explanation(
     same = abs(float(issued["held"]) - decision.held) <= SAME if issued and decision.order is not None else None
     return Explanation(
         moment.symbol, moment.asset_class, moment.time, moment.model, str(refit.cutoff), samples.horizon, known, heads,
-        decision, same, came, moment.sentence if moment.row < 0 else "",
+        decision, same, came, not_come or "", moment.sentence if moment.row < 0 else "",
         moment.sentence if moment.row >= 0 and moment.gate in WITHOUT_FORECAST else "", moment.corrected,
     )  # fmt: skip

@@ -46,11 +46,15 @@ if TYPE_CHECKING:
     from gatecast.chain import Chain, ClassResult
     from gatecast.experiment import Experiment
     from gatecast.forecasting.forecaster import FittedForecaster
+    from gatecast.market.facts import Facts
     from gatecast.store.state import Issued, Model
     from gatecast.trading.desk import Desk
 
     Fits = Mapping[str, FittedForecaster]
 
+NOT_COME = "not all bars of the horizon have come"
+ENDED_BEFORE = "it ended before all bars of the horizon had come"
+NO_BAR = "it has no bar of this close"
 MOST_CHAINS = 2
 """Models of a store whose chains are kept for the next close that is asked for."""
 
@@ -129,12 +133,20 @@ class Origin(ABC):
     def bars(self) -> pl.DataFrame:
         """The bars that there are, those still awaited not among them."""
 
-    def came(self, keys: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], float | None]:
-        """Symbol and close -> the log return over the horizon after it, see `targets.came_after`; None while it is not
-        known."""
-        symbols, times = ({key[place] for key in keys} for place in (0, 1))
-        own = came_after(self.bars.filter(pl.col("symbol").is_in(symbols)), self.experiment.horizon)
-        return {(symbol, time): came for symbol, time, came in own.filter(pl.col("time").is_in(times)).iter_rows()}
+    @property
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Facts of these bars."""
+
+    def came(self, symbols: Collection[str]) -> pl.DataFrame:
+        """symbol, time and `came_return_log` after each bar of these symbols, see `targets.came_after`, and `not_come`:
+        why that is not known, null where it is."""
+        own = came_after(self.bars.filter(pl.col("symbol").is_in(list(symbols))), self.experiment.horizon)
+        ended = pl.col("symbol").is_in(list(self.facts.symbols_ended))
+        over = ended | (pl.col("listing") < pl.col("listing").max().over("symbol"))
+        why = pl.when(over).then(pl.lit(ENDED_BEFORE)).otherwise(pl.lit(NOT_COME))
+        unknown = pl.col("came_return_log").is_null()
+        return own.select("symbol", "time", "came_return_log", not_come=pl.when(unknown).then(why))
 
     @abstractmethod
     def closes(self, symbol: str) -> list[datetime]:
@@ -265,6 +277,11 @@ class RunOrigin(Origin):
         """See `Origin`."""
         return self.chain.bars
 
+    @property
+    def facts(self) -> Facts:
+        """See `Origin`."""
+        return self.chain.facts
+
     @cached_property
     def symbols(self) -> Mapping[str, str]:
         """See `Origin`: of the classes that were forecast."""
@@ -394,6 +411,11 @@ class StoreOrigin(Origin):
     def bars(self) -> pl.DataFrame:
         """See `Origin`."""
         return self.store.bars.for_chain(self.now)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """See `Origin`."""
+        return facts_of(self.bars, self.store.actions)
 
     @cached_property
     def _later(self) -> pl.DataFrame:

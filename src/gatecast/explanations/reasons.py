@@ -25,9 +25,9 @@ class Explanation:
     `model`, `refit`: number of the model's record in a store, and the cutoff of the refit that forecast. `known`:
     feature -> its newest value then. `heads`: see `HeadSays`; () where nothing was forecast, for `reason`. `decision`:
     see `Waterfall`. `same`: whether the decision, made again, holds what was issued; None where that is not kept.
-    `came`: the log return over the horizon after it, None while it is not known. `not_issued`: why a store issued no
-    forecast at this close, though its fits forecast it; "" where it did. `corrected`: bars of the class that say
-    something else now than when it was decided; what is explained is of the bars as they were known then.
+    `came`: the log return over the horizon after it, None where it is not known, for `not_come`. `not_issued`: why a
+    store issued no forecast at this close, though its fits forecast it; "" where it did. `corrected`: bars of the class
+    that say something else now than when it was decided; what is explained is of the bars as they were known then.
     """
 
     symbol: str
@@ -41,6 +41,7 @@ class Explanation:
     decision: Waterfall = field(repr=False)
     same: bool | None = None
     came: float | None = None
+    not_come: str = ""
     reason: str = ""
     not_issued: str = ""
     corrected: tuple[Correction, ...] = ()
@@ -99,6 +100,6 @@ class Explanation:
             "refit": self.refit, "horizon": self.horizon, "known": dict(self.known),
             "known_words": self.known_words, "reason": self.reason,
             "heads": [one.to_dict() for one in self.heads], "decision": self.decision.to_dict(), "same": self.same,
-            "came": self.came, "not_issued": self.not_issued, "caution": self.caution, "since": self.since,
-            "corrected": [one.to_dict() for one in self.corrected],
+            "came": self.came, "not_come": self.not_come, "not_issued": self.not_issued, "caution": self.caution,
+            "since": self.since, "corrected": [one.to_dict() for one in self.corrected],
         }  # fmt: skip

@@ -72,8 +72,7 @@ def told(one: Explanation, titles: Mapping[str, str], *, whole: bool = False) ->
     if one.known:
         words = one.known_words
         yield "Known: " + "; ".join(f"{words[name]} {value:.4g}" for name, value in one.known.items()) + "."
-    if one.came is not None:
-        yield f"Came: {one.came:+.2%} (log return)."
+    yield f"What came is not known: {one.not_come}." if one.came is None else f"Came: {one.came:+.2%} (log return)."
     for head in one.heads if whole else ():
         columns = ("model", "says", "adds", "part", "input", "lag", "input adds")
         yield Table(f"{head.head}: {_whole(head)} ({head.unit})", columns, list(_rows(head, titles)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,9 @@ CAUSES = {
     "volatility": "forecast volatility", "others": "the scale of the core, in which other shares changed",
     "core": "its share of the core", "tilt": "the tilt", "cap": "caps", "band": "what is not traded",
     "halt": "its price while it could not be traded", "prices": "prices alone, nothing is traded",
-    "closed": "its position is closed", "ended": "it ended, and what it was worth was paid out",
+    "forecast": "its forecast is lost", "universe": "it has left its universe",
+    "stop": "the drawdown stop closes it", "ruined": "no equity is left: everything is closed",
+    "ended": "it ended, and what it was worth was paid out",
 }  # fmt: skip
 """Part of a change of a holding -> what it is due to; of caps which one, see `HeldNow.cause`."""
 
@@ -138,7 +140,8 @@ class HeldNow:
     `left_out`: symbol -> why it is not in the book, of those whose money cannot be counted. `limits`: symbol -> what
     kept it from what was wanted, see `cuts.Limit`: at the newest session, or where it could not be traded, at the last
     in which it could; `limits_before`: the same at the session before; of stores of earlier versions, which keep no
-    desk, of none. `size`: the settings by which it was sized; None where no desk is kept.
+    desk, of none. `size`: the settings by which it was sized; None where no desk is kept. `unforecast`: symbols whose
+    newest decision had no forecast.
     """
 
     figures: Mapping[str, Any]
@@ -150,6 +153,7 @@ class HeldNow:
     limits: Mapping[str, Limit] = field(default_factory=dict, repr=False)
     size: BookSettings | None = field(default=None, repr=False)
     limits_before: Mapping[str, Limit] = field(default_factory=dict, repr=False)
+    unforecast: Collection[str] = field(default=(), repr=False)
 
     def limit(self, symbol: str) -> Limit | None:
         """What keeps a holding from what was wanted of it: by its desk, else by its row; None where there is none."""
@@ -390,30 +394,36 @@ def why_changed(now: HeldNow, symbol: str) -> dict[str, float]:
     The parts add up to the change: of the core's part by its scale and by its own weights, of the tilt, of what caps
     cut off, and of how far what is held lies from its target, since the session in which it could last be traded; and
     what prices have made of it while it could not. The scale is of forecast volatility alone while no other share of
-    the core changed. A holding that ended or is closed, or that nothing is traded of, has one cause.
+    the core changed. Of a symbol that is not forecast any more, what went of its tilt and of its share of the core is
+    the forecast's. A holding that ended or is closed, or that nothing is traded of, has one cause.
     """
     before, after = (rows.get(symbol, {}) for rows in (now.before, now.rows))
     change = float(after.get("held") or 0.0) - float(before.get("held") or 0.0)
     if _waits(after):
         return {"halt": change}
-    if one := _one_cause(before, after):
+    if one := _one_cause(now, symbol):
         return {one: change}
     traded = now.traded.get(symbol, {}) if _waits(before) else before
     old, new = _parts(traded), _parts(after)
     scale = new["core"] / new["share"] if new["share"] else old["core"] / old["share"] if old["share"] else 0.0
     by_weights = (new["share"] - old["share"]) * scale
-    return {
+    found = {
         "others" if _others_changed(now, symbol) else "volatility": new["core"] - old["core"] - by_weights,
         "core": by_weights,
         **{name: new[name] - old[name] for name in ("tilt", "cap", "band")},
         "halt": float(traded.get("held") or 0.0) - float(before.get("held") or 0.0),
     }  # fmt: skip
+    if symbol in now.unforecast:
+        gone = [cause for cause, name in (("core", "share"), ("tilt", "tilt")) if old[name] and not new[name]]
+        found |= {"forecast": sum(found.pop(cause) for cause in gone)} if gone else {}
+    return found
 
 
-def _one_cause(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def _one_cause(now: HeldNow, symbol: str) -> str:
     """What alone changed a holding; "" where it has parts, or where its units are not told."""
-    if after.get("gate") == "close" and after.get("trade"):
-        return "closed"
+    before, after = (rows.get(symbol, {}) for rows in (now.before, now.rows))
+    if after.get("trade") and (limit := now.limit(symbol)) and limit.closes:
+        return "ruined" if "ruined" in (now.figures.get("kinds") or ()) else CLOSED_BY[limit.closes]
     if after.get("trade") or not before.get("held") or "units" not in before:
         return ""
     if not after.get("units"):
@@ -431,6 +441,8 @@ def _others_changed(now: HeldNow, symbol: str) -> bool:
     return bool((np.abs(new - old) > SAME_SHARE).any())
 
 
+CLOSED_BY = {"stop": "stop", "close": "universe"}
+"""Gate of the book's own that closes a position -> the cause; the other one is that no equity is left."""
 SAME_SHARE = 1e-9
 """Difference of two shares of the core that is none."""
 

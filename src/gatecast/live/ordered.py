@@ -41,7 +41,8 @@ class Orders(Shown):
     `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
     `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
     written. `message`: where they stand and what comes next, `next` the same as what each command `does` and the
-    `command`, see `stages.Stage`.
+    `command`, see `stages.Stage`. `exported`: the id of the orders of this account and session whose exported file is
+    still good, "" without one; it may be another.
     """
 
     store: Path
@@ -51,6 +52,7 @@ class Orders(Shown):
     message: str = ""
     wrote: Path | None = None
     next: Sequence[Mapping[str, str]] = ()
+    exported: str = ""
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -111,7 +113,8 @@ class Orders(Shown):
         """As JSON holds it."""
         return {
             "store": str(self.store), "id": self.orders_id, "status": self.status, "message": self.message,
-            "next": [dict(one) for one in self.next], "wrote": str(self.wrote) if self.wrote else None, **self.content,
+            "next": [dict(one) for one in self.next], "wrote": str(self.wrote) if self.wrote else None,
+            "exported": self.exported or None, **self.content,
         }  # fmt: skip
 
 

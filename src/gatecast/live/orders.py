@@ -20,7 +20,7 @@ from gatecast.files import beside, full_path, read, sha256_of, write
 from gatecast.live.blotter import Blotter
 from gatecast.live.ordered import NEVER_SENT, Orders
 from gatecast.live.proposing import step_of
-from gatecast.live.stages import refuse_acted_on, refuse_over, status_of, with_stage
+from gatecast.live.stages import refuse_acted_on, refuse_over, traded_by, with_stage
 from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.reading import as_utc
 from gatecast.store.store import Store
@@ -211,20 +211,20 @@ def _refuse_unready(blotter: Blotter, made: Orders, now: datetime, *, again: boo
 
 
 def proposed_orders(store: Store) -> pl.DataFrame:
-    """The newest orders of the book's newest session: account, orders_id, status, order_id, symbol, side, units,
-    limit_price, value, cost and reason; without a row where none were proposed.
+    """The orders of the book's newest session, of each account those that are exported and still good, else the newest:
+    account, orders_id, status, order_id, symbol, side, units, limit_price, value, cost and reason; without a row where
+    none were proposed.
     """
     blotter = Blotter(store)
     session = max((one.session[:10] for one in store.state.issued if one.session), default="")
-    newest = {one["account"]: one for one in blotter.of("proposed", session=session)}
+    accounts = sorted({one["account"] for one in blotter.of("proposed", session=session)})
     rows = [
         {
-            "account": account, "orders_id": event["id"],
-            "status": status_of(blotter, event["id"]),
+            "account": account, "orders_id": one.made.orders_id, "status": one.made.status,
             **{name: row[name] for name in SHOWN},
         }
-        for account, event in sorted(newest.items()) for content in [blotter.content(event)]
-        for row in content["orders"]
+        for account in accounts if (one := traded_by(blotter, account, session))
+        for row in one.made.rows
     ]  # fmt: skip
     texts = dict.fromkeys(("account", "orders_id", "status", "order_id", "symbol", "side"), pl.String)
     numbers = dict.fromkeys(("units", "limit_price", "value", "cost"), pl.Float64)

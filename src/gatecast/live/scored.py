@@ -39,9 +39,10 @@ class LiveRecord:
     `sessions`: days whose answers are known. `loss`, `rival_loss`: mean daily QLIKE of the forecast of variance in
     force and of the rival's; `gain`: the share of the rival's loss that was saved. `expected`: the gain in the record
     of the refit in force; `low`, `high`: where 90 % of records of so many sessions lie if it goes on; `within`: whether
-    the gain does. `book_sessions`: sessions of the book with a forecast volatility, of `book_passed` that have
-    passed since its first close; `ratio`: its realised volatility over the one that was
-    forecast of what was held, with 90 % limits `ratio_low` and `ratio_high`; `ratio_within`: whether they hold 1.
+    the gain does. `book_sessions`: sessions of the book with a forecast volatility, of `book_passed` in all
+    (`sessions_passed`); `book_newest`: whether there were others before these; `ratio`: its realised volatility over
+    the one that was forecast of what was held, with 90 % limits `ratio_low` and `ratio_high`; `ratio_within`: whether
+    they hold 1.
     None: not known. Below `LEAST_LIVE` sessions nothing is said of what was expected.
     """
 
@@ -55,6 +56,7 @@ class LiveRecord:
     within: bool | None = None
     book_sessions: int = 0
     book_passed: int = 0
+    book_newest: bool = False
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -93,7 +95,8 @@ far 1.000, gain -10.0%. Expected +2.0%, between -5.0% and +9.0%: outside.
             return "The book has no session yet whose forecast volatility is known."
         rest = self.book_passed - self.book_sessions
         of = f" of {self.book_passed} (in {_sessions(rest)} nothing that it held was traded)" if rest > 0 else ""
-        found = f"Realised over forecast volatility of the book, {_sessions(self.book_sessions)}{of}: {self.ratio:.2f}"
+        which = f"{'the newest ' * self.book_newest}{_sessions(self.book_sessions)}"
+        found = f"Realised over forecast volatility of the book, {which}{of}: {self.ratio:.2f}"
         if self.ratio_within is None:
             return f"{found}. Whether that is as expected takes {LEAST_LIVE} sessions."
         where = "holds 1" if self.ratio_within else "does not hold 1"
@@ -173,6 +176,16 @@ def issued_table(store: Store) -> pl.DataFrame:
     return pl.concat(frames)
 
 
+def sessions_passed(figures: Sequence[Mapping[str, Any]]) -> int:
+    """Sessions of these that a book has come through, see `morning.sessions_of_book`: not that of its first close,
+    which earned nothing.
+
+    >>> sessions_passed([{"earned": None}, {"earned": 0.0}, {"earned": 0.01, "spans": 5}])
+    6
+    """
+    return sum(one.get("spans", 1) for one in figures if one.get("earned") is not None)
+
+
 def _of_book(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The realised volatility of a book over the one forecast, by what its records say of each session."""
     rows = [[*(one.get(name) for name in ("earned", "expected", "level")), one.get("spans", 1)] for one in figures]
@@ -181,8 +194,10 @@ def _of_book(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not len(known):
         return {}
     ratios = known[:, 0] ** 2 / (known[:, 1] * known[:, 2] ** 2)
-    passed = sum(spans for earned, *_, spans in rows if earned is not None)
-    found = {"book_passed": int(passed), "book_sessions": int(known[:, 3].sum()), "ratio": float(ratios.mean() ** 0.5)}
+    found = {
+        "book_passed": sessions_passed(figures), "book_newest": figures[0].get("earned") is not None,
+        "book_sessions": int(known[:, 3].sum()), "ratio": float(ratios.mean() ** 0.5),
+    }  # fmt: skip
     if len(ratios) < LEAST_LIVE:
         return found
     low, high = (max(limits(ratios)[name], 0.0) ** 0.5 for name in ("low", "high"))

@@ -5,7 +5,7 @@ Nothing here writes. What a command would refuse is said here with the sentence 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -164,19 +164,23 @@ class Stage:
             "next": after, "steps": [_step(one) for one in self.steps], "rows": [self._row(row) for row in made.rows],
         }  # fmt: skip
 
+    def is_good(self, blotter: Blotter) -> bool:
+        """Whether their file was exported, and the book has not decided anew since they were made. Orders that close
+        what is held follow no target."""
+        desks = desks_of(blotter.store.state.issued)
+        own = [part for _, one, part in desks if one.record < self.number]
+        same = not own or own[-1] == desks[-1][2]
+        return self.made.status == "exported" and (same or self.made.content["halt"] is not None)
+
     def superseded(self, blotter: Blotter, now: datetime) -> str:
         """That the book has decided anew since orders were made whose file may still be open at a moment; "" where it
-        has not, or nothing of them is open. Orders that close what is held follow no target."""
+        has not, or nothing of them is open."""
         made = self.made
         rows = [row for row in map(self._row, made.rows) if row["left"]]
         opens = [one for one in (datetime.fromisoformat(row["send_before"]) for row in rows) if one >= now]
-        desks = desks_of(blotter.store.state.issued)
-        own = [part for _, one, part in desks if one.record < self.number]
-        if made.status != "exported" or not opens or not own or made.content["halt"] is not None:
+        if made.status != "exported" or not opens or self.is_good(blotter):
             return ""
-        _, last, part = desks[-1]
-        if part == own[-1]:
-            return ""
+        last = desks_of(blotter.store.state.issued)[-1][1]
         exported = blotter.exports(id=made.orders_id)[0]["now"]
         symbols = names_of(sorted({row["symbol"] for row in rows}))
         new = "" if self.fills else f", then `{withdrawing(made.store, made.orders_id)}` makes room for new orders"
@@ -313,11 +317,25 @@ def with_stage(blotter: Blotter, made: Orders, now: datetime, first: str = "") -
     status = status_of(blotter, made.orders_id)
     if status == "computed":
         return replace(made, status=status, message=first)
+    ahead = traded_by(blotter, made.account, made.session)
+    good = ahead.made.orders_id if ahead and ahead.is_good(blotter) else ""
     event = blotter.proposed(made.orders_id)
     _, sentence, after = Stage.of(blotter, event, fills_since(blotter, event["record"])).what_next(blotter, now)
     commands = "; ".join(f"`{one['command']}` {one['does']}" for one in after)
     said = " ".join(filter(None, [first, sentence, f"Next: {commands}." if commands else ""]))
-    return replace(made, status=status, message=said, next=tuple(after))
+    return replace(made, status=status, message=said, next=tuple(after), exported=good)
+
+
+def foremost(blotter: Blotter, stages: Iterable[Stage]) -> list[Stage]:
+    """The same in the order in which they are told: the newest session first, in it what was exported and is still
+    good, which is what an account trades by, then the newest proposals."""
+    return sorted(stages, key=lambda one: (one.made.session, one.is_good(blotter), one.number), reverse=True)
+
+
+def traded_by(blotter: Blotter, account: str, session: str) -> Stage | None:
+    """The first of an account's orders of a session, see `foremost`; None without any."""
+    found = [Stage.of(blotter, one, ()) for one in blotter.of("proposed", account=account, session=session)]
+    return next(iter(foremost(blotter, found)), None)
 
 
 def superseded(store: Store, now: datetime) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gatecast.files import jsonable
 from gatecast.live.blotter import Blotter
 from gatecast.live.ordered import command
-from gatecast.live.stages import Row, Stage, account_row, does, fills_since
+from gatecast.live.stages import Row, Stage, account_row, does, fills_since, foremost
 from gatecast.notebook import Shown
 from gatecast.store.about import about_body
 
@@ -29,9 +29,10 @@ SESSIONS, MOST_ORDERS, MOST_EVENTS = 10, 60, 200
 class Standing(Shown):
     """Where orders stand at a moment; each row has `next`: what can be done, and the command that does it.
 
-    `session`: the newest of the book, "" without one. `orders`: a row for all that were proposed at once, the newest
-    session first, with `status` (see `docs/orders.md`), `sentence`, `steps` (who did what when), `rows` (its orders
-    with what was filled), and whether they are `current`: of the newest session, and without newer ones in their place.
+    `session`: the newest of the book, "" without one. `orders`: a row for all that were proposed at once, in the order
+    of `stages.foremost`, with `status` (see `docs/orders.md`), `sentence`, `steps` (who did what when), `rows` (its
+    orders with what was filled), and whether they are `current`: of the newest session, and without newer ones in their
+    place.
     `accounts`: what was seen when each was last reconciled. `halts`, `restricted`: see `blotter.Blotter`. `history`:
     the records since the oldest of these orders, the newest first. `moments`: those at which it will be another without
     a record, ascending: opens pass and overrides expire.
@@ -72,8 +73,7 @@ def standing(store: Store, now: datetime) -> Standing:
     shown = [one for one in proposed if one["session"] in days][-MOST_ORDERS:]
     since = min((one["record"] for one in shown), default=0)
     fills = fills_since(blotter, since)
-    found = [Stage.of(blotter, event, fills) for event in shown]
-    found.sort(key=lambda one: (one.made.session, one.number), reverse=True)
+    found = foremost(blotter, [Stage.of(blotter, event, fills) for event in shown])
     events = [one for one in blotter.events if one["record"] >= since]
     moments = {
         *(datetime.fromisoformat(row["send_before"]) for one in found for row in one.made.rows),

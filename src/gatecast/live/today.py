@@ -132,7 +132,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
             lost=opened.lost,
         )  # fmt: skip
     again = _Again(opened, said.newest, moment)
-    causes, book = _causes(again, said), book_now(opened)
+    causes, book = _causes(again, said), said.of_book(book_now(opened))
     held_by, told = _held_by(again, book), morning(opened, book, moment)
     shares = told.risk.shares if told else {}
     serving = opened.state.serving
@@ -213,6 +213,11 @@ class _Said:
             if len(newest) >= known and len(before) >= known:
                 break
         return cls(newest, before, replaced)
+
+    def of_book(self, book: HeldNow | None) -> HeldNow | None:
+        """What the book holds, with the symbols whose newest decision has no forecast."""
+        without = {symbol for symbol, row in self.newest.items() if row["gate"] in WITHOUT_FORECAST}
+        return book and replace(book, unforecast=without)
 
     def row(self, symbol: str, causes: Parts, book: HeldNow | None, serving: int | None) -> dict[str, Any]:
         """The newest decision of a symbol beside the one before, and why it changed. `serving`: the model in force."""
@@ -410,11 +415,13 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
         return "the first decision."
     if before["gate"] in WITHOUT_FORECAST and before["gate"] != OLD_MODEL:
         return f"the strategies' weight is {weight:+.3f} after a close without a forecast."
+    switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
     if abs(weight - _weight(before)) < SHOWN:
-        return "unchanged." if row["gate"] == before["gate"] else f"the strategies still have no position: {gate}."
+        if row["gate"] != before["gate"]:
+            return f"the strategies still have no position: {gate}."
+        return f"unchanged in weight.{switch}" if switch else "unchanged."
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
-    switch = "" if row["strategy"] == before["strategy"] else f" The strategy is {row['strategy']} now."
     return f"the strategies' weight goes from {_weight(before):+.3f} to {weight:+.3f}: {parts}.{closed}{switch}"
 
 

@@ -310,7 +310,7 @@ def _best_of(found: Scores | None, names: Names | None) -> Data:
             True,
         ),
         _row(f"Best of {_count(many, 'random guesser')}", coins, percent(coins), 0.5),
-        _row("Always forecasting a rise", up, percent(up), 0.5),
+        _row("Always forecasting a rise: the share of rises over the test", up, percent(up), 0.5),
     ]
     return {"title": title, "says": says, "heading": "Hit rate, bars from 50 %", "rows": rows}
 

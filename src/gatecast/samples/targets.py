@@ -386,7 +386,8 @@ def as_probability(value: FloatArray) -> FloatArray:
 
 
 def came_after(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """symbol, time and `came_return_log`: the log return over the next `horizon` bars that the symbol really has.
+    """symbol, time, `listing` and `came_return_log`: the log return over the next `horizon` bars that the symbol really
+    has.
 
     A session without a bar counts for none, and an answer never passes the end of a listing; null while not all of the
     bars have come. `bars` sorted by symbol and time.
@@ -397,7 +398,7 @@ def came_after(bars: pl.DataFrame, horizon: int) -> pl.DataFrame:
     """
     close = pl.col("close").log()
     return bars.with_columns(listing=listings(bars)).select(
-        "symbol", "time", came_return_log=(close.shift(-horizon) - close).over("symbol", "listing")
+        "symbol", "time", "listing", came_return_log=(close.shift(-horizon) - close).over("symbol", "listing")
     )
 
 

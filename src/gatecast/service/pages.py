@@ -15,9 +15,11 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from gatecast.errors import StoreError
+from gatecast.explanations.moments import NOT_COME
 from gatecast.files import sha256_of
 from gatecast.live.book import left_out_in_words
 from gatecast.live.exposure import cut_in_words
+from gatecast.live.scored import sessions_passed
 from gatecast.live.today import WHY_UNDECIDED
 from gatecast.report import drawing
 from gatecast.report.book import to_trade
@@ -27,7 +29,7 @@ from gatecast.report.figures import book_data, coverage_data, selection_data, tu
 from gatecast.report.offline import style_sheet
 from gatecast.report.page import drawn, environment_of
 from gatecast.report.scripts import MAP_STYLE, packed, plotly_script, source
-from gatecast.service.view import NOT_COME, Answer, UnknownSymbolError, View
+from gatecast.service.view import Answer, UnknownSymbolError, View
 from gatecast.service.watching import Watched
 from gatecast.trading.cuts import GATES, kept_off
 
@@ -130,7 +132,7 @@ def live_equity(view: View) -> Answer:
     before, begun = (float(said[-2]["equity"]), float(first["equity"])) if len(said) > 1 else (None, None)
     return {
         "session": str(newest["session"])[:10], "since": str(first["session"])[:10],
-        "sessions": sum(one.get("spans", 1) for one in said[1:]), "spans": newest.get("spans", 1),
+        "sessions": sessions_passed(said), "spans": newest.get("spans", 1),
         "share": equity / before - 1.0 if before and begun else None,
         "money": equity - before if before is not None else None,
         "whole": equity / begun - 1.0 if begun else None,

@@ -16,6 +16,7 @@ import polars as pl
 
 from gatecast.errors import GatecastError, NotDecidedError, NotKeptError, did_you_mean
 from gatecast.explanations import StoreOrigin, explained
+from gatecast.explanations.moments import NO_BAR, NOT_COME
 from gatecast.files import jsonable
 from gatecast.forecasting.panel import ENSEMBLE
 from gatecast.live.actions import say_waiting
@@ -30,7 +31,6 @@ from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
 from gatecast.report.figures import names_of, titles_of
 from gatecast.runs import Run
-from gatecast.samples.targets import came_after
 from gatecast.store.about import about
 from gatecast.store.issued import Piece, issued_keys
 from gatecast.store.journal import Record
@@ -58,9 +58,6 @@ OF_BOOK = (
     "held", "target", "trade", "core", "tilt", "held_before", "cut_by", "kept_by", "limited_by", "risk_share",
 )  # fmt: skip
 NOTHING_KNOWN = "not known"
-NOT_COME = "not all bars of the horizon have come"
-ENDED_BEFORE = "it ended before all bars of the horizon had come"
-NO_BAR = "it has no bar of this close"
 
 
 class UnknownSymbolError(GatecastError):
@@ -284,19 +281,13 @@ class View:
         own = self.decided if symbol is None else self.decided.filter(pl.col("symbol") == self.known(symbol))
         rows = _within(own, since, until).sort("time", "symbol", descending=[True, False])
         kept = rows.head(limit)
-        came = came_after(self.all_bars.filter(pl.col("symbol").is_in(kept["symbol"].unique().to_list())), self.horizon)
-        came = came.with_columns(has_bar=pl.lit(True))
+        came = self._origin.came(kept["symbol"].unique().to_list())
         kept = kept.join(came, on=["symbol", "time"], how="left", maintain_order="left")
-        found = [(row, self._not_come(row.pop("has_bar"), row["symbol"])) for row in plain_rows(kept)]
+        found = [(row, row.pop("not_come") or NO_BAR) for row in plain_rows(kept)]
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),
             "decisions": [{**row, "missing": missing_of(row, why_not_come)} for row, why_not_come in found],
         }  # fmt: skip
-
-    def _not_come(self, has_bar: bool | None, symbol: str) -> str:
-        """Why it is not known what came after a close of a symbol, where it is not."""
-        ended = self.rows.get(symbol, {}).get("gate") == "ended"
-        return NO_BAR if not has_bar else ENDED_BEFORE if ended else NOT_COME
 
     def candles(self, symbol: str) -> Answer | None:
         """The data of a symbol's chart, see `report.candles`, and `closes`: the exact moment of each bar's close;
@@ -324,7 +315,7 @@ class View:
     @property
     def all_bars(self) -> pl.DataFrame:
         """All bars up to now."""
-        return self.once("bars", lambda: self.store.bars.for_chain(self.now))
+        return self.once("bars", lambda: self._origin.bars)
 
     @property
     def horizon(self) -> int:

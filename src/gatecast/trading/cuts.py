@@ -32,6 +32,8 @@ KEEP_FROM_TRADE = ("halt", "participation", "lot", ROUNDING, "ticket", "cash", "
 """Gates by which something else than the band keeps a symbol from a trade, or makes it smaller."""
 HOLD_STILL = ("halt", "close", "stop")
 """Gates by which a name has no target but what is held, or nothing."""
+CLOSE = HOLD_STILL[1:]
+"""Gates that close a position."""
 CALLED = {
     "name": "symbol cap", "class": "class cap", "gross": "gross cap", "margin": "margin cap", "net": "net cap",
     "spike": "spike of correlations", "halt": "closed or halted market", "close": "closing of the position",
@@ -103,9 +105,9 @@ class Limit(NamedTuple):
     """What kept a name from what was wanted of it: `gate`, the one that binds (`binding`), and `words`, all that cut
     the target and all that cut the trade, as `limited_by` says it.
 
-    `cap`: the one of `TARGET_CAPS` that binds; `kept`: the same of the gates that keep it from a trade; "" where there
-    is none. `costs`: gate in words -> the share of equity that it took of the position, below 0 where it added to it; 0
-    of those of `HOLD_STILL`, as such a name is not sized.
+    `cap`: the one of `TARGET_CAPS` that binds; `kept`: the same of the gates that keep it from a trade; `closes`: the
+    one of `CLOSE` that closes the position; "" where there is none. `costs`: gate in words -> the share of equity that
+    it took of the position, below 0 where it added to it; 0 of those of `HOLD_STILL`, as such a name is not sized.
     """
 
     gate: str
@@ -113,6 +115,7 @@ class Limit(NamedTuple):
     cap: str = ""
     kept: str = ""
     costs: Mapping[str, float] = {}
+    closes: str = ""
 
     def halted(self, now: Limit, last: str) -> Limit:
         """What is said of a name that could not be traded since a session, of which this is: its order was made then.
@@ -140,8 +143,9 @@ def limit_of(sized: Sized, place: int, size: BookSettings) -> Limit:
         words = cut_by(one.gate, size)
         costs[words] = costs.get(words, 0.0) - (side * one.change if one.gate not in HOLD_STILL else 0.0)
     return Limit(
-        gate_of_trade(sized, place), _in_words(target, trade), cap.gate if cap else "", kept.gate if kept else "", costs
-    )
+        gate_of_trade(sized, place), _in_words(target, trade), cap.gate if cap else "", kept.gate if kept else "",
+        costs, next((one.gate for one in cuts if one.gate in CLOSE), ""),
+    )  # fmt: skip
 
 
 def _in_words(target: Sequence[str], trade: Sequence[str]) -> str:
@@ -242,5 +246,5 @@ def limited_by(row: Mapping[str, Any], size: BookSettings | None = None) -> str:
 def limit_of_row(row: Mapping[str, Any], size: BookSettings | None = None) -> Limit:
     """What is known of it by the row of a holding alone, see `limited_by`: of a book of which no desk is kept."""
     gate = str(row.get("gate") or "")
-    cap, kept = (gate if gate in some else "" for some in (TARGET_CAPS, KEEP_FROM_TRADE))
-    return Limit(gate, limited_by(row, size), cap, kept, {cut_by(gate, size): 0.0} if gate else {})
+    cap, kept, closes = (gate if gate in some else "" for some in (TARGET_CAPS, KEEP_FROM_TRADE, CLOSE))
+    return Limit(gate, limited_by(row, size), cap, kept, {cut_by(gate, size): 0.0} if gate else {}, closes)

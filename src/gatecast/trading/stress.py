@@ -187,7 +187,7 @@ def stress(
     deviation: FloatArray,
     level: float = 0.025,
 ) -> list[Stress]:
-    """Shocks and past crises on today's weights (symbols,), each with the return of the book in it.
+    """Shocks, and crises that have begun, on today's weights (symbols,), each with the return of the book in it.
 
     Parameters
     ----------
@@ -226,7 +226,8 @@ def stress(
         words = f"{symbols[largest]} {side} by 30 %"
         made.append(Stress("the largest name 30 % against the book", -0.3 * abs(float(weights[largest])), words))
     equity = factors.get("equity", np.full(len(returns), np.nan))
-    return made + [replay(name, symbols, classes, weights, returns, days, equity) for name in CRISES]
+    begun = [name for name, (first, _) in CRISES.items() if first <= days[-1]]
+    return made + [replay(name, symbols, classes, weights, returns, days, equity) for name in begun]
 
 
 def replay(

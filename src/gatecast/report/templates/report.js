@@ -32,6 +32,8 @@
   };
 
   const plain = (text) => String(text).replace(/[&<>]/g, (one) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[one]);
+  // On a small screen a long name stands in lines of at most 36 characters.
+  const named = (text) => (narrow() ? plain(text).replace(/(.{1,36})(?: +|$)/g, "$1<br>").replace(/<br>$/, "") : plain(text));
   const number = (value) => Number(value.toPrecision(6)).toLocaleString("en", { maximumFractionDigits: 6 });
   const last = (list) => list[list.length - 1];
 
@@ -146,12 +148,12 @@
         ...(own ? { fill: "tozeroy", fillcolor: colour("grey") + "33" } : {}),
       });
     }
-    const positions = booked ? `held by the book${alone ? "; dotted: the strategies alone" : ""}` : "position of the strategies";
+    const positions = booked ? `held${narrow() ? "" : " by the book"}${alone ? "; dotted: the strategies alone" : ""}` : "position of the strategies";
     for (const strategy of new Set(there(strategies.slice(start)))) {
       const x = time.filter((_, i) => strategies[i] === strategy);
       traces.push({
         type: "bar", x, y: x.map(() => 1), width: 1, yaxis: "y3", legend: "legend2", hovertemplate: "in force",
-        name: plain(data.titles[strategy] || strategy.replaceAll("_", " ")),
+        name: named(data.titles[strategy] || strategy.replaceAll("_", " ")),
         marker: { color: figures.looks[strategy] || colour("unsure"), line: { width: 0 } },
       });
     }

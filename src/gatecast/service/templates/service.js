@@ -135,7 +135,7 @@
     by("explained-parts").hidden = !one;
     if (!one) { by("explained-said").textContent = error || reason; return; }
     const named = (name) => titles[name] || name.replaceAll("_", " "), { decision, horizon } = one;
-    const came = one.came == null ? "" : ` Came: ${percent(one.came)}.`;
+    const came = one.came == null ? ` What came is not known: ${one.not_come}.` : ` Came: ${percent(one.came)}.`;
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Cut most by: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${String(Number(value.toPrecision(4))).replace(/^-/, "−")}`).join("; ");
