@@ -143,8 +143,9 @@ def test_a_coin_that_is_caught_up_is_forecast_and_its_rows_are_not_dated_back(
     assert [text for text in done.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
     assert not [text for text in store.brought(coin_and_share, thursday, hours_later).warnings if "decided 1 h" in text]
     assert gatecast("store", "check", store.folder).status == 0
-    found = gatecast("parity", store.folder, "--now", hours_later.isoformat())
-    assert found.status == 0, found.out + found.err
+    for compared in ("parity", "replay"):
+        found = gatecast(compared, store.folder, "--now", hours_later.isoformat())
+        assert found.status == 0, found.out + found.err
     counted = issued_table(Store.open(store.folder), coin_and_share.filter(pl.col("time") <= hours_later))
     midnights = [thursday - MINUTES, hours_later.replace(hour=0, minute=0)]
     assert sorted(set(counted.filter(symbol="B1_1")["time"]))[-2:] == midnights  # none that its answer came before

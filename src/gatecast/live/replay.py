@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 Heard = Callable[[int, int], None]
 """Called with the closes that are done and those there are."""
-INSTANT = timedelta(microseconds=1)
 AT_ONCE = "bar by bar against all bars at once"
 ISSUED_ONES = "what was issued against a chain over all bars"
 FIRST_WITH_FORECAST = "not finite"
@@ -105,7 +104,7 @@ def replay(
 
     Parameters
     ----------
-    bars: Bars frame; at each close the chain sees what was known by its fill. actions: delistings that are known.
+    bars: Bars frame; at each close the chain sees what had closed and was known by its fill. actions: delistings that are known.
     since: the first close that is made by itself; what came before is made at once, or is `past`.
     classes, asked, refit: see `make_chain`. progress: called with the closes that are done and those there are.
 
@@ -113,12 +112,12 @@ def replay(
     """
     filled = bars.with_columns(fill=fill_times(bars)).filter(pl.col("time") >= since)
     filled = filled.group_by("time").agg(pl.col("fill").max()).sort("time")
-    moments = filled.select("time", pl.min_horizontal("fill", pl.col("time").shift(-1) - INSTANT))
+    moments = filled.select("time", pl.col("fill").cum_max())
     closes = moments["time"].to_list()
     before = past
     said: list[Stages] = []
     for number, (close, fill) in enumerate(moments.iter_rows()):
-        known = up_to(bars, np.datetime64(fill.replace(tzinfo=None), "us"))
+        known = up_to(bars, np.datetime64(fill.replace(tzinfo=None), "us")).filter(pl.col("time") <= close)
         chain = make_chain(
             experiment, known, actions=actions, past=before, classes=classes, asked=asked, refit=refit, machine=machine
         )  # fmt: skip
