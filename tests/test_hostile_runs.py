@@ -326,6 +326,7 @@ def test_a_kill_at_any_rename_blocks_no_later_run(folder: Path, dies_at: int) ->
         *((name, [{}]) for name in ("years", "in_force", "one_bar_later", "coverage")),
         *((name, [{}]) for name in ("credit", "rivals", "strategies")),
         ("selection", {"x": 1}), ("names", {}), ("many", {"return": {"x": 1}}),
+        ("backtest", {"bars_per_year": {"a": 1}}),
     ],
 )  # fmt: skip
 def test_a_page_is_drawn_of_odd_scores_or_refused_in_a_sentence(folder: Path, part: str, value: Any) -> None:

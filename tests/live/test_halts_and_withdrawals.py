@@ -25,7 +25,7 @@ def test_a_halt_stops_everything_and_flattening_closes_all(desk: Desk) -> None:
     }  # fmt: skip
     assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 0
     assert desk.orders(held, "--open-orders", desk.none_open()).status == 0
-    assert desk.do("halt", "--by", "bob", "--reason", "over", "--release").status == 2
+    assert desk.do("halt", "--by", "bob", "--reason", "more", "--release").status == 2
 
 
 def in_force(desk: Desk) -> list[tuple[str, str, bool]]:
@@ -76,6 +76,21 @@ def test_every_halt_stays_in_force_until_it_is_released_and_the_strictest_counts
     assert f"(of the halt in record {full})" in listed
     last = desk.do("halt", "--by", "tom", "--reason", "over", "--release", "--record", flatten, "--json").json
     assert not last["halted"]
+
+
+def test_the_same_release_again_changes_nothing(desk: Desk) -> None:
+    for again in (False, True):
+        for _ in range(1 + again):
+            desk.do("halt", "--by", "ann", "--reason", "odd feed")
+            done = desk.do("halt", "--by", "ann", "--reason", "mended", "--release")
+        number = Store.open(desk.store).state.number
+        done = desk.do("halt", "--by", "ann", "--reason", "mended", "--release")
+        assert (done.status, "nothing has changed" in done.out) == (0, True)
+        one = Store.open(desk.store).state.number - 1
+        done = desk.do("halt", "--by", "ann", "--reason", "mended", "--release", "--record", one)
+        assert (done.status, "nothing has changed" in done.out) == (0, True)
+        assert Store.open(desk.store).state.number == number
+    assert desk.do("halt", "--by", "bob", "--reason", "mended", "--release").status == 2
 
 
 def test_a_release_of_an_older_version_ends_all_halts(desk: Desk) -> None:

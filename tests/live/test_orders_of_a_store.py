@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -226,3 +228,23 @@ def test_sessions_whose_bars_came_after_their_opens_have_a_file_without_orders(
         assert "no bar of this close that it trades at was known by the next open" in made["notes"][0]
     last = desk._replace(close=closes[month - 1])
     assert last.orders(last.held({"B1_0": 100}), "--json").json["orders"]
+
+
+def test_exported_orders_whose_files_never_came_to_the_disk_stay_until_the_loss_is_accepted(desk: Desk) -> None:
+    held = desk.held()
+    desk.export(held)
+    store = Store.open(desk.store)
+    proposed = next(one for one in store.journal.records() if one.kind == "proposed")
+    for part in proposed.parts.values():
+        (desk.store / "parts" / part[:2] / part).write_bytes(b"")
+    told = r"\(1 proposed, 1 approved, 1 exported\)\. Orders of them may be at a broker.*Nothing is written until"
+    with warnings.catch_warnings(action="ignore"):
+        for words in ((), ("--out", desk.folder / "second.csv")):
+            answer = desk.orders(held, *words)
+            assert (answer.status, bool(re.search(told, " ".join(answer.err.split())))) == (2, True)
+        assert re.search(told, " ".join(desk.do("health").out.split()))
+        assert [*Store.open(desk.store).journal.records()][-1].number == store.state.number
+        assert desk.command("store", "check", desk.store, "--rebuild").status == 0
+    lost = [*Store.open(desk.store).journal.records()][-1]
+    assert (lost.kind, lost.body["count"], lost.number) == ("lost", 3, proposed.number)
+    assert desk.orders(held, "--json").json["status"] == "proposed"

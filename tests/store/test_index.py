@@ -22,8 +22,8 @@ from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
-from gatecast.store import Store
-from gatecast.store.indexed import append_to_file, other_journal
+from gatecast.store import Store, indexed
+from gatecast.store.indexed import OtherJournalError, append_to_file, other_journal
 
 BARS = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
 NOW = BARS["time"].max() + timedelta(hours=1)
@@ -172,21 +172,121 @@ def test_without_an_index_a_loss_of_records_is_said_to_be_possible(tmp_path: Pat
         "CREATE TRIGGER other AFTER INSERT ON gatecast_records BEGIN DELETE FROM gatecast_refits; END",
         "ALTER TABLE gatecast_records RENAME TO other; CREATE VIEW gatecast_records AS "
         "SELECT store, 99 AS record, hash, kind, body, time, now FROM other",
+        "ALTER TABLE gatecast_records ADD COLUMN more AS (hex(zeroblob(record * 80000000)))",
+        "DROP TABLE gatecast_refits; CREATE TABLE gatecast_refits (reason TEXT DEFAULT (hex(zeroblob(400000000))))",
+        "CREATE TABLE more (one CHECK (length(one) > 1))", "CREATE INDEX more ON gatecast_records (record + 1)",
+        "DROP INDEX ix_gatecast_records_kind; CREATE UNIQUE INDEX ix_gatecast_records_kind ON gatecast_records (kind)",
     ],
-)
-def test_an_index_with_more_than_plain_tables_is_a_damaged_one(tmp_path: Path, made_by: str) -> None:
+)  # fmt: skip
+def test_an_index_of_another_schema_is_a_damaged_one(tmp_path: Path, made_by: str) -> None:
     store = Store.create(tmp_path / "store", Experiment(), now=NOW)
     store.append("alarm", {"name": "a"}, NOW)
     with closing(sqlite3.connect(store.folder / "index.sqlite")) as connection:
         connection.executescript(made_by)
     assert other_journal(store.folder, store.id, store.journal) is None
     assert not append_to_file(store.folder, store.id, store.journal, None)
-    with pytest.raises(StoreError, match="more than plain tables"):
+    with pytest.raises(StoreError, match="other tables than an index"):
         store.index().last()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.append("alarm", {"name": "b"}, NOW)
     assert store.index().count() == 3
+
+
+def half_written(store: Store, end: bytes = b"") -> Path:
+    """Leaves the index as a process that was killed while it wrote, with an end of its journal; the journal."""
+    file, journal = store.folder / "index.sqlite", store.folder / "index.sqlite-journal"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE more (one)")
+        connection.executemany("INSERT INTO more VALUES (?)", [("x" * 3000,)] * 200)
+        left = file.read_bytes(), journal.read_bytes()
+        connection.execute("ROLLBACK")
+    file.write_bytes(left[0])
+    journal.write_bytes(left[1] + bytes(-len(left[1]) % 512) + end)
+    return journal
+
+
+def without_the_last_record(store: Store) -> Store:
+    file = store.journal.files()[-1]
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    with warnings.catch_warnings(action="ignore"):
+        return Store.open(store.folder)
+
+
+def test_a_journal_of_the_index_that_names_a_file_deletes_none(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    name = str(mine).encode()
+    numbers = ((1 << 30) // 4096 + 1, len(name), sum(name))
+    page, length, total = (number.to_bytes(4) for number in numbers)
+    half_written(store, page + name + length + total + bytes.fromhex("d9d505f920a163d7"))
+    (fault,) = Store.faults(store.folder)
+    assert "index.sqlite-journal names a further file" in fault.what
+    store.append("alarm", {"name": "b"}, NOW)
+    assert mine.read_text() == "precious"
+    assert store.index().count() == 3
+    assert Store.faults(store.folder) == []
+
+
+def test_what_a_killed_process_left_in_the_index_is_undone_before_it_is_compared(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    half_written(store)
+    with pytest.raises(StoreError, match="records were lost"):
+        without_the_last_record(store).append("alarm", {"name": "b"}, NOW)
+
+
+def test_an_index_that_is_locked_is_waited_for_and_never_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexed, "READ_SECONDS", 0.01)
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    before = (store.folder / "index.sqlite").stat().st_ino
+    with closing(sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for change in (lambda: store.append("alarm", {"name": "b"}, NOW), store.rebuild_index):
+            with pytest.raises(StoreError, match="is locked by another process"):
+                change()
+        monkeypatch.setattr(Store, "_other_journal", lambda self: None)
+        with pytest.warns(UserWarning, match="is locked by another process"):
+            store.append("alarm", {"name": "b"}, NOW)
+    assert (store.folder / "index.sqlite").stat().st_ino == before
+    monkeypatch.undo()
+    store.append("alarm", {"name": "c"}, NOW)
+    assert store.index().count() == store.state.number
+
+
+def test_an_index_with_a_log_of_its_own_is_damaged_and_is_not_written_by_who_reads(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    with closing(sqlite3.connect(store.folder / "index.sqlite")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    before = sorted(store.folder.iterdir())
+    (fault,) = Store.faults(store.folder)
+    assert "index.sqlite has a write-ahead log" in fault.what
+    assert sorted(store.folder.iterdir()) == before
+    store.append("alarm", {"name": "b"}, NOW)
+    assert store.index().count() == 3
+
+
+def test_a_value_of_the_index_that_is_longer_than_a_record_is_not_read(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    with closing(sqlite3.connect(store.folder / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE gatecast_records SET hash = hex(zeroblob(5000000))")
+    with pytest.raises(StoreError, match="too big"):
+        store.index().last()
+
+
+def test_kinds_of_lost_records_are_shown_and_not_all_of_many() -> None:
+    said = str(OtherJournalError(1, [(number, "", f"kind\n{number}") for number in range(3000)]))
+    assert "1 'kind\\n9' and 2,990 further kinds). Nothing is written" in said
+    assert len(said) < 600
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])

@@ -221,6 +221,8 @@ def halt(
     with opened.locked():
         halts = Blotter(opened).halts
         if release:
+            if _is_released(Blotter(opened), by, reason, record):
+                return "released already: nothing has changed."
             ended = _released(opened, halts, record)
             opened.append("released", {"by": by, "reason": reason, "halt": ended.record}, moment)
             left = " ".join(str(one["sentence"]) for one in Blotter(opened).halted)
@@ -237,6 +239,14 @@ def halt(
         others = [str(one["sentence"]) for one in Blotter(opened).halted[:-1]]
     but = " but orders that close what is held" if flatten else ""
     return " ".join([f"halted: nothing{but} is exported until it is released.", *others])
+
+
+def _is_released(blotter: Blotter, by: str, reason: str, record: int | None) -> bool:
+    """Whether the same release was given before: of the halt of that record, else as the last one, with none since."""
+    same = [one.get("halt") for one in blotter.of("released", by=by, reason=reason)]
+    if record is not None:
+        return record in same
+    return not blotter.halts and bool(same) and blotter.of("released")[-1].get("halt") == same[-1]
 
 
 def _released(store: Store, halts: Sequence[Halt], record: int | None) -> Halt:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polars.exceptions import PolarsError
+
 from gatecast import store
 from gatecast.arguments import checked
 from gatecast.compute.progress import printable
-from gatecast.errors import GatecastError, StoreError
+from gatecast.errors import GatecastError, StoreError, described
 from gatecast.report.page import render
 from gatecast.runs import Run
 
@@ -38,9 +40,9 @@ def render_saved(folder: str | Path) -> str:
         return render(run)
     except GatecastError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, PolarsError) as error:
         raise StoreError(
             f"{printable(folder)} cannot be drawn: expected the scores that gatecast wrote, got a part of scores.json "
-            f"with other names or values ({type(error).__name__}: {error}). Take the folder from a backup, or run "
+            f"with other names or values ({described(error)}). Take the folder from a backup, or run "
             "again."
         ) from error

@@ -3,7 +3,7 @@
 `index.sqlite` in the store's folder, or a PostgreSQL database that several stores share: every table has the store's
 id. It is brought up to date after each command that wrote; where it is missing, damaged or does not fit it is made
 again, but not where it has records that the journal has not: those were lost, which is said. What fails here never
-fails a store. A file of SQLite that has a view or a trigger is a damaged one: they can compute without end.
+fails a store. A file of another schema than gatecast writes is a damaged one, see `indexed.SCHEMA`.
 """
 
 from __future__ import annotations
@@ -39,18 +39,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
 
 from gatecast.errors import StoreError, cut, hidden
-from gatecast.files import is_regular, remove
+from gatecast.files import remove
 from gatecast.store import indexed
 from gatecast.store.indexed import (
     FILE,
-    FILE_BYTES,
+    REBUILD,
+    SCHEMA,
     WRITE_SECONDS,
+    BusyIndexError,
     OtherJournalError,
     ReadDecisions,
     files_of,
+    foreign,
     guard,
+    irregular,
+    is_busy,
     not_in,
     rows_of,
 )
@@ -59,37 +65,25 @@ from gatecast.store.journal import Journal, Record
 _META = MetaData()
 
 
-def _key() -> list[Column[Any]]:
-    return [
-        Column("store", String(64), primary_key=True),
-        Column("record", BigInteger, primary_key=True, autoincrement=False),
-    ]
+_TYPES: dict[str, TypeEngine[Any]] = {
+    "VARCHAR(20)": String(20), "VARCHAR(40)": String(40), "VARCHAR(64)": String(64), "VARCHAR(100)": String(100),
+    "TEXT": Text(), "BIGINT": BigInteger(), "INTEGER": Integer(), "FLOAT": Float(), "BOOLEAN": Boolean(),
+    "DATETIME": DateTime(timezone=True),
+}  # fmt: skip
 
 
-RECORDS = Table(
-    indexed.RECORDS, _META, *_key(), Column("time", DateTime(timezone=True)), Column("now", DateTime(timezone=True)),
-    Column("kind", String(40), index=True), Column("hash", String(64)), Column("body", Text),
-)  # fmt: skip
-BARS = Table(
-    indexed.BARS, _META, *_key(), Column("year", Integer, primary_key=True, autoincrement=False),
-    Column("part", String(100)), Column("rows", BigInteger),
-)  # fmt: skip
-REFITS = Table(
-    indexed.REFITS, _META, *_key(), Column("now", DateTime(timezone=True)), Column("cutoffs", Text),
-    Column("status", String(20)), Column("reason", Text),
-)  # fmt: skip
-NUMBERS = (
-    "return_log", "return_simple", "probability_up", "variance", "regime_probability", "z", "evidence", "score_bps",
-    "weight", "book",
-)  # fmt: skip
-DECISIONS = Table(
-    indexed.DECISIONS, _META, Column("store", String(64), primary_key=True),
-    Column("symbol", Text, primary_key=True),
-    Column("time", DateTime(timezone=True), primary_key=True), Column("record", BigInteger),
-    Column("model", BigInteger), *(Column(name, Float) for name in NUMBERS), Column("signal", Integer),
-    Column("consensus", Boolean), Column("strategy", Text), Column("gate", Text), Column("reason", Text),
-)  # fmt: skip
-"""One row a symbol and close: of several decisions of one close the one that counts, see `issued.in_force`."""
+def _table(table: str) -> Table:
+    columns = [
+        Column(
+            name, _TYPES[kind], primary_key=name in indexed.KEYS[table], autoincrement=False,
+            index=(table, name) == (indexed.RECORDS, "kind") or None,
+        )
+        for name, kind in indexed.COLUMNS[table].items()
+    ]  # fmt: skip
+    return Table(table, _META, *columns)
+
+
+RECORDS, BARS, REFITS, DECISIONS = map(_table, indexed.COLUMNS)
 
 _OF_ONE = delete(DECISIONS).where(
     DECISIONS.c.symbol == bindparam("_symbol"), DECISIONS.c.time == bindparam("_time")
@@ -122,13 +116,13 @@ class Index:
         engine: Engine | None = None
         try:
             files = self._files()
-            for file in files:
-                self._refuse_odd_file(file)
+            if why := next(filter(None, map(foreign, files)), ""):
+                raise sqlite3.DatabaseError(why)
             engine = create_engine(self.address, poolclass=NullPool)
             with engine.begin() as connection:
                 plain = connection.connection.driver_connection
                 if isinstance(plain, sqlite3.Connection) and (files or self.file is None):
-                    guard(plain, WRITE_SECONDS)
+                    guard(plain, WRITE_SECONDS, of_others=self.file is None)
                 yield connection
         except ModuleNotFoundError as error:
             raise StoreError(
@@ -143,24 +137,24 @@ class Index:
         except (SQLAlchemyError, sqlite3.Error, OSError, ValueError, TypeError) as error:
             if isinstance(error, StoreError):
                 raise
-            cause = str(getattr(error, "orig", None) or error).strip().splitlines()
+            origin = getattr(error, "orig", None) or error
+            if is_busy(origin):
+                raise BusyIndexError(hidden(self.address)) from None
+            cause = str(origin).strip().splitlines()
             why = cut(hidden(cause[0] if cause else type(error).__name__), 300)
             raise StoreError(
-                f"the index at {hidden(self.address)} cannot be read or written: {why}. `gatecast store check "
-                "--rebuild` makes it again."
+                f"the index at {hidden(self.address)} cannot be read or written: {why}. {REBUILD}."
             ) from None
         finally:
             if engine is not None:
                 engine.dispose()
 
     def _files(self) -> list[Path]:
-        return [] if self.file is None else files_of(self.folder)
-
-    def _refuse_odd_file(self, file: Path) -> None:
-        if file.is_symlink() or not is_regular(file):
-            raise StoreError(f"{file} is no regular file: it is where the index lies. Move it away.")
-        if file.stat().st_size > FILE_BYTES:
-            raise StoreError(f"{file} has {file.stat().st_size:,} bytes, expected at most {FILE_BYTES:,}.")
+        """The files of the index beside the store. Raises `StoreError` where one may neither be read nor removed."""
+        files = [] if self.file is None else files_of(self.folder)
+        if why := next(filter(None, map(irregular, files)), ""):
+            raise StoreError(why)
+        return files
 
     def last(self) -> tuple[int, str]:
         """Number and hash of the last record that the index has; 0 and "" of none."""
@@ -214,13 +208,13 @@ class Index:
         return OtherJournalError.of(same, rows)
 
     def follow_quietly(self, journal: Journal, decisions: ReadDecisions | None = None) -> None:
-        """As `follow`; what fails is said and ends nothing, and a file that cannot be used is made again."""
+        """As `follow`; what fails is said and ends nothing, and a file that is damaged is made again."""
         try:
             self.follow(journal, decisions)
         except OtherJournalError as error:
             warnings.warn(f"{self.folder}: {error}", stacklevel=3)
         except StoreError as error:
-            if self.file is None:
+            if self.file is None or isinstance(error, BusyIndexError):
                 warnings.warn(f"{error} The store itself is whole.", stacklevel=3)
                 return
             try:
@@ -232,8 +226,6 @@ class Index:
         """Makes the index again from the whole journal; how many records it has then."""
         if self.file is not None:
             files = self._files()
-            for file in files:
-                self._refuse_odd_file(file)
             try:
                 for file in files:
                     remove(file)
@@ -249,7 +241,11 @@ class Index:
     def _add(self, records: Iterable[Record], decisions: ReadDecisions | None) -> int:
         count = 0
         with self._connected() as connection:
-            _META.create_all(connection)
+            if self.file is None or inspect(connection).has_table(RECORDS.name):
+                _META.create_all(connection)
+            else:
+                for made_by in SCHEMA:
+                    connection.exec_driver_sql(made_by)
             for record in records:
                 self._add_record(connection, record, decisions)
                 count += 1

@@ -18,9 +18,9 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from gatecast.errors import StoreError
-from gatecast.files import is_regular
-from gatecast.store.journal import Journal, Record, canonical
+from gatecast.errors import StoreError, shown
+from gatecast.files import is_regular, opened
+from gatecast.store.journal import LINE_BYTES, Journal, Record, canonical
 from gatecast.store.state import refuse_misfit
 
 FILE = "index.sqlite"
@@ -29,6 +29,44 @@ ROWS = 5_000
 """Rows of one insertion."""
 RECORDS, BARS, REFITS, DECISIONS = (f"gatecast_{name}" for name in ("records", "bars", "refits", "decisions"))
 """The names of the tables."""
+NUMBERS = (
+    "return_log", "return_simple", "probability_up", "variance", "regime_probability", "z", "evidence", "score_bps",
+    "weight", "book",
+)  # fmt: skip
+COLUMNS: dict[str, dict[str, str]] = {
+    RECORDS: {
+        "store": "VARCHAR(64)", "record": "BIGINT", "time": "DATETIME", "now": "DATETIME", "kind": "VARCHAR(40)",
+        "hash": "VARCHAR(64)", "body": "TEXT",
+    },
+    BARS: {
+        "store": "VARCHAR(64)", "record": "BIGINT", "year": "INTEGER", "part": "VARCHAR(100)", "rows": "BIGINT",
+    },
+    REFITS: {
+        "store": "VARCHAR(64)", "record": "BIGINT", "now": "DATETIME", "cutoffs": "TEXT", "status": "VARCHAR(20)",
+        "reason": "TEXT",
+    },
+    DECISIONS: {
+        "store": "VARCHAR(64)", "symbol": "TEXT", "time": "DATETIME", "record": "BIGINT", "model": "BIGINT",
+        **dict.fromkeys(NUMBERS, "FLOAT"), "signal": "INTEGER", "consensus": "BOOLEAN", "strategy": "TEXT",
+        "gate": "TEXT", "reason": "TEXT",
+    },
+}  # fmt: skip
+"""Table -> its columns, each with its type in SQL. Of several decisions of a symbol and close the one that counts."""
+KEYS = {
+    RECORDS: ("store", "record"), BARS: ("store", "record", "year"), REFITS: ("store", "record"),
+    DECISIONS: ("store", "symbol", "time"),
+}  # fmt: skip
+"""Table -> the columns of its key."""
+
+
+def _made_by(table: str) -> str:
+    """The text that makes a table, as SQLAlchemy writes it."""
+    columns = [f"{name} {kind}{' NOT NULL' * (name in KEYS[table])}" for name, kind in COLUMNS[table].items()]
+    return f"CREATE TABLE {table} (\n\t" + ", \n\t".join([*columns, f"PRIMARY KEY ({', '.join(KEYS[table])})"]) + "\n)"
+
+
+SCHEMA = (*map(_made_by, COLUMNS), f"CREATE INDEX ix_{RECORDS}_kind ON {RECORDS} (kind)")
+"""All that makes the index beside a store. One of another schema is a damaged one: it can compute without end."""
 OF_REFITS = ("refit", "accepted", "refused")
 """Records that say something of a refit."""
 
@@ -38,8 +76,10 @@ READ_SECONDS, WRITE_SECONDS = 5.0, 60.0
 """How long a file that somebody else may have written is read and written; a new one is made without an end."""
 STEPS = 100_000
 """Steps of SQLite between two looks at the clock."""
-PLAIN = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
-"""How all that may be in a file of SQLite begins: a view or a trigger can compute without end."""
+OF_SEVERAL_FILES = bytes.fromhex("d9d505f920a163d7")
+"""The end of a journal of SQLite that names a further file, which it deletes."""
+MOST_KINDS = 10
+"""Kinds of lost records that are named."""
 
 ReadDecisions = Callable[[str], pl.DataFrame]
 """The table of decisions of an artefact, by its name."""
@@ -51,18 +91,46 @@ OF_BROKER = ("approved", "exported", "fills")
 """Records of what may have gone to a broker."""
 
 
+class BusyIndexError(StoreError):
+    """Another process has locked the index, so that nobody sees what is in it."""
+
+    def __init__(self, place: object) -> None:
+        super().__init__(
+            f"the index at {place} is locked by another process: it was waited for in vain. Try again, or end that "
+            "process."
+        )
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether an error of SQLite says that another process has locked the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def told_kinds(kinds: Iterable[str]) -> str:
+    """Which records were lost, by kind, and that orders of them may be at a broker.
+
+    >>> told_kinds(["bars", "issued", "issued"])
+    '(1 bars, 2 issued).'
+    >>> told_kinds(["exported", "x\\n"])
+    "(1 exported, 1 'x\\\\n'). Orders of them may be at a broker: look there before orders are made again."
+    """
+    counts = Counter(kinds)
+    named = [f"{count} {kind if kind.isidentifier() else shown(kind)}" for kind, count in counts.items()]
+    rest = f" and {len(named) - MOST_KINDS:,} further kinds" if len(named) > MOST_KINDS else ""
+    broker = " Orders of them may be at a broker: look there before orders are made again."
+    return f"({', '.join(named[:MOST_KINDS])}{rest}).{broker * is_of_broker(counts)}"
+
+
+def is_of_broker(kinds: Iterable[str]) -> bool:
+    """Whether orders of records of these kinds may be at a broker."""
+    return not {*OF_BROKER}.isdisjoint(kinds)
+
+
 class OtherJournalError(StoreError):
     """The index has records that the journal has not. `count` of them, `hash`: of the last."""
 
     def __init__(self, last: int, lost: list[tuple[int, str, str]]) -> None:
         self.count, self.number, self.hash = len(lost), lost[-1][0], lost[-1][1]
-        kinds = Counter(kind for *_, kind in lost)
-        what = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        broker = (
-            " Orders of them may be at a broker: look there before orders are made again."
-            if kinds.keys() & {*OF_BROKER}
-            else ""
-        )
         begins = (
             f"the index has record {self.number}, the journal ends with {last}: records were lost"
             if self.number > last
@@ -70,8 +138,8 @@ class OtherJournalError(StoreError):
             "index of another journal"
         )
         super().__init__(
-            f"{begins} ({what}).{broker} Nothing is written until the journal is restored from a copy of the store, or "
-            f"the loss is accepted: {REBUILD}."
+            f"{begins} {told_kinds(kind for *_, kind in lost)} Nothing is written until the journal is restored from a "
+            f"copy of the store, or the loss is accepted: {REBUILD}."
         )
 
     @classmethod
@@ -95,41 +163,53 @@ def not_in(journal: Journal, number: int, found: str) -> Journal | None:
     return journal if same is None or (same.number, same.hash) != (number, found) else None
 
 
-def other_journal(folder: Path, store: str, journal: Journal) -> OtherJournalError | None:
+def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = False) -> OtherJournalError | None:
     """The error where the index beside a store has records that its journal has not: then they were lost.
 
-    None where it has not, or where there is no index that can be read.
+    None where it has not, or where there is no index that can be read. `writes`: the caller has the store's lock: what
+    a killed process left half-written in the index is undone first; raises `BusyIndexError` for one that is locked.
     """
     file = folder / FILE
     if file not in files_of(folder) or any(map(_is_odd, files_of(folder))):
         return None
+    mode = "rw" if writes else "ro"
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode={mode}", READ_SECONDS, uri=True)) as connection:
             guard(connection, READ_SECONDS)
             last = connection.execute(NEWEST, (store,)).fetchone()
             if last is None or (same := not_in(journal, *last)) is None:
                 return None
             rows = connection.execute(f"SELECT record, hash, kind FROM {RECORDS} WHERE store = ?", (store,))
             return OtherJournalError.of(same, rows.fetchall())
-    except (sqlite3.Error, TypeError, ValueError, OverflowError):
+    except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+        if writes and is_busy(error):
+            raise BusyIndexError(file) from None
         return None
 
 
-def guard(connection: sqlite3.Connection, seconds: float) -> None:
-    """Ends what is done by a connection to a file after some seconds. Raises `sqlite3.DatabaseError` where the file has
-    more than plain tables and their indices.
+def guard(connection: sqlite3.Connection, seconds: float, *, of_others: bool = False) -> None:
+    """Ends what is done by a connection to a file after some seconds; no value may be longer than records can be.
 
-    >>> guard(connection := sqlite3.connect(":memory:"), 1.0)
+    Raises `sqlite3.DatabaseError` where the file has other tables than an index; not where it is one `of_others`.
+
+    >>> guard(connection := sqlite3.connect(":memory:"), 1.0, of_others=True)
     >>> made = connection.execute("CREATE VIEW squares AS SELECT 1")
     >>> guard(connection, 1.0)
     Traceback (most recent call last):
-    sqlite3.DatabaseError: it has more than plain tables
+    sqlite3.DatabaseError: it has other tables than an index
     """
     end = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * LINE_BYTES)
+    if of_others:
+        return
+    wanted = {*SCHEMA}
     for (made_by,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"):
-        if not isinstance(made_by, str) or not made_by.startswith(PLAIN) or "select" in made_by.lower():
-            raise sqlite3.DatabaseError("it has more than plain tables")
+        if made_by not in wanted:
+            raise sqlite3.DatabaseError("it has other tables than an index")
+        wanted.remove(made_by)
+    if wanted:
+        raise sqlite3.DatabaseError("it lacks tables of an index")
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -192,7 +272,32 @@ def append_to_file(folder: Path, store: str, journal: Journal, decisions: ReadDe
 
 
 def _is_odd(file: Path) -> bool:
-    return file.is_symlink() or not is_regular(file) or file.stat().st_size > FILE_BYTES
+    return bool(irregular(file) or foreign(file))
+
+
+def irregular(file: Path) -> str:
+    """Why a file of an index is neither read nor removed; "" for one that may be."""
+    if file.is_symlink() or not is_regular(file):
+        return f"{file} is no regular file: it is where the index lies. Move it away."
+    size = file.stat().st_size
+    return f"{file} has {size:,} bytes, expected at most {FILE_BYTES:,}." if size > FILE_BYTES else ""
+
+
+def foreign(file: Path) -> str:
+    """What a file of an index has that gatecast never writes, so that SQLite may not open it; "" for one of its own.
+
+    SQLite deletes what a journal of several files names; a write-ahead log is written by who reads.
+    """
+    if file.name != FILE and not file.name.endswith("-journal"):
+        return f"{file.name} is of a write-ahead log"
+    try:
+        with opened(file, at_most=FILE_BYTES, follow=False) as handle:
+            if file.name == FILE:
+                return f"{file.name} has a write-ahead log" if handle.read(20)[18:] not in (b"", b"\1\1") else ""
+            handle.seek(max(0, file.stat().st_size - len(OF_SEVERAL_FILES)))
+            return f"{file.name} names a further file" if handle.read(8) == OF_SEVERAL_FILES else ""
+    except OSError:  # which SQLite says
+        return ""
 
 
 def _append(connection: sqlite3.Connection, store: str, journal: Journal, decisions: ReadDecisions | None) -> bool:

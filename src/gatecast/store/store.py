@@ -150,17 +150,19 @@ class Store(Contents):
                 )
             about = upgrade(place)
         found = cls(place, about, machine)
-        if found.lost:
-            warnings.warn(f"{place}: {found.lost}", stacklevel=2)
+        if lost := other_journal(place, found.id, found.journal):
+            warnings.warn(f"{place}: {lost}", stacklevel=2)
         return found
 
     @property
     def lost(self) -> str:
-        """That records of the journal were lost, which the index beside the store has; "" where none were.
+        """That records of the journal were lost, which the index beside the store has, or files of them; "" where none
+        were.
 
-        Until the journal is restored from a copy, or `rebuild_index` accepts the loss, nothing is written.
+        Until they are restored from a copy, or `rebuild_index` accepts the loss, nothing is written.
         """
-        return str(other_journal(self.folder, self.id, self.journal) or "")
+        of_files = self._lost.sentence if self._lost and self._lost.must_be_accepted else ""
+        return str(other_journal(self.folder, self.id, self.journal) or of_files)
 
     def records(self) -> Iterator[Record]:
         """The records that the store has read, in order."""
@@ -178,7 +180,7 @@ class Store(Contents):
         refuse_naive(moment)
         if moment_of(self.state.now) <= moment:
             return self
-        records = [one for one in self.journal.records() if not self._lost or one.number < self._lost]
+        records = [one for one in self.journal.records() if not self._lost or one.number < self._lost.first]
         last = max((one.number for one in records if one.now <= moment), default=0)
         if not last:
             first = f"{records[0].now:%Y-%m-%d %H:%M}"
@@ -217,10 +219,13 @@ class Store(Contents):
                 for place in (self.folder, self.folder / JOURNAL):
                     sweep(place)
                 self._catch_up()
-                if not accepts_loss and (error := self._other_journal()):
+                error = self._other_journal()
+                if error and not accepts_loss:
                     raise StoreError(f"{self.folder}: {error}")
+                if self._lost and self._lost.must_be_accepted and not accepts_loss:
+                    raise StoreError(f"{self.folder}: {self._lost.sentence}")
                 if self._lost:
-                    self._take_away(self._lost)
+                    self._take_away(self._lost.first)
                 with self.bars.read_once():
                     yield
                 if self._wrote and (
@@ -232,9 +237,12 @@ class Store(Contents):
                 self._holds = 0
 
     def _other_journal(self) -> OtherJournalError | None:
-        """The error where an index has records that the journal has not; a shared one that cannot be asked has none."""
+        """The error where an index has records that the journal has not; a shared one that cannot be asked has none.
+
+        Under the store's lock. Raises `BusyIndexError` where the one beside the store is locked.
+        """
         if self.machine.index is None:
-            return other_journal(self.folder, self.id, self.journal)
+            return other_journal(self.folder, self.id, self.journal, writes=True)
         with contextlib.suppress(StoreError):
             return self.index().other_journal(self.journal)
         return None
