@@ -104,7 +104,8 @@ def replay(
 
     Parameters
     ----------
-    bars: Bars frame; at each close the chain sees what had closed and was known by its fill. actions: delistings that are known.
+    bars: Bars frame; at each close the chain sees what had closed and was known by its fill. actions: delistings that
+    are known.
     since: the first close that is made by itself; what came before is made at once, or is `past`.
     classes, asked, refit: see `make_chain`. progress: called with the closes that are done and those there are.
 
