@@ -216,6 +216,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     forecast.
     """
     from gatecast.live import today as what_today
+    from gatecast.live.kept import first_decision
     from gatecast.live.today import WHY_UNDECIDED
 
     found = what_today(folder, now=as_moment(now))
@@ -228,8 +229,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         _show_halts(found)
         return
     if not found.rows:
-        first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
-        say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
+        say(first_decision(folder, found.model))
         _show_halts(found)
         return
     if found.sentence:

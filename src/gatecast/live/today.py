@@ -23,7 +23,7 @@ from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, decided_soon_after, say_gate
 from gatecast.live.issuing import with_awaited_of
-from gatecast.live.kept import alarms_said, serve
+from gatecast.live.kept import alarms_said, first_decision, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import due_in_words, newest_of
@@ -99,7 +99,7 @@ class Today(Shown):
     superseded: Sequence[str] = ()
 
     def __str__(self) -> str:
-        told = [f"{row['symbol']}: {row['why']}" for row in self.rows] or ["nothing was decided yet."]
+        told = [f"{row['symbol']}: {row['why']}" for row in self.rows] or [first_decision(self.store, self.model)]
         return "\n".join([*([self.sentence] if self.sentence else []), *told])
 
     __repr__ = __str__
