@@ -49,6 +49,15 @@ def hint_of(error: OSError) -> str:
     return "mend that"
 
 
+def remedy_of(error: OSError, remedy: str) -> str:
+    """What to do where a file cannot be read, as a sentence: `remedy`, but for one that this user may not read.
+
+    >>> [remedy_of(OSError(code, ""), "Restore it.") for code in (errno.EACCES, errno.EIO)]
+    ['Allow yourself to read it.', 'Restore it.']
+    """
+    return "Allow yourself to read it." if error.errno in (errno.EACCES, errno.EPERM) else remedy
+
+
 MAKE_ROOM = "make room"
 
 

@@ -167,6 +167,38 @@ def test_what_the_tests_beside_it_found_is_said_with_what_follows(
     assert ": fewer than luck would make" in twice["sentence"]
 
 
+def test_nothing_is_said_of_runs_where_nothing_lay_beyond_and_fewer_neighbours_are_no_runs(
+    true: tuple[np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    earned, said = true
+    none = judge_shortfall(np.abs(earned), said, DAYS)[1]
+    assert none["beyond"] == 0
+    assert "runs" not in none["sentence"]
+    assert "nan" not in none["sentence"]
+    often = np.where(np.arange(N) % 9 == 0, -1.0, 0.0)
+    apart = judge_shortfall(often, said, DAYS)[1]
+    assert apart["independence"] < 0.05
+    assert "They follow each other less often than luck would make" in apart["sentence"]
+    pairs = np.where(np.arange(N) % 40 < 2, -1.0, 0.0)
+    assert "They come in runs" in judge_shortfall(pairs, said, DAYS)[1]["sentence"]
+
+
+def test_worse_than_one_plain_method_is_not_called_worse_than_each(
+    true: tuple[np.ndarray, dict[str, np.ndarray]],
+) -> None:
+    earned, said = true
+    best = "ewma_normal" if "ewma_normal" in said else RIVALS[-1]
+    others = {name: 6.0 * path for name, path in said.items() if name in RIVALS and name != best}
+    answer, table = judge_shortfall(earned, said | others | {"filtered": 2.0 * said["filtered"]}, DAYS)
+    assert answer.worse
+    line = sized(1.0, 1)
+    risk = replace(
+        judge_risk({"mine": line, "rival": line}, "mine", "rival", target=0.1, sessions_per_year=252),
+        shortfall=answer, tails=table,
+    )  # fmt: skip
+    assert f"the expected shortfall of the book is said worse than by {TITLES[best]}. " in risk.sentences[-1]
+
+
 def test_the_plain_method_that_loses_least_is_named_beside_the_one_that_is_beaten_least_surely() -> None:
     returns, sigma = market(4)
     table = judge_shortfall(returns, tails(returns, sigma), DAYS)[1]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gatecast.experiment import Experiment
 from gatecast.live import Updated, retrain, update
+from gatecast.live.scored import issued_table
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
 from gatecast.samples.known import delays, window_ends
@@ -111,29 +112,84 @@ def coin_and_share() -> pl.DataFrame:
     return pl.concat([share, coin.with_columns(known_at="time")])
 
 
+class Lived:
+    """A store of the coin and the share that has a model since a Friday, and what updates bring it."""
+
+    def __init__(self, folder: Path, bars: pl.DataFrame) -> None:
+        closes = bars.filter(asset_class="equity")["time"].sort()
+        self.folder, self.bars = folder, bars
+        begin = next(close for close in closes[500:] if close.weekday() == FRIDAY)
+        self.friday = begin.replace(hour=0) + timedelta(days=1) + MINUTES
+        self.brought(bars, bars["time"].min() - MINUTES, self.friday, experiment=cheap())  # type: ignore[operator]
+        assert retrain(folder, now=self.friday).model is not None
+
+    def brought(self, bars: pl.DataFrame, after: datetime, until: datetime, **more: Experiment) -> Updated:
+        rows = bars.filter(pl.col("time") > after, pl.col("time") <= until)
+        return update(self.folder, rows, now=until, **more)
+
+
 def test_a_coin_that_is_caught_up_is_forecast_and_its_rows_are_not_dated_back(
     coin_and_share: pl.DataFrame, gatecast: Command, tmp_path: Path
 ) -> None:
-    store, sessions = tmp_path / "store", coin_and_share.filter(asset_class="equity")["time"].sort()
-    begin = next(close for close in sessions[500:] if close.weekday() == FRIDAY)
-
-    def brought(after: datetime, until: datetime, **more: Experiment) -> Updated:
-        rows = coin_and_share.filter(pl.col("time") > after, pl.col("time") <= until)
-        return update(store, rows, now=until, **more)
-
-    friday = begin.replace(hour=0) + timedelta(days=1) + MINUTES
-    brought(begin - timedelta(days=1000), friday, experiment=cheap())
-    assert retrain(store, now=friday).model is not None
-    brought(begin, friday + timedelta(seconds=1))
-    thursday = friday + timedelta(days=6)
-    done = brought(friday, thursday)
+    store = Lived(tmp_path / "store", coin_and_share)
+    thursday = store.friday + timedelta(days=6)
+    done = store.brought(coin_and_share, store.friday, thursday)
     assert done.counts["late"] == 3 + 5  # shares of Monday to Wednesday; coins of Saturday to Wednesday
     rows = {row["symbol"]: row for row in done.decisions}
     assert all(row["current"] and row["weight"] is not None for row in rows.values())
     assert not [text for text in done.warnings if "decided 1 h" in text]
-    hours_later = brought(thursday, thursday + timedelta(days=1, hours=3))
-    assert [text for text in hours_later.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
-    now = (thursday + timedelta(days=1, hours=3)).isoformat()
-    assert gatecast("store", "check", store).status == 0
-    found = gatecast("parity", store, "--now", now)
+    hours_later = thursday + timedelta(days=1, hours=3)
+    done = store.brought(coin_and_share, thursday, hours_later)
+    assert [text for text in done.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
+    assert not [text for text in store.brought(coin_and_share, thursday, hours_later).warnings if "decided 1 h" in text]
+    assert gatecast("store", "check", store.folder).status == 0
+    found = gatecast("parity", store.folder, "--now", hours_later.isoformat())
     assert found.status == 0, found.out + found.err
+    counted = issued_table(Store.open(store.folder), coin_and_share.filter(pl.col("time") <= hours_later))
+    midnights = [thursday - MINUTES, hours_later.replace(hour=0, minute=0)]
+    assert sorted(set(counted.filter(symbol="B1_1")["time"]))[-2:] == midnights  # none that its answer came before
+
+
+def as_it_is(bars: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    return bars
+
+
+def with_a_new_symbol(bars: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    return pl.concat([bars, bars.filter(symbol="B1_0").with_columns(symbol=pl.lit("NEW"))])
+
+
+def that_says_when_rows_became_known(bars: pl.DataFrame, since: datetime) -> pl.DataFrame:
+    return bars.with_columns(known_at=pl.col("time") + timedelta(minutes=5))
+
+
+def test_nothing_is_ordered_in_sessions_that_are_caught_up_with_whatever_the_file_says(
+    coin_and_share: pl.DataFrame, tmp_path: Path
+) -> None:
+    found = []
+    for made in (as_it_is, with_a_new_symbol, that_says_when_rows_became_known):
+        store = Lived(tmp_path / made.__name__, coin_and_share)
+        thursday = store.friday + timedelta(days=6)
+        bars = made(coin_and_share, store.friday)
+        done = update(store.folder, bars.filter(pl.col("time") <= thursday, (pl.col("time") > store.friday) | (
+            pl.col("symbol") == "NEW")), now=thursday)  # fmt: skip
+        new = 3 * (made is with_a_new_symbol)
+        assert done.counts["late"] == 3 + 5 + new
+        bodies = [one.body for one in Store.open(store.folder).journal.records() if one.body.get("book")]
+        found.append([(one["session"], one["earned"], one["expected"]) for one in bodies[-1]["book"]["caught_up"]])
+    assert len(found[0]) == 5
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_coin_that_comes_in_a_second_file_is_not_called_dated_back(
+    coin_and_share: pl.DataFrame, gatecast: Command, tmp_path: Path
+) -> None:
+    other = coin_and_share.filter(symbol="B1_1").with_columns(symbol=pl.lit("ETH-USD"))
+    bars = pl.concat([coin_and_share, other])
+    store = Lived(tmp_path / "store", bars)
+    monday, coin = store.friday + timedelta(days=3), pl.col("symbol") == "ETH-USD"
+    first, second = bars.filter(~coin), bars.filter(coin)
+    store.brought(first, store.friday, monday)
+    store.brought(second, store.friday + timedelta(days=2), monday + 3 * MINUTES)
+    checked = gatecast("store", "check", store.folder)
+    assert checked.status == 0
+    assert "claims to have been known" not in checked.out + checked.err

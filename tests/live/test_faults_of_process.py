@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -21,7 +23,7 @@ import polars as pl
 import pytest
 
 from attack.readers import now_of
-from gatecast.errors import TrainingError
+from gatecast.errors import StoreError, TrainingError
 from gatecast.experiment import Experiment
 from gatecast.files import write_whole
 from gatecast.forecasting.forecaster import ALONE, FORECASTERS, Forecaster, Task, Traits, fit_every
@@ -55,6 +57,71 @@ def rows(live: Path) -> pl.DataFrame:
 
 def unwrapped(text: str) -> str:
     return " ".join(text.split())
+
+
+# ── two first updates at once ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Has something done once, while an update that makes a store reads its bars."""
+    module = importlib.import_module("gatecast.live.update")
+    read = module.read_new
+
+    def once(work: Callable[[], object]) -> None:
+        def reading(*given: Any, **more: Any) -> Any:
+            monkeypatch.setattr(module, "read_new", read)
+            work()
+            return read(*given, **more)
+
+        monkeypatch.setattr(module, "read_new", reading)
+
+    return once
+
+
+def test_of_two_first_updates_the_second_goes_on_from_what_the_first_has_made(
+    meanwhile: Callable[[Callable[[], object]], None], bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    place, now, first = tmp_path / "store", closes[99] + HOUR, list[Any]()
+    given = bars.filter(pl.col("time") <= now)
+    meanwhile(lambda: first.append(update(place, given, now=now, experiment=settings())))
+    second = update(place, given, now=now, experiment=settings())
+    assert [first[0].created, second.created] == [True, False]
+    assert dict(second.counts) == {"repeated": len(given)}
+    assert [one.kind for one in Store.open(place).records()] == ["created", "bars"]
+    assert Store.faults(place) == []
+
+
+def test_a_first_update_beside_another_says_who_makes_the_store(
+    meanwhile: Callable[[Callable[[], object]], None], bars: pl.DataFrame, closes: list[datetime], tmp_path: Path
+) -> None:
+    place, now = tmp_path / "store", closes[99] + HOUR
+    with contextlib.ExitStack() as first:
+        meanwhile(lambda: first.enter_context(Store.create(place, settings(), now=now).locked()))
+        with pytest.raises(StoreError, match=f"another process writes to .* \\(process {os.getpid()}, .*: wait until"):
+            update(place, bars.filter(pl.col("time") <= now), now=now)
+    assert [one.kind for one in Store.open(place).records()] == ["created"]
+
+
+@pytest.mark.parametrize("before", ["nothing", "an empty folder"])
+def test_of_two_stores_that_are_made_at_once_one_is_there_and_whole(
+    before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, place = importlib.import_module("gatecast.store.store"), tmp_path / "store"
+    if before != "nothing":
+        place.mkdir()
+    put = module.Artefacts.put
+
+    def meanwhile(self: Any, *given: Any) -> Any:
+        monkeypatch.setattr(module.Artefacts, "put", put)
+        Store.create(place, settings())
+        return put(self, *given)
+
+    monkeypatch.setattr(module.Artefacts, "put", meanwhile)
+    with pytest.raises(StoreError, match="is a store already: open it"):
+        Store.create(place, settings())
+    assert [one for one in Store.faults(place) if not one.is_harmless] == []
+    assert [one.name for one in tmp_path.iterdir()] == ["store"]
 
 
 # ── 61: what a disk lost that lost power ──────────────────────────────────────────────────────────

@@ -146,7 +146,7 @@ def test_the_band_of_what_was_expected_is_that_of_the_record_and_of_so_few_sessi
 ) -> None:
     frame = pl.DataFrame({"symbol": ["A"], "time": [datetime(2020, 1, 2)]})
     both = SimpleNamespace(n=40, loss=0.9, loss_against=1.0, gain=0.1)
-    monkeypatch.setattr("gatecast.live.scored.issued_table", lambda store: frame)
+    monkeypatch.setattr("gatecast.live.scored.issued_table", lambda *_: frame)
     monkeypatch.setattr("gatecast.live.scored.paired", lambda *_: both)
     monkeypatch.setattr("gatecast.live.scored.Record.from_table", lambda *_, **__: {"volatility": None})
     store: Any = SimpleNamespace(experiment=SimpleNamespace(horizon=5, volatility_proxy="parkinson"))

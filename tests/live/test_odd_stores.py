@@ -99,8 +99,9 @@ def test_a_heartbeat_that_is_none_is_a_warning(
     store: Path, closes: list[datetime], month: int, content: dict[str, Any]
 ) -> None:
     (store / "heartbeat").write_text(json.dumps(content))
-    found = {one.name: one.level for one in health(store, now=closes[month - 3]).checks}
-    assert found["heartbeat"] == "warning"
+    found = {one.name: one for one in health(store, now=closes[month - 3]).checks}
+    assert found["heartbeat"].level == "warning"
+    assert "cannot be read" in found["heartbeat"].sentence
 
 
 def test_health_answers_where_the_file_of_an_older_decision_is_damaged(

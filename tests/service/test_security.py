@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import Asked, answered
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
@@ -55,6 +56,30 @@ def test_a_name_that_leads_here_is_refused(host: str) -> None:
 def test_two_hosts_are_refused() -> None:
     headers = [("host", "127.0.0.1"), ("host", "evil.example")]
     assert client_of().get("/", headers=headers).status_code == 421
+
+
+ADDRESSES = {
+    b"http://127.0.0.1:8765/health/live": 200, b"HTTPS://PI.LAN": 401, b"http://127.0.0.1/health/%6cive?a=b": 200,
+    b"http://evil.example/health/live": 421, b"http://127.0.0.1@evil.example/health/live": 421, b"http://": 421,
+    b"http://[/": 421, b"http://127.0.0.1.evil.example": 421, b"http:///health/live": 421,
+    b"*": 400, b"x[": 400, b"health/live": 400, b"127.0.0.1:80": 400, b"ftp://127.0.0.1/health/live": 400,
+}  # fmt: skip
+"""Target of a request's line -> status of its answer, without a token."""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "evil.example"])
+@pytest.mark.parametrize("target", ADDRESSES)
+def test_of_a_whole_address_its_own_host_counts(target: bytes, host: str) -> None:
+    """RFC 9112, 3.2.2."""
+    guard = Guard(hello, Rules(token=TOKEN, hosts=("pi.lan",)))
+    (found,) = answered(guard, [Asked("GET", target, ((b"host", host.encode()),))])
+    assert found.status == (ADDRESSES[target] if host == "127.0.0.1" or target[:4].lower() == b"http" else 421)
+
+
+@pytest.mark.parametrize(("method", "target", "status"), [("OPTIONS", b"*", 204), ("CONNECT", b"127.0.0.1:80", 405)])
+def test_targets_that_are_no_path(client: TestClient, method: str, target: bytes, status: int) -> None:
+    (found,) = answered(client.app, [Asked(method, target, ((b"host", b"127.0.0.1"),))])
+    assert found.status == status
 
 
 def basic(token: str) -> str:

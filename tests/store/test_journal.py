@@ -248,3 +248,39 @@ def test_a_long_tail_with_many_ends_of_records_is_looked_at_in_few_places(
     file.write_bytes(whole + b"x" * 4_000_001)
     with pytest.raises(StoreError, match="line 3"):
         Journal.open(journal.folder.parent)
+
+
+def test_a_line_that_is_longer_than_a_record_is_called_so(journal: Journal) -> None:
+    with journal.files()[-1].open("ab") as file:
+        file.write(b"x" * 4_000_000 + b"\n")
+    (fault,) = journal.check()
+    assert fault.endswith("line 3: it has 4,000,001 bytes, expected at most 4,000,000")
+
+
+def test_a_journal_that_this_user_may_not_read_is_not_called_damaged(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name in ("os.listdir", "gatecast.store.journal.opened"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refuse)
+            with pytest.raises(StoreError, match=r"cannot be read: Permission denied\. Allow yourself to read it\.$"):
+                Journal.open(journal.folder.parent)
+
+
+def test_artefacts_that_this_user_may_not_read_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artefacts = Artefacts(tmp_path)
+    name = artefacts.put(b"{}", ".json")
+
+    def refuse(path: str | Path, **_: object) -> os.stat_result:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for function in ("stat", "lstat"):
+        monkeypatch.setattr(os, function, refuse)
+    assert not artefacts.is_lost(name)
+    with pytest.raises(StoreError, match=r"cannot be read: Permission denied\. Allow yourself to read it\.$"):
+        artefacts.get(name)

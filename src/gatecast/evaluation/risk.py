@@ -318,7 +318,7 @@ forecast so far'
     plain = name in TESTED or not abs(answer.effect) < answer.detectable
     sure = plain and (answer.better or answer.worse)
     how = f"{better} or {worse}" if not sure else better if answer.better else worse
-    told, unit = claim.format(how=how, other=other), unit.format(other=other)
+    told, unit = claim.format(how=how.format(other=other), other=other), unit.format(other=other)
     if not sure:
         told = f"cannot tell whether {told}"
     form = f"+.{digits}" + ("%" if name in ("forecast", "money") else "f")
@@ -346,7 +346,8 @@ _WORDS = {
         "more", "less", "Difference a year", 2,
     ),
     "shortfall": (
-        "the expected shortfall of the book is said {how} than by each of the plain methods", "better", "worse",
+        "the expected shortfall of the book is said {how}", "better than by each of the plain methods",
+        "worse than by {other}",
         "Gain in FZ0 (a loss of value at risk and expected shortfall) over the method beaten least surely, {other},", 3,
     ),
 }  # fmt: skip

@@ -79,6 +79,7 @@ def judge_shortfall(
     table = {
         "level": LEVEL, "sessions": n, **_coverage(own, said[OWN]),
         "kupiec": kupiec(own <= value_at_risk, LEVEL).pvalue, "independence": independence.pvalue,
+        "clustering": independence.effect,
         "z2": {"z": z2.statistic, "pvalue": z2.pvalue, "critical": z2.critical},
         "methods": [_method(name, own, said[name], losses) for name in said],
         "against": TITLES[against],
@@ -118,15 +119,23 @@ def _in_words(table: dict[str, Any]) -> str:
         "luck may be all of the difference" if table["pvalue"] >= SURE
         else f"{'more' if most > table['expected'] else 'fewer'} than luck would make"
     )  # fmt: skip
-    runs = "Nothing shows that they come" if table["independence"] >= SURE else "They come"
+    runs, mean = "", ""
+    if most:
+        p = f"(p {table['independence']:.2g})"
+        runs = (
+            f" Nothing shows that they come in runs {p}." if not table["independence"] < SURE
+            else f" They come in runs {p}." if table["clustering"] > 0
+            else f" They follow each other less often than luck would make {p}."
+        )  # fmt: skip
+        mean = f" There the mean loss was {table['exceedance']:.2f} times the expected shortfall;"
     larger = "larger than said" if z2["z"] < z2["critical"] else "not shown to be larger than said"
     said = (
         f"The returns of {most:,} of {table['sessions']:,} sessions lay beyond the value at risk at "
         f"{100 * (1 - LEVEL):g} %, {table['expected']:.0f} were expected: {luck} (exact binomial p "
-        f"{table['pvalue']:.2g}; {table['zone']} by the traffic light of the Basel committee). {runs} in runs (p "
-        f"{table['independence']:.2g}). There the mean loss was {table['exceedance']:.2f} times the expected "
-        f"shortfall; number and size together, losses are {larger}: Z2 of Acerbi and Szekely, 0 where both are right, "
-        f"is {z2['z']:+.2f}, and would be below {z2['critical']:.2f} by luck in 5 of 100 cases (p {z2['pvalue']:.2g})."
+        f"{table['pvalue']:.2g}; {table['zone']} by the traffic light of the Basel committee).{runs}{mean} "
+        f"{'number' if most else 'Number'} and size together, losses are {larger}: Z2 of Acerbi and Szekely, 0 where "
+        f"both are right, is {z2['z']:+.2f}, and would be below {z2['critical']:.2f} by luck in 5 of 100 cases (p "
+        f"{z2['pvalue']:.2g})."
     )
     plain = min((methods[name] for name in RIVALS if name in methods), key=lambda row: row["loss"], default=None)
     if plain:

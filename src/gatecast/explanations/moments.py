@@ -35,7 +35,7 @@ from gatecast.market.bars import session_date, session_of
 from gatecast.market.facts import facts_of
 from gatecast.runs import Run, without_doubtful
 from gatecast.samples.targets import came_after
-from gatecast.store.identity import ABOUT
+from gatecast.store.identity import ABOUT, is_store
 from gatecast.store.parts import MANIFEST
 from gatecast.store.reading import load_run
 from gatecast.store.store import Store
@@ -234,7 +234,7 @@ def origin_of(of: Run | Store | str | Path, now: datetime | None = None) -> Orig
     if isinstance(of, Store):
         return StoreOrigin(of, now)
     place = full_path(of)
-    if (place / ABOUT).is_file():
+    if is_store(place):
         return StoreOrigin(Store.open(place).as_of(now), now)
     if not (place / MANIFEST).is_file():
         raise StoreError(f"{place} is neither a run nor a store: expected a folder with {MANIFEST} or {ABOUT}.")

@@ -32,7 +32,7 @@ from gatecast.market.sources import read_with_findings
 from gatecast.market.tables import read_tables
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
 from gatecast.notebook import Shown
-from gatecast.store.identity import ABOUT, refuse_taken
+from gatecast.store.identity import is_store, refuse_taken
 from gatecast.store.store import Store
 
 USUAL_VENDOR = "yfinance"
@@ -166,7 +166,7 @@ def _refused(
     options: Mapping[str, Any],
 ) -> dict[str, str]:  # fmt: skip
     """Symbol -> why its bars cannot be read by themselves, as a store's settings say."""
-    made = (place / ABOUT).exists()
+    made = is_store(place)
     settings = Store.open(place).experiment if made else experiment or Experiment()
     kept = {name: one for name, one in settings.bars.options.items() if name not in NOT_OF_NEWEST}
     found = dict[str, str]()
@@ -202,7 +202,7 @@ def _whole_day(since: str | date) -> str | date:
 def _begins(place: Path, names: Sequence[str], first: date, now: datetime) -> dict[str, date]:
     """Symbol -> the first session that is asked for. Raises `StoreError` where no store is and none can be made."""
     last = dict[str, datetime]()
-    if (place / ABOUT).exists():
+    if is_store(place):
         bars = Store.open(place).bars.as_of(now)
         last = dict(bars.group_by("symbol").agg(pl.col("time").max()).iter_rows())
     else:

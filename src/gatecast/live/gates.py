@@ -184,14 +184,14 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
     return set(newest.filter(pl.col("known_at") > pl.col("deadline"))["symbol"])
 
 
-def opens_passed(bars: pl.DataFrame, rows: Iterable[Mapping[str, Any]], now: datetime) -> list[str]:
-    """A sentence on symbols that are decided now, an hour or more after the open that their orders are booked at.
+def opens_passed(bars: pl.DataFrame, symbols: Collection[str], now: datetime) -> list[str]:
+    """A sentence on those of the symbols, decided now, whose orders are booked at an open an hour or more ago.
 
-    So it is where trading goes on at the close: coins and pairs. `rows`: decisions, see `newest_rows`.
+    So it is where trading goes on at the close: coins and pairs.
     """
     newest = bars.with_columns(_fill=fill_times(bars)).group_by("symbol").agg(pl.col("time", "_fill").last())
     on = newest.filter(pl.col("_fill") == pl.col("time"), pl.col("time") <= pl.lit(now - PASSED))
-    passed = sorted({*on["symbol"]} & {row["symbol"] for row in rows if row["current"]})
+    passed = sorted({*on["symbol"]} & {*symbols})
     if not passed:
         return []
     return [

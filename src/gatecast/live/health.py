@@ -13,6 +13,7 @@ import polars as pl
 
 from gatecast.arguments import checked
 from gatecast.errors import StoreError
+from gatecast.files import full_path
 from gatecast.live.actions import say_waiting
 from gatecast.live.blotter import Blotter
 from gatecast.live.gates import MISSING, SERVED_PERIODS, late_in_words, old_models, say_gate
@@ -26,6 +27,7 @@ from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
 from gatecast.notebook import Shown
 from gatecast.store.about import counted
+from gatecast.store.identity import is_store
 from gatecast.store.journal import moment_of
 from gatecast.store.store import Store
 
@@ -100,7 +102,7 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
         try:
             opened = Store.open(store, upgrades=False)
         except StoreError as error:
-            if not (Path(store) / "store.json").exists():
+            if not is_store(full_path(store)):
                 raise
             return Health(Path(store), moment, [Check("store", "failure", str(error))], {})
     whole, lost = opened.state.number, [Check("store", "failure", opened.lost)] if opened.lost else []
@@ -245,7 +247,7 @@ def _orders(store: Store, now: datetime) -> Check:
 
 def _heartbeat(store: Store) -> str | None:
     found = store.heartbeat()
-    return None if found is None else str(found.get("now"))
+    return None if found is None else str(found.get("now", ""))
 
 
 def _looked(heartbeat: str | None, now: datetime) -> Check:

@@ -150,8 +150,7 @@ def issue_made(store: Store, made: Made | None, problems: Sequence[DataProblem],
     every = (*problems, *say_awaited(made.bars, made.awaited))
     unlike = _unlike_before(store, made.chain)
     done = issue_chain(store, made.served, made.chain, every, now, awaited=made.awaited, course=made.course)
-    passed = opens_passed(made.bars, done.decisions, now)
-    return replace(done, warnings=(*unlike, *passed, *done.warnings))
+    return replace(done, warnings=(*unlike, *done.warnings))
 
 
 def issue_chain(
@@ -193,6 +192,8 @@ def issue_chain(
         held = issued.filter(pl.col("weight").fill_null(0) != 0)  # what was traded stays, whatever gate closes later
         table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
         table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
+    decided = {*table["symbol"]} & {row["symbol"] for row in rows if row["current"]}
+    said = (*newest.warnings, *opens_passed(chain.bars, decided, now))
     course = course_of(served.past.carried(), chain, again=again) if course is None else course
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
@@ -210,7 +211,7 @@ def issue_chain(
         )  # fmt: skip
     now_held = book_now(store)
     rows = [{**row, **_narrow(row), **of_symbol(now_held, row["symbol"])} for row in rows]
-    return Issued(served.number, rows, newest.problems, newest.warnings, experiment.horizon, now_held)
+    return Issued(served.number, rows, newest.problems, said, experiment.horizon, now_held)
 
 
 def _alarms_at(chain: Chain, settings: Drift) -> dict[str, Any]:

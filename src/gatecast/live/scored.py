@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def live_record(
 
 
 def _of_forecasts(store: Store, bars: pl.DataFrame, verdict: Mapping[str, Any]) -> dict[str, Any]:
-    issued = issued_table(store)
+    issued = issued_table(store, bars)
     if issued.is_empty():
         return {}
     first = issued["time"].min() - BEFORE  # type: ignore[operator]
@@ -151,18 +151,31 @@ def _of_forecasts(store: Store, bars: pl.DataFrame, verdict: Mapping[str, Any]) 
     }  # fmt: skip
 
 
-def issued_table(store: Store) -> pl.DataFrame:
-    """symbol, time, model, head, step and value of the newest forecasts of variance as updates issued them."""
+def issued_table(store: Store, bars: pl.DataFrame) -> pl.DataFrame:
+    """symbol, time, model, head, step and value of the newest forecasts of variance as updates issued them.
+
+    Those alone that were issued before the symbol's next close among `bars`: of one that an update caught up with, a
+    part of the answer was there.
+    """
     kinds = {name: kind for name, kind in TABLES["forecasts"].items() if name != "known_at"}
     horizon = store.experiment.horizon
     said = [one for one in store.state.issued if one.pieces is not None][-NEWEST:]
     read = [(one.record, read_pieces(store.artefacts, str(one.pieces), horizon)) for one in said]
+    moments = {one.record: datetime.fromisoformat(one.now) for one in said}
+    following = bars.select("symbol", "time", _next=pl.col("time").shift(-1).over("symbol", order_by="time"))
     frames = [pl.DataFrame(schema=kinds)]
     for name in sorted({name for _, each in read for name in each}):
         whole = joined(
             [one.issued for one in in_order([(number, each[name]) for number, each in read if name in each])]
         )
         keys = issued_keys(whole)
+        when = pl.concat(
+            issued_keys(each[name].issued).with_columns(_issued=pl.lit(moments[number]))
+            for number, each in read if name in each
+        ).group_by("symbol", "time").agg(pl.col("_issued").max())  # fmt: skip
+        told = keys.join(when, on=["symbol", "time"], how="left", maintain_order="left")
+        told = told.join(following, on=["symbol", "time"], how="left", maintain_order="left")
+        in_time = told.select((pl.col("_next").is_null() | (pl.col("_issued") < pl.col("_next"))).alias("_in_time"))
         for model in (ENSEMBLE, RIVAL):
             values = dict(whole.values.get(model, {})).get(HEAD)
             if values is None:
@@ -171,7 +184,7 @@ def issued_table(store: Store) -> pl.DataFrame:
                 keys.with_columns(
                     model=pl.lit(model), head=pl.lit(HEAD), step=pl.lit(horizon, pl.Int32),
                     value=pl.Series(np.asarray(values, np.float64).reshape(len(keys), -1)[:, -1]),
-                ).filter(pl.col("value").is_finite())
+                ).filter(pl.col("value").is_finite() & in_time["_in_time"])
             )  # fmt: skip
     return pl.concat(frames)
 

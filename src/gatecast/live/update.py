@@ -42,7 +42,7 @@ from gatecast.market.rows import Source
 from gatecast.market.sources import IN_MEMORY
 from gatecast.notebook import Shown
 from gatecast.store.about import counted
-from gatecast.store.identity import ABOUT
+from gatecast.store.identity import is_store
 from gatecast.store.store import Store
 
 IN_A_STORE = "store"
@@ -128,14 +128,14 @@ def update(
     """
     moment = datetime.now(UTC) if now is None else as_utc(now, "now")
     place = full_path(store)
-    created = not (place / ABOUT).exists()
+    created = not is_store(place)
     given = {**options, **{name: one for name, one in (("splits", splits), ("actions", actions)) if one is not None}}
     if created:
         settings = experiment or Experiment()
         settings = settings.replace(book=settings.book.with_file_read())
-        given = {**settings.bars.options, **given}
-        named = named_in(given)
-        options = {name: one for name, one in given.items() if name not in named}
+        own = {**settings.bars.options, **given}
+        named = named_in(own)
+        options = {name: one for name, one in own.items() if name not in named}
         if settings.holdout is not None:
             raise SettingsError(
                 f"holdout = {settings.holdout}: a store forecasts every new bar, so nothing can be held out. Leave it"
@@ -149,9 +149,14 @@ def update(
         reading = read_new(settings.bars, bars, tables, moment, options, prices)  # bad bars make no store
         settings = settings.replace(book=settings.book.priced_in(reading.currencies))
         refuse_above_close(None, reading, tables.actions, moment, settings.book.money.prices)
-        opened = Store.create(place, settings, now=moment, machine=machine)
-    else:
-        opened, reading = Store.open(place, machine=machine), None
+        try:
+            opened = Store.create(place, settings, now=moment, machine=machine)
+        except StoreError:
+            if not is_store(place):
+                raise
+            created = False  # another process made it meanwhile
+    if not created:
+        opened = Store.open(place, machine=machine)
     with warnings.catch_warnings(record=True, action="always") as said, opened.locked():
         if experiment is not None and not _are_settings_of(opened, experiment):
             warnings.warn(
@@ -163,7 +168,7 @@ def update(
         if ahead := opened.keep_time(moment):
             warnings.warn(ahead, stacklevel=2)
         known = opened.bars.for_chain(moment)
-        if reading is None:
+        if not created:
             named = named_in(given)
             tables = beside(opened, named)
             options = {name: one for name, one in given.items() if name not in named}

@@ -31,7 +31,7 @@ from gatecast.machine import ONE_CORE, Machine
 from gatecast.market.facts import facts_of
 from gatecast.market.sessions import feed_age
 from gatecast.market.vendors import VENDORS, fetched, vendor_of
-from gatecast.store.identity import ABOUT
+from gatecast.store.identity import is_store
 from gatecast.store.store import Store
 
 ENDINGS = (".csv", ".parquet", ".gz", ".txt")
@@ -128,7 +128,7 @@ class Asked(Watched):
         if self.asked is not None and timedelta(0) <= now - self.asked < ASKED_EVERY:
             return
         symbols, since = self.symbols, None
-        if (store / ABOUT).exists():
+        if is_store(store):
             opened = Store.open(store)
             known, bars = opened.state.symbols, opened.bars.as_of(now)
             symbols = symbols or sorted(known)
@@ -194,7 +194,7 @@ def watch(
     folder or vendor, `PluginError` where the vendor's package is not installed.
     """
     given = dict(options or {})
-    if (full_path(store) / ABOUT).exists():
+    if is_store(full_path(store)):
         Store.open(store, machine=machine)
     place = watched(source, given.get("symbols"), seconds)
     if isinstance(place, Asked):
@@ -206,7 +206,7 @@ def watch(
             done = _round(full_path(store), place, now, experiment, alert, machine, given, failing)
             failing = ""
         except OSError as error:  # a `StoreError` is one
-            if not (full_path(store) / ABOUT).exists():
+            if not is_store(full_path(store)):
                 raise
             begins = not failing
             failing = failing or _why(error)
@@ -257,7 +257,7 @@ def _round(
         except BarsError as error:
             refused.append(f"{name} was refused: {error}")
             source.wrong[name] = refused[-1]
-    if not (store / ABOUT).exists():
+    if not is_store(store):
         return Round(now, tuple(taken), None, None, tuple(refused))
     made = None
     problem = ""

@@ -39,11 +39,13 @@ def without_repeats(rows: pl.DataFrame, notes: Notes, versions: Versions = "firs
     if clash.height:
         first, second = clash.row(0, named=True), clash.row(1, named=True)
         column = next(name for name in content if first[name] != second[name])
+        count = clash.filter(symbol=first["symbol"], time=first["time"]).height
+        shorter = " Where bars are shorter than a day, give times of day beside the dates." * (count > 2)
         notes.refuse(
             second,
             f"line {first['_line']} has {first[column]} for the same symbol {first['symbol']!r} and time"
             f" {first['time']}.",
-            "Keep one of them, or add a column known_at that says which came later.",
+            f"Keep one of them, or add a column known_at that says which came later.{shorter}",
             column,
             second[column],
         )

@@ -318,8 +318,9 @@ def fill_symbols(frame: pl.DataFrame, notes: Notes) -> pl.DataFrame:
     names = frame["symbol"].drop_nulls().unique().to_list()
     empty = frame.filter(pl.col("symbol").is_null())
     if empty.height and len(names) != 1:
-        row = empty.row(0, named=True)
-        notes.refuse(row, "the symbol is empty, and the file has several.", "Fill the column.", "symbol")
+        problem = "the symbol is empty, and the file has several." if names else "no row has a symbol."
+        advice = "Fill the column." if names else "Fill the column, or leave it out."
+        notes.refuse(empty.row(0, named=True), problem, advice, "symbol")
     for name in names:
         if fault := symbol_fault(name):
             row = frame.filter(pl.col("symbol") == name).row(0, named=True)

@@ -226,7 +226,8 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     except BarsFileError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path) from None
+        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path, advice=_ANEW) from None
+    refuse_twice(schema.names, path)
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), most_bytes())
     _within(path, "rows", rows, MAX_ROWS)
     _within(path, "columns", columns, MAX_COLUMNS)
@@ -234,7 +235,7 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     for column in schema:
         kind = column.type
         strange = isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind)
-        if strange or pa.types.is_nested(kind):
+        if strange or pa.types.is_nested(kind) or pa.types.is_decimal256(kind):
             raise BarsFileError(
                 "only plain text, number and time columns are read.",
                 file=path,
@@ -268,8 +269,11 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         formats.refuse_environment(str(error))
         problem = f"not a readable Parquet file ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
-        raise BarsFileError(problem, file=path) from None
+        raise BarsFileError(problem, file=path, advice=_ANEW) from None
     return [Table(frame.drop(at), str(path), 1, _stem(path), rows=frame[at].cast(pl.Int64))] if len(frame) else []
+
+
+_ANEW = "Write it anew, with columns of text, of dates and times, and of numbers of at most 64 bits."
 
 
 def _most_cells(path: Path) -> int:
@@ -317,7 +321,8 @@ def _chunks(metadata: Any) -> Iterator[tuple[int, int]]:
         for number in range(metadata.num_columns):
             chunk = columns.column(number)
             first = chunk.dictionary_page_offset
-            at = chunk.data_page_offset if first is None else min(first, chunk.data_page_offset)
+            data = chunk.data_page_offset  # 0 of a column without a row, as Arrow writes it
+            at = data if first is None else min(first, data or first)
             if at >= 0:
                 yield at, at + chunk.total_compressed_size
 
@@ -417,7 +422,8 @@ def _without_dictionaries(table: pa.Table, path: Path) -> pa.Table:
 
 
 def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """The frame of a file; raises BarsFileError for a text longer than `MAX_TEXT_BYTES`, and for too much text in all.
+    """The frame of a file, its texts as such; raises BarsFileError for one longer than `MAX_TEXT_BYTES`, and for too
+    much text in all.
 
     A text that many rows share is there once in a file and in the frame, and once a row in what is made of it.
     """
@@ -428,7 +434,7 @@ def _with_short_texts(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             _refuse_long(path, name, longest or 0)
     total = formats.text_bytes(frame)
     _within(path, "bytes of text", total, min(most_bytes(), _may_grow_to(path.stat().st_size)))
-    return frame
+    return frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
 
 
 def _refuse_long(path: Path, column: str, longest: int) -> None:
@@ -731,6 +737,15 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
         ) from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         formats.refuse_environment(str(error))
+        for number, line in enumerate(data.split(b"\n"), start=1):
+            if line.count(b'"') % 2:
+                raise BarsFileError(
+                    "a quote is opened and not closed.",
+                    file=path,
+                    line=number,
+                    value=line.decode()[:80],
+                    advice="Close it in its cell, or take it out.",
+                ) from None
         text = io.TextIOWrapper(io.BytesIO(data), "utf-8", newline="")
         for number, cells in enumerate(_readable(csv.reader(text, delimiter=separator)), start=1):
             if number > skip and len(cells) > len(names):
@@ -741,4 +756,5 @@ def _body(path: Path, data: bytes, skip: int, separator: str, names: list[str], 
                     value=separator.join(cells)[:80],
                     advice="Quote cells that hold the separator.",
                 ) from None
-        raise BarsFileError(f"not a CSV table ({str(error).splitlines()[0]}).", file=path) from None
+        problem = f"not a CSV table ({str(error).splitlines()[0]})."
+        raise BarsFileError(problem, file=path, advice="Write it anew as CSV, or as Parquet.") from None

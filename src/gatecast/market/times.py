@@ -357,7 +357,10 @@ def _refuse_unplaced(frame: pl.DataFrame, column: str, timezone: str | None, not
     unplaced = frame.filter(pl.col("_moment").is_null())
     if unplaced.height:
         row = unplaced.row(0, named=True)
-        if timezone is None:
+        if frame.schema[column] == pl.Date:
+            problem = "a date without a time of day, where times were expected."
+            advice = "Give dates with times of day, or call the column date."
+        elif timezone is None:
             problem = "the time has no zone."
             advice = "Say which with timezone=, for example timezone='America/New_York'."
         else:
@@ -377,6 +380,7 @@ def _clocks(
     values = frame[column]
     if column == "time" and "_clock" in frame.columns:
         values, date_format = _with_clock(values, frame["_clock"], date_format)
+    values = values.cast(pl.Date) if values.dtype == pl.Null else values
     kind = values.dtype
     if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
         wall, moment = values.dt.replace_time_zone(None), values.dt.convert_time_zone("UTC")
@@ -391,7 +395,8 @@ def _clocks(
         else:
             wall, moment = _from_text(frame, column, values, date_format, notes)
     else:
-        notes.refuse(frame.row(0, named=True), f"the column holds {kind}.", "Convert it to times.", column)
+        problem, advice = f"the column holds {kind}.", "Give dates, or dates with times of day."
+        notes.refuse(frame.row(0, named=True), problem, advice, column)
     wall = wall.cast(pl.Datetime("us"), strict=False)
     faulty = (~wall.dt.year().is_between(*YEARS)).fill_null(True)
     bad = values.filter(faulty)

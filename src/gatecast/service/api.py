@@ -196,7 +196,7 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refused, "description": "The request is no HTTP."},
+    400: {"model": Refused, "description": "The request is no HTTP, or names no path."},
     401: {"model": Refused, "description": "No token, or a wrong one."},
     403: {"model": Refused, "description": "A page of another site asked."},
     404: {"model": Refused, "description": "There is no such symbol or path."},

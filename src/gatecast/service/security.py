@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from gatecast.errors import SettingsError
 from gatecast.files import read
@@ -114,6 +115,21 @@ def is_allowed(host: str, named: Collection[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def origin_form(scope: Scope) -> Scope:
+    """A request for a whole address (RFC 9112, 3.2.2) as one for its path, at the host that the address names.
+
+    >>> asked = {"raw_path": b"http://pi.lan:80/a%20b", "headers": [(b"host", b"localhost")]}
+    >>> [origin_form(asked)[name] for name in ("path", "headers")]
+    ['/a b', [(b'host', b'pi.lan:80')]]
+    """
+    found = re.fullmatch(rb"(?i:https?)://([^/]*)(/.*)?", scope.get("raw_path") or b"")
+    if found is None:
+        return scope
+    path = found[2] or b"/"
+    headers = [(name, found[1] if name == b"host" else value) for name, value in scope["headers"]]
+    return {**scope, "raw_path": path, "path": unquote(path.decode("ascii")), "headers": headers}
 
 
 def read_token(path: Path) -> str:
@@ -225,6 +241,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        scope = origin_form(scope)
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         origin = headers.get("origin", "")
@@ -270,6 +287,8 @@ class Guard:
             return Refusal(421, "this host is not served: ask by its address in numbers, or start with --allow-host.")
         if scope["method"] not in METHODS:
             return Refusal(405, "the service is only read: use GET.", {"allow": ", ".join(METHODS)})
+        if not scope["path"].startswith("/") and scope["method"] != "OPTIONS":
+            return Refusal(400, "a request names a path such as /health, or the whole address of one.")
         target = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
         if target > TARGET_BYTES:
             return Refusal(414, f"the address has {target:,} bytes, at most {TARGET_BYTES:,} are read.")

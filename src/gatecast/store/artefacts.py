@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatecast.errors import StoreError, cut, hint_of
+from gatecast.errors import StoreError, cut, hint_of, remedy_of
 from gatecast.files import PART, opened, read, remove, sha256_of, sweep, sync_folder, write_whole
 from gatecast.formats import arrays_of, json_of, table_of
 
@@ -95,7 +95,8 @@ class Artefacts:
         except FileNotFoundError:
             raise StoreError(f"{path} is missing. {REMEDY}") from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}. {REMEDY}") from None
+            why = f"{error.strerror or error}. {remedy_of(error, REMEDY)}"
+            raise StoreError(f"{path} cannot be read: {why}") from None
         if sha256_of(content) != path.stem:
             raise StoreError(f"{path} is damaged or was changed: its content has not the hash in its name. {REMEDY}")
         return content
@@ -137,7 +138,7 @@ class Artefacts:
 
     def _refuse_link(self, path: Path) -> None:
         """Raises `StoreError` where a link leads to the folder of an artefact."""
-        if self.folder.is_symlink() or path.parent.is_symlink():
+        if os.path.islink(self.folder) or os.path.islink(path.parent):
             raise StoreError(f"{path} leads out of the store through a link, and is neither read nor written.")
 
     def json(self, name: str) -> Any:
@@ -189,7 +190,7 @@ class Artefacts:
         found = []
         for folder in _inside(self.folder):
             inner = self.folder / folder
-            if not re.fullmatch("[0-9a-f]{2}", folder) or inner.is_symlink() or not inner.is_dir():
+            if not re.fullmatch("[0-9a-f]{2}", folder) or os.path.islink(inner) or not os.path.isdir(inner):
                 found.append(inner)
                 continue
             found += [
@@ -216,13 +217,13 @@ class Artefacts:
     def sweep(self) -> None:
         """Removes what processes that run no more left half written."""
         for folder in _inside(self.folder):
-            if not (self.folder / folder).is_symlink():
+            if not os.path.islink(self.folder / folder):
                 sweep(self.folder / folder)
 
 
 def _inside(folder: Path) -> list[str]:
     """The names in a folder, sorted; of a link none."""
-    if folder.is_symlink():
+    if os.path.islink(folder):
         return []
     try:
         return sorted(os.listdir(folder))

@@ -20,7 +20,8 @@ import polars as pl
 from gatecast.errors import StoreError, shown, symbol_fault
 from gatecast.files import read
 from gatecast.market.actions import misnamed
-from gatecast.market.calendar import fill_times
+from gatecast.market.calendar import deadlines, fill_times
+from gatecast.market.sessions import orders_until
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.history import History
 from gatecast.store.identity import ABOUT, ABOUT_BYTES, FORMAT, indented
@@ -170,8 +171,9 @@ def rows_dated_back(bars: History, state: State, journal: Journal, since: int = 
     """Rows that came after a decision and claim to have been known at it, see `audits.leaks.dated_back`.
 
     So does a row that came after the fill of its close, which was decided on, and claims to have been known by it.
-    `since`: number of the record from which on they came. Of a row that came before its fill, of a history before a
-    symbol's first row, and of new symbols nothing is said. At most `MOST_LEAKS` records are looked into.
+    `since`: number of the record from which on they came. Of a row that came before its fill, of one that was not there
+    before and came in time (see `market.sessions.orders_until`), of a history before a symbol's first row, and of new
+    symbols nothing is said. At most `MOST_LEAKS` records are looked into.
     """
     from gatecast.audits.leaks import dated_back
 
@@ -191,12 +193,16 @@ def rows_dated_back(bars: History, state: State, journal: Journal, since: int = 
         schema={"record": came.schema["record"], "came": pl.Datetime("us", "UTC")},
     )
     whole = bars.as_of(datetime.max.replace(tzinfo=UTC))
-    fills = whole.select("symbol", "time", fill=fill_times(whole))
+    fills = whole.select("symbol", "time", fill=fill_times(whole), deadline=deadlines(whole))
+    is_first = pl.struct("symbol", "time").is_first_distinct()
+    new = versions.sort("record").filter(is_first).select("symbol", "time", "record", is_new=True)
+    came = came.join(new, on=["symbol", "time", "record"], how="left", maintain_order="left")
     came = came.join_asof(issued, left_on="record", right_on="decided")
     came = came.join(fills, on=["symbol", "time"], how="left").join(moments, on="record", how="left")
     by_fill = pl.col("time") <= pl.col("moment"), pl.col("came") > pl.col("fill")
     until = pl.when(*by_fill).then(pl.max_horizontal("moment", "fill")).otherwise("moment")
-    claims = came.with_columns(until=until).filter(pl.col("known_at") <= pl.col("until"))
+    in_time = pl.col("is_new").fill_null(False) & (pl.col("came") <= pl.col("deadline"))
+    claims = came.with_columns(until=until).filter(pl.col("known_at") <= pl.col("until"), ~in_time)
     until = pl.when(pl.col("known_at") <= pl.col("moment")).then("moment").otherwise("until")
     leaks: dict[tuple[Any, ...], Leak] = {}
     for record, decided, moment, arrival in (
@@ -204,7 +210,12 @@ def rows_dated_back(bars: History, state: State, journal: Journal, since: int = 
     ):
         seen, later = (bars.as_of(moment, record=number) for number in (decided, record))
         begun = seen.group_by("symbol").agg(_begun=pl.col("time").min())
-        later = later.filter(fill_times(later) <= arrival).join(begun, on="symbol", maintain_order="left")
+        first = later.select("symbol", "time").join(
+            new.filter(pl.col("record") == record), on=["symbol", "time"], how="left", maintain_order="left"
+        )
+        deadline = pl.when(first["is_new"].fill_null(False)).then(orders_until(later, state.calendars))
+        later = later.filter(deadline.otherwise(fill_times(later)) <= arrival)
+        later = later.join(begun, on="symbol", maintain_order="left")
         later = later.filter(pl.col("time") >= pl.col("_begun")).drop("_begun")
         for leak in dated_back(seen.filter(fill_times(seen) <= arrival), moment, later):
             leaks.setdefault((record, leak.symbol, leak.time, leak.column), leak)

@@ -187,7 +187,8 @@ class Contents:
                 yield partial(self.desk_of, name)
         for event in state.orders[len(before.orders) :]:
             for role, part in (event.get("parts") or {}).items():
-                yield partial(self.document, part, DOCUMENTS[role])
+                if role in DOCUMENTS:
+                    yield partial(self.document, part, DOCUMENTS[role])
         for model in state.models[len(before.models) :]:
             if ISSUED in model.parts:
                 yield partial(self._pieces_of, state, model.parts[ISSUED])

@@ -13,6 +13,7 @@ from gatecast.arguments import checked
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.files import full_path, write_whole
 from gatecast.store.history import parquet
+from gatecast.store.identity import is_store
 from gatecast.store.issued import in_force
 from gatecast.store.pieces import forecasts_in_force
 from gatecast.store.store import Store
@@ -34,7 +35,7 @@ def export(store: Store, folder: str | Path, now: datetime, form: Literal["csv",
     if form not in FORMATS:
         raise SettingsError(f"there is no format {form!r}. {did_you_mean(form, FORMATS)}")
     place, done = full_path(folder), {}
-    if (place / "store.json").exists():
+    if is_store(place):
         raise StoreError(f"{place} is a store: give another folder for its tables.")
     decisions = store.decisions()
     tables = {"bars": store.bars.as_of(now), "decisions": decisions.with_columns(in_force=in_force(decisions))}

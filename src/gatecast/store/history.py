@@ -325,9 +325,9 @@ class History:
         before = self.versions(years={*years, *(year - 1 for year in years)})
         known = before.join(came.select(KEYS), on=KEYS, how="semi")
         new = came.join(known, on=KEYS, how="anti")
-        late = self._late(before, new, now) & (not stated)
+        late = self._late(before, new, now)
         if late.any():
-            in_hand = self._in_hand(before, new, late, now)
+            in_hand = pl.max_horizontal(self._in_hand(before, new, late, now), "known_at" if stated else None)
             new = new.with_columns(known_at=pl.when(late).then(in_hand).otherwise("known_at"))
         other, repeated = self._other(came.join(known, on=KEYS, how="semi"), known, now, stated)
         counts |= {"new": len(new), "late": int(late.sum()), "corrected": len(other), "repeated": repeated}
@@ -367,7 +367,8 @@ class History:
         return bars.select(*COLUMNS, *further), problems
 
     def _late(self, before: pl.DataFrame, new: pl.DataFrame, now: datetime) -> pl.Series:
-        """(rows of `new`,) whether the symbol was in the store and the row comes after the fill of its close.
+        """(rows of `new`,) whether the row comes after the fill of its close, of a symbol that was in the store or of a
+        close since something was issued.
 
         Rows before the symbol's first are its history, and not late. A newest bar may come until its exchange opens
         again, where the store has no later close of its class: decisions there were made without it.
@@ -377,7 +378,10 @@ class History:
         rows = _closes_of(before, new)
         fills = rows.with_columns(fill=deadlines(rows)).select(*KEYS, "fill")
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
-        late = ((fill < now) & new["symbol"].is_in([*self._state().symbols])).alias("late")
+        counts = new["symbol"].is_in([*self._state().symbols])
+        if issued := self._issued():
+            counts |= new["time"] > issued
+        late = ((fill < now) & counts).alias("late")
         if not late.any():
             return late
         stored = self.versions()
@@ -391,6 +395,10 @@ class History:
         first = new.join(begun, on="symbol", how="left", maintain_order="left")["_begun"]
         return (late & (new["time"] >= first).fill_null(True)).alias("late")
 
+    def _issued(self) -> datetime | None:
+        """When something was issued for the last time."""
+        return max((datetime.fromisoformat(one.now) for one in self._state().issued), default=None)
+
     def _in_hand(self, before: pl.DataFrame, new: pl.DataFrame, late: pl.Series, now: datetime) -> pl.Series:
         """(rows of `new`,) from when on late rows were in hand, see the module's words."""
         rows = _closes_of(before, new)
@@ -399,9 +407,9 @@ class History:
         newest = new.select("symbol", "time").join(
             in_time.select("symbol", "_fill", _newest="time"), on="symbol", how="left", maintain_order="left"
         )
-        never = datetime.min.replace(tzinfo=UTC)
-        issued = max((datetime.fromisoformat(one.now) for one in self._state().issued), default=never)
-        counts = (pl.col("time") < pl.col("_newest")) & (pl.col("_fill") > pl.lit(issued, TIME))
+        counts = pl.col("time") < pl.col("_newest")
+        if issued := self._issued():
+            counts &= pl.col("_fill") > pl.lit(issued, TIME)
         came = pl.lit(now, TIME)
         return newest.select(pl.when(counts).then(pl.min_horizontal("_fill", came)).otherwise(came)).to_series()
 

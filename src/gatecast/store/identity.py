@@ -6,13 +6,14 @@ No store is where `refuse_taken` lets one be made; a folder is one where `about_
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gatecast.errors import StoreError
+from gatecast.errors import StoreError, remedy_of
 from gatecast.files import read, write_whole
 from gatecast.formats import json_of
 from gatecast.store.journal import Journal
@@ -39,9 +40,16 @@ class About(Schema):
     gatecast: Name | None = None
 
 
+def is_store(place: Path) -> bool:
+    """Whether a folder says of itself that it is a store; False where this user may not look."""
+    return os.path.exists(place / ABOUT)
+
+
 def refuse_taken(place: Path) -> None:
     """Raises `StoreError` where no store can be made at a path: it is a file, or a folder that holds something."""
     try:
+        if is_store(place):
+            raise StoreError(f"{place} is a store already: open it, or give another folder.")
         if place.exists() and not place.is_dir():
             raise StoreError(f"{place} is a file: give a folder for the store.")
         if place.is_dir() and any(place.iterdir()):
@@ -64,7 +72,8 @@ def about_of(place: Path, newest: int = VERSION) -> dict[str, Any]:
         why = f"it has no {ABOUT}" if place.is_dir() else "there is no such folder"
         raise StoreError(f"{place} is no gatecast store: {why}. Give a store's folder.") from None
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror or error}. Restore it from a copy.") from None
+        why = f"{error.strerror or error}. {remedy_of(error, 'Restore it from a copy.')}"
+        raise StoreError(f"{path} cannot be read: {why}") from None
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}. Restore it from a copy.") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:

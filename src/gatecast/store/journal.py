@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from gatecast.errors import StoreError, cut, hint_of, shown
+from gatecast.errors import StoreError, cut, hint_of, remedy_of, shown
 from gatecast.files import opened, read_at_most, remove, sha256_of, sync_folder, write_whole
 from gatecast.formats import json_of
 
@@ -152,16 +152,17 @@ def moment_of(text: str) -> datetime:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the journal: its record, or what is wrong with it."""
+    """A line of the journal: its record, or what is wrong with it and what to do."""
 
     file: Path
     number: int
     record: Record | None
     fault: str = ""
+    remedy: str = REMEDY
 
     def error(self) -> StoreError:
         """The error that says so."""
-        return StoreError(f"{self.file}, line {self.number}: {self.fault}. {REMEDY}")
+        return StoreError(f"{self.file}, line {self.number}: {self.fault}. {self.remedy}")
 
 
 class Journal:
@@ -211,7 +212,8 @@ class Journal:
         except FileNotFoundError:
             return [], []
         except OSError as error:
-            raise StoreError(f"{self.folder} cannot be read: {error.strerror or error}. {REMEDY}") from None
+            why = f"{error.strerror or error}. {remedy_of(error, REMEDY)}"
+            raise StoreError(f"{self.folder} cannot be read: {why}") from None
         found = [self.folder / name for name in sorted(names) if NAME.fullmatch(name)]
         count = len(found) - (len(found) > 1 and _is_blank(found[-1]))
         return found[:count], found[count:]
@@ -354,6 +356,7 @@ def lines_of(
         for number, line in _split(file, last):
             record, fault = None, ""
             try:
+                _refuse_long(line)
                 record = Record.of_line(line)
                 fault = _misfit(record, before, expected)
             except ValueError as error:
@@ -366,7 +369,14 @@ def lines_of(
         if number == 0:
             yield Line(file, 1, None, "it has no whole record")
     except OSError as error:
-        yield Line(file, number + 1, None, f"it cannot be read: {error.strerror or error}")
+        why = f"it cannot be read: {error.strerror or error}"
+        yield Line(file, number + 1, None, why, remedy_of(error, REMEDY))
+
+
+def _refuse_long(line: bytes) -> None:
+    """Raises `ValueError` for a line without its end that is longer than a record."""
+    if len(line) >= LINE_BYTES:
+        raise ValueError(f"it has {len(line) + 1:,} bytes, expected at most {LINE_BYTES:,}")
 
 
 def _misfit(record: Record, before: Record | None, expected: int) -> str:
@@ -390,10 +400,9 @@ def _split(file: Path, last: bool) -> Iterator[tuple[int, bytes]]:
     with opened(file, at_most=FILE_BYTES, follow=False) as handle:
         content = read_at_most(handle, FILE_BYTES)
     *lines, rest = content.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        yield number, line if len(line) < LINE_BYTES else b""
+    yield from enumerate(lines, 1)
     if rest and not (last and _is_torn(rest)):
-        yield len(lines) + 1, rest if len(rest) < LINE_BYTES else b""
+        yield len(lines) + 1, rest
 
 
 def _is_torn(rest: bytes) -> bool:

@@ -616,7 +616,12 @@ def fault_of(schema: type[Schema], value: Any) -> str:
     try:
         schema.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part)[:40] for part in first["loc"][:6])
-        return f"its {place!r}: {first['msg'][:200]}" if place else first["msg"][:200]
+        return said_of(error)
     return ""
+
+
+def said_of(error: ValidationError) -> str:
+    """The first thing that does not fit a schema, in words."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part)[:40] for part in first["loc"][:6])
+    return f"its {place!r}: {first['msg'][:200]}" if place else first["msg"][:200]

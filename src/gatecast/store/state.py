@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ from gatecast.errors import StoreError, did_you_mean
 from gatecast.store.artefacts import NAME
 from gatecast.store.journal import FIRST_HASH, SNAPSHOT, Record, moment_of, text_of
 from gatecast.store.schema import Alarm as DriftAlarm
-from gatecast.store.schema import BookOfRecord, Count, Moment, Name, Schema, Sha256, Text, fault_of
+from gatecast.store.schema import BookOfRecord, Count, Moment, Name, Schema, Sha256, Text, fault_of, said_of
 
 Artefact = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
 Year = Annotated[int, Field(ge=1, le=9999)]
@@ -258,7 +259,7 @@ class Override(Schema):
 class Approved(OfOrders):
     """Orders were approved."""
 
-    overrides: list[Override] = Field(default_factory=list)
+    overrides: list[Override]
 
 
 class Exported(OfOrders):
@@ -315,7 +316,7 @@ class Reconciled(Schema):
     parts: PositionsPart
     account: Name
     by: Name
-    breaks: list[Break] = Field(default_factory=list)
+    breaks: list[Break]
 
 
 class Halted(Schema):
@@ -461,6 +462,8 @@ class State(Schema):
                 f"record {record.number} ({record.kind}) names the model {error.args[0]}, which no refit before it "
                 "has made."
             ) from None
+        except ValidationError as error:
+            raise StoreError(f"a record {record.kind!r} does not fit: {said_of(error)}.") from None
         place = {
             "number": record.number, "hash": record.hash, "time": text_of(record.time), "now": text_of(record.now)
         }  # fmt: skip
@@ -491,8 +494,8 @@ class State(Schema):
             raise ValueError("it is no state of a store")
         try:
             return cls.model_validate(value | place, strict=False)
-        except ValidationError:
-            raise ValueError(f"it is no state of a store: {fault_of(cls, value | place)}") from None
+        except ValidationError as error:
+            raise ValueError(f"it is no state of a store: {said_of(error)}") from None
 
 
 def refuse_misfit(kind: str, body: Mapping[str, Any]) -> None:
@@ -509,8 +512,12 @@ def refuse_misfit(kind: str, body: Mapping[str, Any]) -> None:
     if fault := fault_of(KINDS[kind], dict(body)):
         raise StoreError(f"a record {kind!r} does not fit: {fault}.")
     parts = body.get("parts") or {}
-    if not isinstance(parts, Mapping) or not all(name is None or isinstance(name, str) for name in parts.values()):
+    if not isinstance(parts, Mapping) or not all(map(_may_be_part, parts.values())):
         raise StoreError(f"a record {kind!r} does not fit: its parts are no names of artefacts.")
+
+
+def _may_be_part(name: Any) -> bool:
+    return name is None or (isinstance(name, str) and re.fullmatch(NAME, name) is not None)
 
 
 # ── what each kind of record changes ──────────────────────────────────────────────────────────────
@@ -557,6 +564,10 @@ def _tables(state: State, record: Record) -> dict[str, Any]:
 
 def _issued(state: State, record: Record) -> dict[str, Any]:
     parts, book = record.parts, record.body.get("book") or {}
+    if "book" in parts and not book:
+        raise StoreError(
+            f"a record {record.kind!r} does not fit: it has the part 'book', and no figures of its 'book'."
+        )
     one = Issued(
         record=record.number, now=text_of(record.now), decisions=parts["decisions"], forecasts=parts.get("forecasts"),
         pieces=parts.get("pieces"), model=record.body.get("model"), book=parts.get("book"),

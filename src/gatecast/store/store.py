@@ -107,8 +107,6 @@ class Store(Contents):
     ) -> Store:
         """Makes a store in a folder that is absent or empty. Raises `StoreError`; then nothing has changed."""
         place = full_path(folder)
-        if (place / ABOUT).is_file():
-            raise StoreError(f"{place} is a store already: open it, or give another folder.")
         refuse_taken(place)
         from importlib.metadata import version
 
@@ -126,7 +124,8 @@ class Store(Contents):
             Journal.open(temporary).append("created", body, moment)
             for inner in (temporary, temporary / ARTEFACTS):
                 sync_folder(inner)
-            if place.exists():
+            refuse_taken(place)  # by another process, meanwhile
+            with contextlib.suppress(FileNotFoundError):
                 place.rmdir()
             os.replace(temporary, place)
             sync_folder(place.parent)
@@ -449,12 +448,14 @@ class Store(Contents):
             )
 
     def heartbeat(self) -> dict[str, Any] | None:
-        """What the heartbeat says; None where there is none, or it cannot be read."""
+        """What the heartbeat says; None where there is none, nothing where it cannot be read."""
         try:
             value = json_of(read(self.folder / HEARTBEAT, at_most=ABOUT_BYTES, follow=False))
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
-        return value if isinstance(value, dict) else None
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
     # ── what is in it ─────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ from gatecast.errors import StoreError
 from gatecast.store.artefacts import Artefacts
 from gatecast.store.identity import ABOUT
 from gatecast.store.journal import FOLDER, SNAPSHOT, Journal, first_number, parts_named
-from gatecast.store.state import State
+from gatecast.store.state import State, refuse_misfit
 
 POWER = timedelta(minutes=10)
 """How long before its end a record's files may still have been on their way to the disk."""
@@ -65,6 +65,8 @@ def _first_lost(folder: Path, journal: Journal, artefacts: Artefacts) -> int | N
     if before and end - newest[0].time <= POWER:
         newest = list(journal.records(since=first_number(before[-1])))
     recent = [one for one in newest if end - one.time <= POWER and one.kind != SNAPSHOT]
+    for one in recent:
+        refuse_misfit(one.kind, one.body)
     named = parts_named(recent)
     first = next((one for one in recent if any(map(artefacts.is_lost, named & {*one.parts.values()}))), None)
     if first is None or first.number == 1:
