@@ -183,6 +183,9 @@ def test_a_symbol_without_bars_that_is_held() -> None:
     findings = found(bars.filter((pl.col("symbol") != "A") | (pl.col("time") < days[-8])))
     (one,) = [each for each in findings if each.kind == "silent"]
     assert (one.subject, str(days[-9])[:10] in one.sentence) == ("A", True)
+    day = str(days[-9])[:10]
+    assert f"--symbol A --date {day} --kind delisting --return -0.3`" in one.advice
+    assert f"`A,delisting,{day},-0.3`" in one.advice
 
 
 def test_concentration() -> None:
@@ -308,7 +311,7 @@ def test_a_weekend_is_no_halt() -> None:
     told = findings_of_line(line, sessions, deviations, settings, {}, today, caps_of(line))
     (target,) = [one for one in told if one.kind == "target"]
     weekends = int(np.sum([not np.is_busday(np.datetime64(day)) for day in line.days]))
-    (said,) = re.findall(r"closed or halted market at (\d+)", target.sentence)
+    (said,) = re.findall(r"closed market or no bar at (\d+)", target.sentence)
     assert 0 < int(said) <= weekends
     assert "halts" not in target.sentence
 

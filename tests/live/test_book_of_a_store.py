@@ -203,7 +203,7 @@ def test_a_session_is_decided_again_when_symbols_that_close_later_come(tmp_path:
             assert waits is not None
             assert waits.gate == one.decision.to_dict()["gate"]
             assert waits.kept == "halt"
-            assert waits.words.endswith(f"closed or halted market since {session_of(one.time)}")
+            assert waits.words.endswith(f"closed market or no bar since {session_of(one.time)}")
     assert sum(one is not None and one.rows["COIN"]["time"] is None for one in told) > 1
     first, again = told[-2:]
     assert first is not None

@@ -193,6 +193,8 @@ def test_what_is_held_and_has_no_bars_or_has_ended_is_a_finding(
     now = closes[month + 4] + HOUR
     (silent,) = [one for one in today(store, now=now).to_dict()["findings"] if one["kind"] == "silent"]
     assert silent["subject"] == SYMBOLS[1]
+    command = f"`gatecast actions add {store} --symbol {SYMBOLS[1]} --date {closes[month - 3].date()} --kind delisting"
+    assert command in silent["advice"]
     assert silent["weight"] == pytest.approx(abs(held.rows[SYMBOLS[1]]["held"]))
     add_action(store, symbol=SYMBOLS[1], day=closes[month - 3].date(), kind="delisting", last_return=-0.3, now=now)
     found = today(store, now=now + timedelta(minutes=1)).to_dict()["findings"]

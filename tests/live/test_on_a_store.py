@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 
 from gatecast.cli.app import execute
-from gatecast.errors import BarsError, StoreError
+from gatecast.errors import BarsError, GatecastError, StoreError
+from gatecast.explanations import explain
 from gatecast.live import Updated, health, parity, replay_store, retrain, rollback, today, update
 from gatecast.machine import Machine
 from gatecast.samples.features import FEATURES, register
@@ -116,6 +117,20 @@ def test_a_decision_of_another_model_than_the_one_in_force_says_so(
 def test_without_a_model_before_nothing_can_be_brought_back(store: Path) -> None:
     with pytest.raises(StoreError, match="no model before"):
         rollback(store)
+
+
+def test_a_store_without_a_model_says_how_old_its_bars_are_and_how_its_first_decision_is_made(
+    tmp_path: Path, bars: pl.DataFrame, closes: list[datetime]
+) -> None:
+    store, now = tmp_path / "new", closes[-1] + timedelta(days=9 * 365)
+    done = update(store, bars, now=now, experiment=settings())
+    assert any("the newest bar is of" in one and "days old" in one for one in done.warnings)
+    first = f"`gatecast retrain {store}`"
+    for ask in (rollback, lambda folder: explain(folder, str(bars["symbol"][0]))):
+        with pytest.raises(GatecastError) as refused:
+            ask(store)
+        assert first in str(refused.value)
+        assert "Leave it out" not in str(refused.value)
 
 
 def test_what_changed_is_the_sum_of_new_bars_and_the_refit(

@@ -120,13 +120,16 @@ def test_a_step_like_a_split_waits_and_the_other_symbol_goes_on(
     live: Live, day: int, by: float, words: str, first: int
 ) -> None:
     """17, 18, 19, 88: in the newest bar alone, and after bars that the store has."""
-    split = divided(live.bars, live.closes[day], by)
+    close = live.closes[day]
+    split = divided(live.bars, close, by)
     done = live.update(day - first, day, bars=split)
     assert done.status == 0
     assert done.gates == {A: "doubtful bar", B: "decided"}
     row = done.json["decisions"][0]
     assert row["weight"] in (0.0, None)
     assert {row[name] for name in ("expected_return_log", "signal", "z", "standard_deviation")} == {None}
+    own = split.filter(pl.col("symbol") == A, pl.col("time") == close)["close"][0]
+    assert (row["today"], row["close"]) == ("bar", pytest.approx(own))
     assert words in row["reason"]
     assert f"gatecast actions resolve {live.store} --symbol {A} --date {live.closes[day].date()}" in row["reason"]
     assert row["reason"] in done.json["warnings"]
@@ -149,6 +152,9 @@ def test_every_command_says_that_it_waits_and_that_is_what_a_chain_says(live: Li
     assert (today[A]["gate"], today[A]["weight"] or 0.0) == ("doubtful bar", 0.0)
     assert said in today[A]["reason"]
     assert len(today[A]["why"]) < 120
+    waits = f"its bar of {live.closes[day].date()} waits to be resolved (gatecast actions)"
+    assert today[A]["limited_by"].endswith(waits)
+    assert today[A]["held_why"].startswith(f"stays held, {today[A]['held']:+.1%} now: {waits}.")
     assert said in [one["sentence"] for one in live.command(day, "actions", "list").json["waiting"]]
     for command in ("parity", "replay"):
         assert live.command(day, command, "--last", 1).json["equal"]

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from gatecast.errors import BarsError
+from gatecast.live.newest import stale
 from gatecast.market.actions import SCHEMA as ACTIONS
 from gatecast.market.actions import no_actions
 from gatecast.market.bars import make_bars, session_date
@@ -240,4 +241,24 @@ def test_a_symbol_has_ended_from_its_end_to_its_return() -> None:
     shorter = bars.filter(pl.col("time") <= all_days[190])
     (waits,) = say_ends(shorter, Facts(shorter).symbols_ended)[1:]
     assert (waits.rule, waits.symbol) == ("silent", "C")
-    assert f"No bar since {all_days[149].date()}, 41 sessions" in waits.advice
+    assert f"No bar since {all_days[149].date()}, 41 sessions of its class" in waits.advice
+    assert "at least half of the class trades: 0 so far." in waits.advice  # A alone is one of three
+
+
+def test_a_silent_symbol_says_what_its_end_waits_for_and_counts_as_stale_does() -> None:
+    """Two of three stopped, so that no session counts; a holiday is no session of the class."""
+    all_days = days(300)[:200]
+    traded = [*all_days[:150], *all_days[151:]]
+    bars = market({"A": traded, "B": all_days[:100], "C": all_days[:100]})
+    last = f"No bar since {all_days[99].date()}"
+    for one in say_ends(bars, Facts(bars).symbols_ended):
+        assert (one.rule, one.value) == ("silent", 99)
+        assert f"{last}, 99 sessions of its class: no end is booked yet." in one.advice
+        assert "after 60 sessions in which at least half of the class trades: 0 so far." in one.advice
+    behind = [one.sentence for one in stale(bars, all_days[-1]) if one.symbols in (("B",), ("C",))]
+    assert len(behind) == 2
+    assert all("99 sessions behind its class" in one for one in behind)
+    coins = market({"A": all_days, "Z": all_days[:160]}, Z="crypto")
+    (waits,) = say_ends(coins, Facts(coins).symbols_ended)
+    assert "40 sessions of the other classes" in waits.advice
+    assert "after 60 sessions in which at least half of them trade: 40 so far." in waits.advice

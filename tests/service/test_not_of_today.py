@@ -14,6 +14,7 @@ import pytest
 from served import FIRST, SYMBOLS
 from starlette.testclient import TestClient
 
+from gatecast.cli.app import execute
 from gatecast.live import health, today, update
 from gatecast.live.book import HeldNow, change_in_words
 from gatecast.live.gates import GATES
@@ -54,6 +55,38 @@ def test_the_headline_of_a_stale_store_is_that_it_is_stale(stale: TestClient) ->
     text = stale.get("/").text
     assert re.search(r"<h1>Out of date: [0-9],[0-9]{3} sessions behind</h1>", text)
     assert text.count("What stands here is not of today") == 1
+
+
+def test_what_is_out_of_date_is_counted_among_what_to_look_at(stale: TestClient, client: TestClient) -> None:
+    """The first page says it above the list, not in it."""
+
+    def counted(text: str) -> tuple[int, str]:
+        (found,) = re.findall(r"<dt>To look at</dt>\s*<dd>(\d+)<small>([^<]*)", text)
+        return int(found[0]), found[1]
+
+    for one, more in ((stale, ", with what stands above"), (client, "")):
+        findings = one.get("/api/findings").json()["findings"]
+        assert counted(one.get("/").text) == (len(findings), f"findings and alarms{more}")
+
+
+def test_today_of_a_stale_store_says_so_first(
+    made: Path, late: datetime, now: datetime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "What stands here is not of today: the newest decision of "
+    assert repr(today(made, now=late)).startswith(said)
+    assert "not of today" not in repr(today(made, now=now))
+    assert execute(["today", str(made), "--now", late.isoformat()]) == 0
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_checks_of_an_old_close_say_of_when_they_are(made: Path, late: datetime, now: datetime) -> None:
+    of_newest = {"model", "decisions", "forecasts", "refit", "drift"}
+    said = {one.name for one in health(made, now=late).checks if re.match(
+        r"At the newest close, \d{4}-\d\d-\d\d, [1-9],\d{3} sessions ago: ", one.sentence)}  # fmt: skip
+    assert said
+    assert said <= of_newest
+    assert {one.name for one in health(made, now=late).checks if one.level == "ok"} & of_newest == said
+    assert not any("sessions ago" in one.sentence for one in health(made, now=now).checks)
 
 
 def test_a_store_is_ready_where_what_it_says_is_of_today(stale: TestClient, client: TestClient) -> None:

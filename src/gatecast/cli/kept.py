@@ -216,6 +216,7 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     forecast.
     """
     from gatecast.live import today as what_today
+    from gatecast.live.kept import first_decision
     from gatecast.live.today import WHY_UNDECIDED
 
     found = what_today(folder, now=as_moment(now))
@@ -228,10 +229,11 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
         _show_halts(found)
         return
     if not found.rows:
-        first = "" if found.model else f"`gatecast retrain {folder}` makes a model, then "
-        say(f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides.")
+        say(first_decision(folder, found.model))
         _show_halts(found)
         return
+    if found.sentence:
+        console.print(found.sentence, markup=False, soft_wrap=True)
     for text in found.morning.risk.sentences if found.morning else ():
         console.print(text, markup=False, soft_wrap=True)
     _show_decisions(folder, found.rows, console)
@@ -245,8 +247,6 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     _show_halts(found)
     if found.book:
         _show_missed(found.book)
-    if found.behind:
-        say(found.behind)
     if found.due:
         say(f"{found.due}: `gatecast retrain {found.store} --if-due` makes up for it.")
     if found.undecided:

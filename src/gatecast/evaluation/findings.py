@@ -71,7 +71,9 @@ ADVICE = {
     "the symbol out of the core.",
     "spike": "Lower target_volatility or class_cap, or set spike_sizes = true so that this volatility sizes the book.",
     "cap": "Raise participation or the cap, or sell what exceeds it by hand.",
-    "silent": "Find out whether it still trades. If it is gone: `gatecast actions add STORE --kind delisting`.",
+    "silent": "Find out whether it still trades. If it is gone, give its last return, such as -0.3: to a store by "
+    "`gatecast actions add STORE --symbol SYMBOL --date DATE --kind delisting --return -0.3`, to a run by the row "
+    "`SYMBOL,delisting,DATE,-0.3` in its table of actions (symbol,kind,date,value).",
     "concentration": "Set name_cap or class_cap, or add symbols to the class.",
     "target": "Raise the cap that binds, or lower target_volatility to what the caps allow: where they decide, "
     "forecasts of variance change little.",
@@ -87,7 +89,8 @@ ADVICE = {
     "not_booked": "Add what it gave to the result by hand, and tell a store of actions within 400 days.",
     "cliff": "Take a setting in the middle of a range of good ones, or search with more trials around this one.",
 }
-"""Kind of finding -> what to do."""
+"""Kind of finding -> what to do; `SYMBOL` and `DATE` stand for the subject and the day of a finding, `STORE` for the
+folder of a store."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Finding:
 
     `kind`: one of `ADVICE`. `subject`: a symbol, an asset class, BOOK or STRATEGIES. `weight`: how much is at stake,
     0 or more, as a share of `share_of`, in words: 0.1 of the equity is a tenth of it. `sample`: what the finding rests
-    on, so many `counted` (such as closes). `sentence`: what was found, with numbers.
+    on, so many `counted` (such as closes). `sentence`: what was found, with numbers. `day`: the session that the advice
+    names, if any.
 
     >>> Finding("lot", "A", 0.1, "equity", 250, "closes", "A: one lot is too large.").advice
     'Set lots or more capital, take a smaller contract, or leave the symbol out of the core.'
@@ -109,11 +113,12 @@ class Finding:
     sample: int
     counted: str
     sentence: str
+    day: str = ""
 
     @property
     def advice(self) -> str:
         """What to do."""
-        return ADVICE[self.kind]
+        return ADVICE[self.kind].replace("SYMBOL", self.subject).replace("DATE", self.day)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, with `advice`."""
@@ -252,7 +257,10 @@ def gone(held: Mapping[str, float], ended: Mapping[str, str], silent: Mapping[st
          "risk is that of its last forecast.")
         for name, share in held.items() if share and name in silent and name not in ended
     ]  # fmt: skip
-    return [Finding(kind, name, abs(held[name]), "equity", 1, "close", sentence) for kind, name, sentence in said]
+    return [
+        Finding(kind, name, abs(held[name]), "equity", 1, "close", sentence, silent.get(name, ""))
+        for kind, name, sentence in said
+    ]
 
 
 # ── of profits and costs ──────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ from gatecast.forecasting.tuning.tuned import TunedLSTM
 from gatecast.live.book import desk_at
 from gatecast.live.gates import GATES, OPEN, closed, say_gate
 from gatecast.live.issuing import with_awaited_of
-from gatecast.live.kept import fits_of, serve
+from gatecast.live.kept import first_decision, fits_of, serve
 from gatecast.live.today import NEEDED
 from gatecast.market.bars import session_date, session_of
 from gatecast.market.facts import facts_of
@@ -156,6 +156,11 @@ class Origin(ABC):
         """Symbol -> its newest close at which something was decided."""
         return {symbol: closes[-1] for symbol in sorted(self.symbols) if (closes := self.closes(symbol))}
 
+    @property
+    def undecided(self) -> str:
+        """What is said of a symbol of which nothing was decided."""
+        return "nothing was decided of it. Leave it out."
+
     def has_bar(self, symbol: str, session: date) -> bool:
         """Whether a bar of a session is there that was decided together with a later one."""
         return False
@@ -195,7 +200,7 @@ class Origin(ABC):
         """
         newest = self.newest().get(self.refuse_unknown(symbol))
         if newest is None:
-            raise NotDecidedError(f"{symbol!r}: nothing was decided of it. Leave it out.")
+            raise NotDecidedError(f"{symbol!r}: {self.undecided}")
         if time is None:
             return newest
         closes = self.closes(symbol)
@@ -451,6 +456,12 @@ class StoreOrigin(Origin):
         """symbol, time, gate, model and the record itself of what a record decided."""
         table = self.store.decisions_of(issued.decisions, NEEDED).select("symbol", "time", "gate")
         return [{**row, "model": issued.model, "issued": issued} for row in table.to_dicts()]
+
+    @property
+    def undecided(self) -> str:
+        """See `Origin`; of a store without a decision how its first is made."""
+        state = self.store.state
+        return super().undecided if state.issued else first_decision(self.store.folder, state.serving)
 
     def has_bar(self, symbol: str, session: date) -> bool:
         """See `Origin`."""

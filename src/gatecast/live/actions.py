@@ -122,21 +122,31 @@ def _new(step: Step, actions: pl.DataFrame) -> dict[str, Any]:
 
 
 def without_waiting(rows: Sequence[Mapping[str, Any]], store: Store, now: datetime) -> list[dict[str, Any]]:
-    """Rows of `newest_rows` -> those of symbols that wait without forecasts, of the newest bar that waits."""
+    """Rows of `newest_rows` -> those of symbols that wait without forecasts, of the newest bar that waits: its time
+    and its own close."""
     waits = store.state.waiting
     if not waits:
         return [dict(row) for row in rows]
-    newest = dict(store.bars.waiting(now).group_by("symbol").agg(pl.col("time").max()).iter_rows())
+    last = pl.col("time", "close").sort_by("time").last()
+    newest = {symbol: own for symbol, *own in store.bars.waiting(now).group_by("symbol").agg(last).iter_rows()}
     return [
-        {
-            **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False, "time": None,
-            **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None},
-            "class_newest_bar": max(row["class_newest_bar"], newest.get(row["symbol"], row["class_newest_bar"])),
-            "reason": waiting_sentence(store, waits[row["symbol"]]),
-        }
+        _waiting_row(row, newest.get(row["symbol"]), waiting_sentence(store, waits[row["symbol"]]))
         if row["symbol"] in waits else dict(row)
         for row in rows
     ]  # fmt: skip
+
+
+def _waiting_row(row: Mapping[str, Any], bar: Sequence[Any] | None, why: str) -> dict[str, Any]:
+    """The row of a symbol that waits; `bar`: time and close of its newest bar, None where none is there as yet."""
+    told = {
+        **row, **{name: None for name in NOT_FORECAST if name in row}, "current": False, "time": None,
+        **{name: 0.0 for name in ("weight", "book") if row.get(name) is not None}, "reason": why,
+    }  # fmt: skip
+    if bar is None:
+        return told
+    time, close = bar
+    told |= {"close": close, "class_newest_bar": max(row["class_newest_bar"], time)}
+    return told | {"today": "bar"} if told["class_newest_bar"] == time and row["today"] != "ended" else told
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────

@@ -22,7 +22,7 @@ from gatecast.store.journal import moment_of as moment_of_text
 from gatecast.store.schema import HOLDINGS
 from gatecast.trading.book import carry_on
 from gatecast.trading.by_session import not_countable
-from gatecast.trading.cuts import Limit, cut_by, limit_of, limit_of_row
+from gatecast.trading.cuts import CALLED, Limit, cut_by, limit_of, limit_of_row
 from gatecast.trading.desk import micros_of, moment_of
 from gatecast.trading.money import LATE_DAYS
 from gatecast.trading.sizing import trades_of
@@ -141,7 +141,7 @@ class HeldNow:
     kept it from what was wanted, see `cuts.Limit`: at the newest session, or where it could not be traded, at the last
     in which it could; `limits_before`: the same at the session before; of stores of earlier versions, which keep no
     desk, of none. `size`: the settings by which it was sized; None where no desk is kept. `unforecast`: symbols whose
-    newest decision had no forecast.
+    newest decision had no forecast. `waiting`: see `bars_waiting`.
     """
 
     figures: Mapping[str, Any]
@@ -154,6 +154,7 @@ class HeldNow:
     size: BookSettings | None = field(default=None, repr=False)
     limits_before: Mapping[str, Limit] = field(default_factory=dict, repr=False)
     unforecast: Collection[str] = field(default=(), repr=False)
+    waiting: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def limit(self, symbol: str) -> Limit | None:
         """What keeps a holding from what was wanted of it: by its desk, else by its row; None where there is none."""
@@ -235,13 +236,23 @@ def book_now(store: Store) -> HeldNow | None:
         told = not_countable(store.experiment.book, every)  # of all: one symbol's price may convert another's
         left_out = {symbol: why for symbol, why in told.items() if symbol not in rows}
     missed = _missed(store, newest.session)
-    return HeldNow(record.body["book"], rows, before, traded, missed, left_out, *_limits(store, rows, before, traded))
+    limits = _limits(store, rows, before, traded)
+    return HeldNow(record.body["book"], rows, before, traded, missed, left_out, *limits, waiting=bars_waiting(store))
+
+
+def bars_waiting(store: Store) -> dict[str, str]:
+    """Symbol -> that its bar waits, in words, of those that cannot be traded until somebody says what it is."""
+    return {
+        symbol: f"its bar of {session_of(moment_of_text(one.time))} waits to be resolved (gatecast actions)"
+        for symbol, one in store.state.waiting.items()
+    }
 
 
 def _limits(
     store: Store, rows: Mapping[str, Any], before: Mapping[str, Any], traded: Mapping[str, Any]
 ) -> tuple[dict[str, Limit], BookSettings | None, dict[str, Limit]]:
     """See `HeldNow.limits`, `size` and `limits_before`: of the desks of the sessions, which are sized again."""
+    waiting = bars_waiting(store)
     made: dict[date, tuple[dict[str, Limit], BookSettings | None]] = {}
 
     def at(row: Mapping[str, Any]) -> tuple[dict[str, Limit], BookSettings | None]:
@@ -255,7 +266,8 @@ def _limits(
     for symbol in [symbol for symbol, row in rows.items() if symbol in found and _waits(row)]:
         then = traded.get(symbol)
         if then is not None and not _waits(then) and (last := at(then)[0].get(symbol)):
-            found[symbol] = last.halted(found[symbol], str(then["session"]))
+            why = waiting.get(symbol, f"{CALLED['halt']} since {then['session']}")
+            found[symbol] = last.halted(found[symbol], why)
     return found, size, dict(at(next(iter(before.values())))[0]) if before else {}
 
 
@@ -479,8 +491,12 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
     before, after = (float(rows.get(symbol, {}).get("held") or 0.0) for rows in (now.before, now.rows))
     if _waits(row):
         order = float(row.get("trade") or 0.0)
-        waits = f" Its order of {order:+,.6g} waits for its next bar." if order else ""
-        return f"stays held, {after:+.1%} now: it could not be traded.{waits}" if after else f"{nothing}{waits}"
+        bar = now.waiting.get(symbol)
+        waits = f" Its order of {order:+,.6g} waits {'with it' if bar else 'for its next bar'}." if order else ""
+        if after or (bar and order):
+            what = f"stays held, {after:+.1%} now" if after else "nothing is held"
+            return f"{what}: {bar or 'it could not be traded'}.{waits}"
+        return f"{nothing}{waits}"
     if not now.before:
         return f"held {after:+.1%} once its order is filled: the first session of the book." if after else nothing
     if abs(after - before) < LEAST_SAID:

@@ -120,15 +120,13 @@ def health(store: str | Path, *, now: datetime | None = None) -> Health:
     behind = {
         row["symbol"]: int(row["sessions_behind"]) for row in ages.iter_rows(named=True) if row["symbol"] not in ended
     }
+    newest, least = cast(datetime, bars["time"].max()), min(behind.values(), default=0)
+    of_newest = (_model(opened, bars), _issued(opened, newest), _forecasts(opened), refit, _drift(opened))
     found = [
         *lost,
         _bars(behind),
-        _model(opened, bars),
-        _issued(opened, cast(datetime, bars["time"].max())),
-        _forecasts(opened),
-        refit,
+        *(_of_newest(one, newest, least) for one in of_newest),
         _waiting(opened),
-        _drift(opened),
         _orders(opened, moment),
         _looked(opened.state.now if opened.state.number < whole else _heartbeat(opened), moment),
         *(Check("store", "warning", str(one.message)) for one in said),
@@ -151,6 +149,19 @@ def _bars(behind: Mapping[str, int]) -> Check:
     ]
     more = f"; {counted(len(said) - MOST_AGES, 'further age')}, see the table" if len(said) > MOST_AGES else ""
     return Check("bars", level, f"no bar for so many sessions: {'; '.join(said[:MOST_AGES])}{more}. Is the feed alive?")
+
+
+def _of_newest(check: Check, newest: datetime, behind: int) -> Check:
+    """A check of the newest close that is in order: where all bars are late, it says of when it is.
+
+    >>> check = _of_newest(Check("refit", "ok", "none is due."), datetime(2024, 1, 2), 3)
+    >>> check.sentence
+    'At the newest close, 2024-01-02, 3 sessions ago: none is due.'
+    """
+    if check.level != "ok" or behind <= LATE_SESSIONS:
+        return check
+    said = f"At the newest close, {newest:%Y-%m-%d}, {behind:,} sessions ago: {check.sentence}"
+    return Check(check.name, check.level, said)
 
 
 def _waiting(store: Store) -> Check:

@@ -141,6 +141,9 @@ def issue_made(store: Store, made: Made | None, problems: Sequence[DataProblem],
     """Forecasts and decisions from the newest bars; those that were not issued yet are stored."""
     if made is None:
         problems = (*problems, *say_waiting(store))
+        if len(bars := store.bars.for_chain(now)):
+            gone = {*facts_of(bars, store.actions).symbols_ended, *store.state.waiting}
+            problems = (*problems, *stale(bars, now, gone, store.state.calendars))
         return Issued(None, problems=tuple(problems), warnings=tuple(one.sentence for one in problems))
     if said := other_zones(made.served.run.provenance.get("calendars") or {}, versions()):
         warnings.warn(said, stacklevel=2)

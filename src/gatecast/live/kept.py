@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -322,6 +323,16 @@ def last_refits(models: Iterable[Model]) -> dict[str, np.datetime64]:
             moment = np.datetime64(text, "us")
             last[name] = max(last.get(name, moment), moment)
     return last
+
+
+def first_decision(folder: str | Path, model: int | None) -> str:
+    """What a store without a decision says: how its first is made. `model`: the one in force, None without one.
+
+    >>> first_decision("S", None)
+    'nothing was decided yet: `gatecast retrain S` makes a model, then each `gatecast update S --bars FILE` decides.'
+    """
+    first = "" if model is not None else f"`gatecast retrain {folder}` makes a model, then "
+    return f"nothing was decided yet: {first}each `gatecast update {folder} --bars FILE` decides."
 
 
 def refuse_unserved(store: Store) -> Model:

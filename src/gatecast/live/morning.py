@@ -5,6 +5,7 @@ Nothing is forecast and no model is read: all of it follows from what was issued
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -132,7 +133,9 @@ def morning(store: Store, held: HeldNow | None, now: datetime) -> Morning | None
         *concentrated(risk.shares),
         *_of_figures(told, holdings),
     ]
+    folder = shlex.quote(str(store.folder))
     every = [*(one.to_dict() for one in heaviest_first(found)), *_of_record(store, scores)]
+    every = [{**one, "advice": str(one["advice"]).replace("STORE", folder)} for one in every]
     breaks = [
         {"account": account, **one.to_dict(), "sentence": one.sentence_of(account)}
         for account, one in Blotter(store).unexplained

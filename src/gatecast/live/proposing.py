@@ -19,6 +19,7 @@ from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut
 from gatecast.files import sha256_of
 from gatecast.live.blotter import Blotter, Break, Halt, rest_of
+from gatecast.live.book import bars_waiting
 from gatecast.live.ordered import Orders
 from gatecast.live.positions import INSTANT, Clock, Positions, read_open_orders, read_positions, read_restricted
 from gatecast.live.stages import desks_of, refuse_withdrawn, with_stage
@@ -224,14 +225,15 @@ def _content(store: Store, desk: Desk, settings: OrderSettings, inputs: _Inputs)
             f"{hard[0].sentence}{more} No orders are proposed: leave symbols out with --without SYMBOL, or change "
             f"[orders] with `gatecast retrain {store.folder} --settings FILE`."
         )
-    traded = {one.symbol for one in orders}
+    traded, waiting = {one.symbol for one in orders}, bars_waiting(store)
     why_not = dict(left_as_is)
     why_not |= {symbol: LEFT_OUT for symbol in inputs.without if symbol not in why_not}
     for place, symbol in enumerate(desk.names):
         limit = limit_of(sized, place, desk.size)
         gate = limit.kept or limit.gate
         if gate and symbol not in {*traded, *why_not}:
-            why_not[symbol] = f"not traded: {WITHIN_BAND if gate in (BAND, *TARGET_CAPS) else GATES[gate]}."
+            why = waiting.get(symbol, GATES[gate]) if gate == "halt" else GATES[gate]
+            why_not[symbol] = f"not traded: {WITHIN_BAND if gate in (BAND, *TARGET_CAPS) else why}."
     return {
         "account": inputs.account, "session": str(desk.day), "currency": desk.money.currency,
         "capital": inputs.capital, "positions": told.pop("units"), **told,

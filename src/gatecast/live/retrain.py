@@ -25,7 +25,7 @@ from gatecast.forecasting.schedule import Fold, Schedule
 from gatecast.live.book import HeldNow, book_now, of_symbol
 from gatecast.live.gates import with_gate
 from gatecast.live.issuing import Issued, issue_chain, with_awaited_of
-from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, serve
+from gatecast.live.kept import Served, last_issued, last_refits, parts_of_model, refuse_unserved, serve
 from gatecast.live.newest import say_awaited, told_of
 from gatecast.live.versions import misfit_of
 from gatecast.machine import ONE_CORE, Machine
@@ -370,8 +370,8 @@ def rollback(store: str | Path, *, now: datetime | None = None, machine: Machine
     opened = Store.open(store, machine=machine)
     with opened.locked():
         state = opened.state
-        serving, old = state.model(state.serving), state.model(state.previous)
-        if serving is None or old is None:
+        serving, old = refuse_unserved(opened), state.model(state.previous)
+        if old is None:
             raise StoreError(f"{opened.folder} has no model before the one in force: nothing can be brought back.")
         if gone := sorted(role for role, part in old.parts.items() if not opened.artefacts.has(part)):
             raise StoreError(

@@ -23,7 +23,7 @@ from gatecast.live.blotter import Blotter
 from gatecast.live.book import HeldNow, book_now, change_in_words, course_of, models_of_book, of_symbol, why_changed
 from gatecast.live.gates import DOUBTFUL_BAR, WITHOUT_FORECAST, decided_soon_after, say_gate
 from gatecast.live.issuing import with_awaited_of
-from gatecast.live.kept import alarms_said, serve
+from gatecast.live.kept import alarms_said, first_decision, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import due_in_words, newest_of
@@ -98,6 +98,17 @@ class Today(Shown):
     lost: str = ""
     superseded: Sequence[str] = ()
 
+    def __str__(self) -> str:
+        told = [f"{row['symbol']}: {row['why']}" for row in self.rows] or [first_decision(self.store, self.model)]
+        return "\n".join([*([self.sentence] if self.sentence else []), *told])
+
+    __repr__ = __str__
+
+    @property
+    def sentence(self) -> str:
+        """See `said_first`."""
+        return said_first({"lost": self.lost, "behind": self.behind})
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
@@ -109,6 +120,11 @@ class Today(Shown):
             "lost": self.lost,
             **(self.morning.to_dict() if self.morning else {}),
         }  # fmt: skip
+
+
+def said_first(told: Mapping[str, Any]) -> str:
+    """What is said before all of `Today.to_dict`: that records were lost, that it is not of today; "" mostly."""
+    return " ".join(told[name] for name in ("lost", "behind") if told[name])
 
 
 @checked

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import cast
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import numpy as np
 import polars as pl
@@ -124,8 +125,33 @@ def symbols_ended(bars: pl.DataFrame, ends: pl.DataFrame) -> dict[str, Ended]:
     return {row[0]: Ended(*row) for row in rows.select(columns).iter_rows()}
 
 
-def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, tuple[str, datetime, int]]:
-    """Symbol -> class, last bar and sessions of the class since, of symbols that stopped and whose end is not known.
+class Silent(NamedTuple):
+    """A symbol that stopped and whose end is not known: its class, its last bar, and the sessions since.
+
+    `sessions`: of its class, of the other classes where all of its class is silent (`class_silent`). `counted`: those
+    of them after 60 of which an end is booked, see `find_ends`.
+    """
+
+    asset_class: str
+    last: datetime
+    sessions: int
+    counted: int
+    class_silent: bool
+
+    @property
+    def sentence(self) -> str:
+        """Since when it is silent, and what an end waits for."""
+        value = asset_class(self.asset_class).end_return
+        loss = f"{value:+.0%}" if value else "a return of 0"
+        whose, who = ("the other classes", "them trade") if self.class_silent else ("its class", "the class trades")
+        return (
+            f"No bar since {session_of(self.last)}, {self.sessions} sessions of {whose}: no end is booked yet. It is, "
+            f"with {loss}, after {LONGEST_HALT} sessions in which at least half of {who}: {self.counted} so far."
+        )
+
+
+def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, Silent]:
+    """The symbols that stopped and whose end is not known.
 
     They have stopped where the last bar is further back than a gap of the class may be.
     """
@@ -136,9 +162,34 @@ def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, 
         if symbol in ended or silence <= asset_class(name).gap_limit:
             continue
         if silence > 5 * (usual_spacing(bars.filter(symbol=symbol)) or timedelta()):
-            every_day = asset_class(name).periods_per_year == 365
-            found[symbol] = (name, time, sessions_between(session_of(time), session_of(newest), every_day))
+            found[symbol] = _silent(bars, name, time, ended)
     return found
+
+
+def _silent(bars: pl.DataFrame, name: str, time: datetime, ended: Mapping[str, Ended]) -> Silent:
+    """A symbol of a class whose last bar is of a time."""
+    own, others = bars.filter(asset_class=name), bars.filter(pl.col("asset_class") != name)
+    every_day = asset_class(name).periods_per_year == 365
+    coarse = (usual_spacing(own) or timedelta()) > timedelta(days=4)
+    day = session_date(pl.col("time")).alias("day")
+    class_silent = session_of(own["time"].max()) <= session_of(time)  # type: ignore[arg-type]
+    if class_silent:
+        days = others.select(day.unique().sort())
+        days = days if every_day else days.filter(pl.col("day").dt.weekday() <= 5)
+        counts = {*_trading_elsewhere(others, days)}
+    else:
+        days = shown = own.group_by(day).agg(pl.col("symbol").n_unique()).sort("day")
+        begun = own.group_by("symbol").agg(day.min())["day"].sort()
+        gone = [session_of(one.time) for one in ended.values() if one.asset_class == name]
+        alive = {one: int(begun.search_sorted(one, "right")) - sum(end < one for end in gone) for one in shown["day"]}
+        counts = {session for session, count in shown.iter_rows() if 2 * count >= alive[session]}
+    since = days.filter(pl.col("day") > session_of(time))["day"].to_list()
+    stands = {
+        session: _sessions(before, session, coarse, every_day)
+        for before, session in pairwise([session_of(time), *since])
+    }  # fmt: skip
+    counted = sum(stands[session] for session in since if session in counts)
+    return Silent(name, time, sum(stands.values()), counted, class_silent)
 
 
 def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
@@ -155,14 +206,9 @@ def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
         Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
         for one in ended.values() if one.kind != "known"
     ]  # fmt: skip
-    for symbol, (name, time, count) in silent_symbols(bars, ended).items():
-        loss = f"{asset_class(name).end_return:+.0%}" if asset_class(name).end_return else "a return of 0"
-        said = (
-            f"No bar since {session_of(time)}, {count} sessions: no end is booked yet. It is, with {loss}, after"
-            f" {LONGEST_HALT} sessions in which at least half of its class trades (half of the other classes, where its"
-            f" whole class is silent). {table_wanted(symbol, session_of(time))}"
-        )
-        found.append(Finding("warning", symbol, time, "silent", count, said))
+    for symbol, one in silent_symbols(bars, ended).items():
+        advice = f"{one.sentence} {table_wanted(symbol, session_of(one.last))}"
+        found.append(Finding("warning", symbol, one.last, "silent", one.sessions, advice))
     return found
 
 

@@ -72,17 +72,23 @@ def book(scores: Scores, size: BookSettings | None = None) -> Data | None:
 
 
 def to_trade(rows: Sequence[Scores]) -> str:
-    """What there is to do at the next fill, in a few words. In: a row a symbol, `trade` the units to trade.
+    """What there is to do at the next fill, in a few words. In: a row a symbol, `trade` the units to trade, and the
+    gate that keeps it from one (`kept_by`, or `gate`); an order without a bar to trade at waits.
 
     >>> to_trade([{}]), to_trade([{"trade": 1.0}, {"trade": 0.0}]), to_trade([])
     ('The book has nothing to trade', 'One trade for the next session', 'Nothing was decided yet')
+    >>> to_trade([{"trade": 1.0}, {"trade": 2.0, "kept_by": "halt"}]), to_trade([{"trade": 2.0, "kept_by": "halt"}])
+    ('One trade for the next session, one order waits', 'The book has nothing to trade, one order waits')
     """
     if not rows:
         return "Nothing was decided yet"
-    trades = sum(bool(row.get("trade")) for row in rows)
+    ordered = [row for row in rows if row.get("trade")]
+    waits = sum("halt" in (row.get("kept_by"), row.get("gate")) for row in ordered)
+    trades = len(ordered) - waits
+    waiting = f", {'one order waits' if waits == 1 else f'{waits} orders wait'}" if waits else ""
     if not trades:
-        return "The book has nothing to trade"
-    return "One trade for the next session" if trades == 1 else f"{trades} trades for the next session"
+        return f"The book has nothing to trade{waiting}"
+    return f"{'One trade' if trades == 1 else f'{trades} trades'} for the next session{waiting}"
 
 
 def _held(rows: list[dict[str, Any]]) -> str:

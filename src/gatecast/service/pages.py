@@ -66,7 +66,7 @@ def morning(view: View) -> Answer:
         "rows": sorted(rows, key=lambda row: (-abs(_held(row)), row["symbol"])),
         "undecided": told["undecided"], "why_undecided": WHY_UNDECIDED,
         "left_out": left_out_in_words((book or {}).get("left_out") or {}),
-        "findings": to_look_at(view),
+        "findings": to_look_at(view), "look": count_to_look_at(view),
         "long": sum(max(_held(row), 0.0) for row in rows), "short": sum(max(-_held(row), 0.0) for row in rows),
         "ages": model_ages(view), "horizon": view.horizon, "titles": view.titles(),
         "waiting": sorted(view.store.state.waiting), "kept_from": _kept_from(rows),
@@ -77,6 +77,11 @@ def morning(view: View) -> Answer:
 def to_look_at(view: View) -> list[Answer]:
     """The findings and alarms that the first page lists; what every page says first is not among them."""
     return [one for one in view.findings()["findings"] if one["kind"] not in ("behind", "lost")]
+
+
+def count_to_look_at(view: View) -> int:
+    """How many findings and alarms there are, with what every page says first."""
+    return len(view.findings()["findings"])
 
 
 def _kept_from(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -346,7 +351,7 @@ def routes(watched: Watched) -> APIRouter:
             sentence, head, runs, alert, look = watched.said(error), None, [], "", 0
         else:
             sentence, head, runs, alert = "", view.head, view.runs(20)["runs"], view.alert
-            look = len(to_look_at(view))
+            look = count_to_look_at(view)
         told = watched.told_health()
         text = render(
             "health.html.j2",

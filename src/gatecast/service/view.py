@@ -26,7 +26,7 @@ from gatecast.live.gates import WITHOUT_FORECAST, late_in_words, say_gate
 from gatecast.live.kept import alarms_said
 from gatecast.live.morning import sessions_of_book
 from gatecast.live.standing import Standing, standing
-from gatecast.live.today import NEEDED, today_of
+from gatecast.live.today import NEEDED, said_first, today_of
 from gatecast.market.bars import session_date
 from gatecast.report.candles import candles_data
 from gatecast.report.figures import names_of, titles_of
@@ -119,7 +119,7 @@ class View:
     @property
     def alert(self) -> str:
         """What every page says first: that records were lost, that what stands there is not of today; else ""."""
-        return " ".join(self.today()[name] for name in ("lost", "behind") if self.today()[name])
+        return said_first(self.today())
 
     def symbols(self) -> Answer:
         """All symbols with their class and what was decided of each last."""

@@ -19,7 +19,7 @@ GATES = {
     "name": "the cap on one symbol cut the target", "class": "the cap on the class cut the target",
     "gross": "the cap on the gross value cut the target", "margin": "the cap on margin cut the target",
     "net": "the cap on the net value cut the target", "spike": "the spike of correlations cut the target",
-    "halt": "its market is closed, or no bar of this close that it trades at was known by the next open",
+    "halt": "no bar of this close was known by the next open: its market is closed, or its bar is missing or waits",
     "close": "it is to be closed", "stop": "the drawdown stop closes it",
     "borrow": "no more can be borrowed to be sold short",
     "participation": "the share of volume cut the trade", "lot": "less than a lot is left to be traded",
@@ -36,7 +36,7 @@ CLOSE = HOLD_STILL[1:]
 """Gates that close a position."""
 CALLED = {
     "name": "symbol cap", "class": "class cap", "gross": "gross cap", "margin": "margin cap", "net": "net cap",
-    "spike": "spike of correlations", "halt": "closed or halted market", "close": "closing of the position",
+    "spike": "spike of correlations", "halt": "closed market or no bar", "close": "closing of the position",
     "stop": "drawdown stop", "borrow": "what can be borrowed", "participation": "volume limit",
     "lot": "whole lots", ROUNDING: "whole lots", BAND: "band", "ticket": "smallest ticket", "cash": "cash",
 }  # fmt: skip
@@ -117,14 +117,10 @@ class Limit(NamedTuple):
     costs: Mapping[str, float] = {}
     closes: str = ""
 
-    def halted(self, now: Limit, last: str) -> Limit:
-        """What is said of a name that could not be traded since a session, of which this is: its order was made then.
-
-        `now`: what the newest session says of it; `last`: that session, YYYY-MM-DD.
-        """
-        waits = f"{CALLED['halt']} since {last}"
-        words = f"{self.words}; {waits}" if self.words else waits
-        return self._replace(words=words, kept="halt", costs=now.costs)
+    def halted(self, now: Limit, why: str) -> Limit:
+        """What is said of a name that cannot be traded now, of the last session in which it could: its order was made
+        then. `now`: what the newest session says of it; `why` it cannot."""
+        return self._replace(words=f"{self.words}; {why}" if self.words else why, kept="halt", costs=now.costs)
 
 
 def limit_of(sized: Sized, place: int, size: BookSettings) -> Limit:
