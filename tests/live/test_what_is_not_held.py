@@ -48,6 +48,18 @@ def test_a_cap_that_changed_a_holding_is_named_with_its_number() -> None:
     assert of_symbol(older, "A")["limited_by"] == "target: gross cap"
 
 
+def test_what_prices_had_made_of_a_holding_stands_beside_its_order() -> None:
+    was = {**ROW, "core": 0.4, "share": 0.4, "target": 0.4, "held": 0.4, "gate": "", "units": 90.0, "trade": 10.0}
+    is_now = {**was, "core": 0.33, "target": 0.33, "held": 0.33, "units": 100.0, "trade": -25.0}
+    said = "held from +40.0% to +33.0%: forecast volatility -7.0%."
+    moved = " Prices had moved it to +44.0% before, so that the order is -11.0% of equity."
+    assert change_in_words(HeldNow({}, {"A": is_now}, {"A": was}, {"A": was}), "A") == said + moved
+    unfilled = {**was, "units": 100.0}
+    assert change_in_words(HeldNow({}, {"A": is_now}, {"A": unfilled}, {"A": unfilled}), "A") == said
+    same = {**is_now, "held": 0.4 * 0.75, "core": 0.4 * 0.75, "target": 0.4 * 0.75}
+    assert "Prices" not in change_in_words(HeldNow({}, {"A": same}, {"A": was}, {"A": was}), "A")
+
+
 def test_a_cap_is_named_though_lots_cut_the_trade_after_it_and_the_words_say_what_keeps_it_off() -> None:
     """A row has the last gate alone, lots: the cap is told by the desk, of now or of the session before."""
     free = {**ROW, "core": 0.4, "share": 0.4, "target": 0.4, "held": 0.4, "gate": ""}
@@ -141,7 +153,7 @@ def test_what_went_with_a_forecast_that_is_lost_is_told_as_that() -> None:
         now = HeldNow({}, {"A": after}, {"A": before}, {"A": before}, unforecast={"A"})
         found = why_changed(now, "A")
         assert {name: part for name, part in found.items() if abs(part) > 1e-9} == pytest.approx(parts)
-        assert change_in_words(now, "A").endswith(f": {said}.")
+        assert f": {said}." in change_in_words(now, "A")
         told = why_changed(replace(now, unforecast=()), "A")
         assert "forecast" not in told
         assert sum(told.values()) == pytest.approx(after["held"] - before["held"])
