@@ -139,7 +139,7 @@
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Cut most by: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${String(Number(value.toPrecision(4))).replace(/^-/, "−")}`).join("; ");
-    by("explained-said").textContent = `${one.caution ? `${one.caution} ` : ""}Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
+    by("explained-said").textContent = `${one.caution ? `${one.caution} ` : ""}Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${one.heads.map((head) => head.simple_words).filter(Boolean).map((words) => ` ${words}`).join("")}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
