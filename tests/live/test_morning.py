@@ -95,7 +95,7 @@ def test_what_the_book_may_lose_is_what_its_weights_and_covariance_say(
     assert risk.shortfall == pytest.approx((lowest * part).sum() / beyond)
 
 
-@pytest.mark.parametrize(("closes", "said"), [(1, "take 21 closes of the book, 1 on record"), (21, "No findings.")])
+@pytest.mark.parametrize(("closes", "said"), [(1, "need 21 closes of the book; it has 1"), (21, "No findings.")])
 def test_too_few_closes_are_not_called_no_findings(closes: int, said: str) -> None:
     risk = Risk("2024-01-05", 0.0, 0.0, None, 0.1, False, {}, None, None, 0, {}, 1e6, "USD")
     sentences = Morning(risk, LiveRecord(1, 1.0, 1.0, 0.0), closes=closes).sentences

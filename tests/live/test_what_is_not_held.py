@@ -13,7 +13,7 @@ import pytest
 from gatecast.live.book import CAUSES, HeldNow, change_in_words, of_symbol, why_changed
 from gatecast.live.exposure import risk_of
 from gatecast.live.gates import GATES
-from gatecast.live.today import _in_words, _stays
+from gatecast.live.today import UNCHANGED, _in_words, _stays
 from gatecast.trading.book import Book
 from gatecast.trading.by_session import not_countable
 from gatecast.trading.cuts import Limit
@@ -161,7 +161,7 @@ def test_what_went_with_a_forecast_that_is_lost_is_told_as_that() -> None:
 
 def test_another_strategy_of_the_same_weight_is_not_told_as_unchanged() -> None:
     before = {"gate": "signal", "weight": 0.0, "strategy": "reversal"}
-    assert _in_words(before, before, {}, "") == "unchanged."
+    assert _in_words(before, before, {}, "") == UNCHANGED
     row = {**before, "strategy": "trend"}
     assert _in_words(row, before, {}, "") == "unchanged in weight. The strategy is trend now."
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     Rows = Mapping[str, Mapping[str, Any]]
     Parts = Mapping[str, float]
 
+UNCHANGED = "the strategies' weight is unchanged."
+"""Why a position is what it was."""
 WAITS = (DOUBTFUL_BAR, "no bar", "no trade", "late")
 """Gates of a symbol that has no price of the newest session to trade at: what is held of it stays."""
 SHOWN = 5e-4
@@ -106,7 +108,7 @@ class Today(Shown):
         found = []
         for row in self.rows:
             held, why = row.get("held_why") or "", row["why"]
-            told = held if why == "unchanged." else f"{held} {why[:1].upper()}{why[1:]}" if held else why
+            told = held if why == UNCHANGED else f"{held} {why[:1].upper()}{why[1:]}" if held else why
             found.append(f"{row['symbol']}: {told or why}")
         return found
 
@@ -441,7 +443,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if abs(weight - _weight(before)) < SHOWN:
         if row["gate"] != before["gate"]:
             return f"the strategies still have no position: {gate}."
-        return f"unchanged in weight.{switch}" if switch else "unchanged."
+        return f"unchanged in weight.{switch}" if switch else UNCHANGED
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     return f"the strategies' weight goes from {_weight(before):+.3f} to {weight:+.3f}: {parts}.{closed}{switch}"
