@@ -596,3 +596,17 @@ def test_in_brief_a_model_that_adds_nothing_is_not_named_and_gates_say_whose_the
     step = Step("evidence", -0.2, 0.0, gate="evidence", sentence="why")
     for binds, said in ((step, "strategies: evidence"), (replace(step, name="caps", gate="name"), "name")):
         assert brief(replace(one, decision=Waterfall((binds,), 0.0, gate=binds)), newest.titles)[-1] == said
+    unmoved = Waterfall((replace(step, change=0.0), Step("cash", 0.0, 0.0)), 0.0)
+    assert brief(replace(one, decision=unmoved), newest.titles)[-1] == "strategies: evidence"
+
+
+def test_the_simple_return_whose_side_is_traded_stands_beside_the_log_return(done: Run, newest: Explained) -> None:
+    one = first(newest)
+    head = one.heads[0]
+    assert (head.head, head.simple) == ("return", pytest.approx(np.exp(head.value) - 1, abs=0.01))
+    assert head.simple is not None
+    assert head.simple > head.value
+    assert f"{head.simple:+.2%}" in head.simple_words
+    assert head.simple_words in list(told_of(one, newest.titles))
+    assert head.to_dict()["simple_words"] == head.simple_words
+    assert all(other.simple is None and not other.simple_words for other in one.heads[1:])

@@ -236,6 +236,9 @@ def test_an_explanation_draws_and_shows_the_steps_of_its_decision() -> None:
     assert list(trace.base) == pytest.approx([0.0, 0.2, 0.1, 0.0])
     assert sum(trace.x[:-1]) == pytest.approx(decision.held)
     assert trace.text[-1] == "10.00%"
+    assert trace.textposition == "none"  # beside a short bar it would lie over others, beside a long one be cut
+    ticks = found.plot().layout.yaxis.ticktext
+    assert (ticks[1], ticks[-1]) == ("caps: -10.00%, then 10.00%", "held after the order: 10.00%")
     page = found._repr_html_()
     for said in (
         "Nobody could trade on what follows", "vote of the random forest", "caps on symbol, class, gross",

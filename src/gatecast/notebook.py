@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -97,6 +98,35 @@ def share_text(value: float | None, form: str) -> str:
     return text.lstrip("+-") if not any(one in text for one in "123456789") else text
 
 
+def moment_text(moment: datetime | str | None) -> str:
+    """A moment to the minute."""
+    return f"{moment:%Y-%m-%d %H:%M}" if isinstance(moment, datetime) else moment or ""
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """The ends of an interval of a log return.
+
+    >>> interval_text(-0.0429, 0.0552), interval_text(None, None)
+    ('-4.29% to +5.52%', '-')
+    """
+    if low is None or high is None:
+        return "-"
+    return f"{share_text(low, '+.2%')} to {share_text(high, '+.2%')}"
+
+
+def trade_text(value: float | None, missing: str = "-") -> str:
+    """A trade in units, with its side.
+
+    >>> trade_text(2253.0), trade_text(-0.5), trade_text(123.4), trade_text(0.0), trade_text(None)
+    ('buy 2,253', 'sell 0.500', 'buy 123', '-', '-')
+    """
+    if not value or not math.isfinite(value):
+        return missing
+    size = abs(value)
+    whole = size >= 100 or float(size).is_integer()
+    return f"{'buy' if value > 0 else 'sell'} {format(size, ',.0f' if whole else '#.3g')}"
+
+
 # ── figures ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -150,10 +180,13 @@ def draw_steps(steps: Sequence[tuple[str, float | None, float]], title: str, uni
     trace = {
         "type": "bar", "orientation": "h", "x": changes, "y": [label for label, *_ in steps],
         "base": [after - change for change, (*_, after) in zip(changes, steps, strict=True)], "text": said,
-        "textposition": "outside", "cliponaxis": False, "marker": {"color": colours},
-        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "textposition": "none", "marker": {"color": colours}, "hovertemplate": "%{y}: %{text}<extra></extra>",
     }  # fmt: skip
-    rows = {"autorange": "reversed", "automargin": True}
+    rows = {
+        "autorange": "reversed", "automargin": True, "type": "category", "tickmode": "array",
+        "tickvals": list(range(len(steps))),
+        "ticktext": [f"{escape(label)}: {text}" for (label, *_), text in zip(steps, said, strict=True)],
+    }  # fmt: skip
     return _figure([trace], title, len(steps), xaxis={"title": unit, "tickformat": ".1%"}, yaxis=rows)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from gatecast.live.blotter import Blotter
+from gatecast.live.standing import standing
 from gatecast.store import Store
 from tests.live.conftest import HOUR, Answer
 from tests.live.desk import NEXT_OPEN, Desk, approved_and_exported
@@ -15,9 +16,12 @@ from tests.live.test_book_of_a_store import Feed
 
 def test_a_halt_stops_everything_and_flattening_closes_all(desk: Desk) -> None:
     held = desk.held({"B1_0": 300, "B1_1": -50})
-    assert desk.do("halt", "--by", "ann", "--reason", "odd feed", "--json").json["halted"]
+    halted = desk.do("halt", "--by", "ann", "--reason", "odd feed", "--json").json
+    assert halted["halted"]
+    assert "`gatecast halt" in halted["message"]
+    assert f"--release --record {halted['halts'][0]['record']}`" in halted["message"]
     assert "is halted by ann" in desk.orders(held).err
-    desk.do("halt", "--by", "ann", "--reason", "to flatten", "--release")
+    assert "may be exported again" in desk.do("halt", "--by", "ann", "--reason", "to flatten", "--release").out
     desk.do("halt", "--by", "ann", "--reason", "out", "--flatten")
     rows = desk.export(held)
     assert {row["symbol"]: (row["side"], float(row["units"])) for row in rows} == {
@@ -220,7 +224,11 @@ def test_an_export_is_withdrawn_and_its_orders_go_out_again(desk: Desk) -> None:
     first, name = (desk.folder / "orders.csv").read_bytes(), newest_id(desk)
     done = withdrawn(desk, name, "--reason", "wrong broker")
     assert done.json["message"].startswith("Their export is withdrawn")
-    assert (done.status, done.json["status"]) == (0, "approved")
+    assert (done.status, done.json["status"]) == (0, "withdrawn")
+    assert f"({done.json['status']})" in desk.do("withdraw", name, "--by", "bob").out
+    assert "approved as before" not in done.json["message"]
+    shown = desk.orders(held, "--json").json["status"]
+    assert shown == standing(Store.open(desk.store), desk.close + HOUR).orders[0]["status"] == "withdrawn"
     assert "--out FILE" in done.json["message"]
     again = withdrawn(desk, name)
     assert again.status == 0

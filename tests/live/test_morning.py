@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +20,13 @@ import pytest
 from rich.console import Console
 
 from gatecast.cli.app import execute
-from gatecast.cli.kept import DECIDED, _decision
 from gatecast.live import add_action, today, update
 from gatecast.live.blotter import Blotter
 from gatecast.live.book import book_now
 from gatecast.live.exposure import Risk
 from gatecast.live.morning import Morning
 from gatecast.live.scored import LEAST_LIVE, LiveRecord, _of_book, _of_forecasts
+from gatecast.live.shown import decided
 from gatecast.live.today import Today
 from gatecast.store import Store
 from gatecast.store.pieces import forecasts_in_force
@@ -94,7 +95,7 @@ def test_what_the_book_may_lose_is_what_its_weights_and_covariance_say(
     assert risk.shortfall == pytest.approx((lowest * part).sum() / beyond)
 
 
-@pytest.mark.parametrize(("closes", "said"), [(1, "take 21 closes of the book, 1 on record"), (21, "No findings.")])
+@pytest.mark.parametrize(("closes", "said"), [(1, "need 21 closes of the book; it has 1"), (21, "No findings.")])
 def test_too_few_closes_are_not_called_no_findings(closes: int, said: str) -> None:
     risk = Risk("2024-01-05", 0.0, 0.0, None, 0.1, False, {}, None, None, 0, {}, 1e6, "USD")
     sentences = Morning(risk, LiveRecord(1, 1.0, 1.0, 0.0), closes=closes).sentences
@@ -283,9 +284,21 @@ def test_update_and_today_print_a_decision_in_the_words_of_the_pages() -> None:
         "target": 0.2, "expected_return_log": 0.0011, "standard_deviation": 0.02, "signal": -1, "gate": "evidence",
         "limited_by": "trade: band",
     }  # fmt: skip
-    cells = dict(zip(DECIDED, _decision(row, strategy_titles()), strict=True))
+    (cells,) = decided([{**row, "tilt": 0.01}], strategy_titles())
     assert (cells["trade"], cells["strategy"]) == ("sell 2,253", "held long, sized by volatility")
-    assert (cells["expected"], cells["s.d."], cells["held"], cells["tilt"]) == ("+0.11%", "2.00%", "+18.0%", "-")
+    assert (cells["expected"], cells["s.d."], cells["held"], cells["tilt"]) == ("+0.11%", "2.00%", "+18.0%", "+1.0%")
+    assert not {"tilt", "of risk"} & set(decided([row], strategy_titles())[0])
+
+
+def test_a_notebook_shows_of_today_what_the_command_shows(fed: Path) -> None:
+    found = today(fed)
+    page = found._repr_html_()
+    assert found.morning
+    for said in (*found.reasons, *found.morning.risk.sentences, *found.morning.sentences):
+        assert escape(said) in page
+    (table,) = re.findall("<thead>.*?</thead>", page)
+    assert re.findall("<th>(.*?)</th>", table) == [escape(name) for name in decided(found.rows, found.titles)[0]]
+    assert page.count("<table>") == 1
 
 
 def test_sessions_of_the_book_that_say_nothing_of_its_volatility_are_told_apart() -> None:

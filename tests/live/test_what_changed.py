@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from gatecast.live import Updated, parity, retrain, rollback, today
+from gatecast.live.today import UNCHANGED
 from gatecast.store import Store
 from tests.live.conftest import HOUR, Command, settings
 
@@ -131,7 +132,7 @@ def test_what_the_strategies_changed_is_said_beside_what_is_held(
     for symbol, row in rows_at(store, now).items():
         (line,) = [one for one in said if one.startswith(f"{symbol}: ")]
         assert row["held_why"] in line
-        assert (row["why"][:1].upper() + row["why"][1:] in line) == (row["why"] != "unchanged.")
+        assert (row["why"][:1].upper() + row["why"][1:] in line) == (row["why"] != UNCHANGED)
 
 
 def test_where_the_model_before_was_pruned_no_cause_is_made_up(

@@ -13,7 +13,7 @@ import pytest
 from gatecast.live.book import CAUSES, HeldNow, change_in_words, of_symbol, why_changed
 from gatecast.live.exposure import risk_of
 from gatecast.live.gates import GATES
-from gatecast.live.today import _in_words, _stays
+from gatecast.live.today import UNCHANGED, _in_words, _stays
 from gatecast.trading.book import Book
 from gatecast.trading.by_session import not_countable
 from gatecast.trading.cuts import Limit
@@ -46,6 +46,18 @@ def test_a_cap_that_changed_a_holding_is_named_with_its_number() -> None:
     older = HeldNow({}, {"A": cut}, {"A": free}, {"A": free})
     assert change_in_words(older, "A").endswith(": gross cap -10.0%.")
     assert of_symbol(older, "A")["limited_by"] == "target: gross cap"
+
+
+def test_what_prices_had_made_of_a_holding_stands_beside_its_order() -> None:
+    was = {**ROW, "core": 0.4, "share": 0.4, "target": 0.4, "held": 0.4, "gate": "", "units": 90.0, "trade": 10.0}
+    is_now = {**was, "core": 0.33, "target": 0.33, "held": 0.33, "units": 100.0, "trade": -25.0}
+    said = "held from +40.0% to +33.0%: forecast volatility -7.0%."
+    moved = " Prices had moved it to +44.0% before, so that the order is -11.0% of equity."
+    assert change_in_words(HeldNow({}, {"A": is_now}, {"A": was}, {"A": was}), "A") == said + moved
+    unfilled = {**was, "units": 100.0}
+    assert change_in_words(HeldNow({}, {"A": is_now}, {"A": unfilled}, {"A": unfilled}), "A") == said
+    same = {**is_now, "held": 0.4 * 0.75, "core": 0.4 * 0.75, "target": 0.4 * 0.75}
+    assert "Prices" not in change_in_words(HeldNow({}, {"A": same}, {"A": was}, {"A": was}), "A")
 
 
 def test_a_cap_is_named_though_lots_cut_the_trade_after_it_and_the_words_say_what_keeps_it_off() -> None:
@@ -141,7 +153,7 @@ def test_what_went_with_a_forecast_that_is_lost_is_told_as_that() -> None:
         now = HeldNow({}, {"A": after}, {"A": before}, {"A": before}, unforecast={"A"})
         found = why_changed(now, "A")
         assert {name: part for name, part in found.items() if abs(part) > 1e-9} == pytest.approx(parts)
-        assert change_in_words(now, "A").endswith(f": {said}.")
+        assert f": {said}." in change_in_words(now, "A")
         told = why_changed(replace(now, unforecast=()), "A")
         assert "forecast" not in told
         assert sum(told.values()) == pytest.approx(after["held"] - before["held"])
@@ -149,7 +161,7 @@ def test_what_went_with_a_forecast_that_is_lost_is_told_as_that() -> None:
 
 def test_another_strategy_of_the_same_weight_is_not_told_as_unchanged() -> None:
     before = {"gate": "signal", "weight": 0.0, "strategy": "reversal"}
-    assert _in_words(before, before, {}, "") == "unchanged."
+    assert _in_words(before, before, {}, "") == UNCHANGED
     row = {**before, "strategy": "trend"}
     assert _in_words(row, before, {}, "") == "unchanged in weight. The strategy is trend now."
 

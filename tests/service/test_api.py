@@ -26,6 +26,7 @@ from gatecast.service.app import make_app
 from gatecast.service.view import View, missing_of
 from gatecast.store import Store
 from gatecast.store.pieces import forecasts_in_force
+from gatecast.trading.strategies import strategy_titles
 
 PLAIN = (
     "today", "symbols", "book", "risk", "findings", "models", "refits", "verdicts", "drift", "runs", "decisions",
@@ -116,6 +117,8 @@ def test_what_came_after_a_decision_is_the_return_of_the_horizon(made: Path, bar
 
 def test_what_has_not_come_yet_is_null_with_a_reason(client: TestClient) -> None:
     rows = get(client, "/api/decisions?limit=2")["decisions"]
+    titles = strategy_titles("ridge", "ridge")
+    assert all(row["strategy_title"] == titles[row["strategy"]] != row["strategy"] for row in rows)
     assert [row["came_return_log"] for row in rows] == [None, None]
     assert {row["missing"]["came_return_log"] for row in rows} == {"not all bars of the horizon have come"}
 

@@ -230,6 +230,7 @@ def test_a_click_on_a_bar_says_what_was_decided_there(browser: Any, address: str
     page.wait_for_selector("#clicked.said")
     assert "expected over 5 bars" in page.text_content("#clicked")
     assert page.text_content("#clicked").startswith(label)
+    assert ". Strategy in force: " in page.text_content("#clicked")
     page.wait_for_function("(x) => document.getElementById('explained-said').textContent.includes(x)", arg=label)
     first = page.evaluate("document.getElementById('candles').data.find((one) => one.type === 'candlestick').x.at(0)")
     page.evaluate("(x) => document.getElementById('candles').emit('plotly_click', {points: [{x}]})", first)

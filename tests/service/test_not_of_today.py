@@ -194,7 +194,7 @@ def test_a_refit_that_is_due_is_told_wherever_somebody_looks(
 
 def test_the_age_of_bars_is_said_of_those_that_have_it() -> None:
     said = _bars({"AAPL": 2, "BAC": 2, "BTC-USD": 3, "SPY": 1}).sentence
-    assert said == "no bar for so many sessions: 'BTC-USD' for 3; 'AAPL', 'BAC' for 2. Is the feed alive?"
+    assert said == "no bar of 'BTC-USD' for 3 sessions; of 'AAPL', 'BAC' for 2 sessions. Is the feed alive?"
 
 
 def test_risk_has_the_numbers_of_the_first_page(client: TestClient) -> None:

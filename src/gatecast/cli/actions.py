@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, as_moment, machine_of
-from gatecast.cli.show import make_console, make_table, moment_text, print_json
+from gatecast.cli.show import make_console, make_table, print_json
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.compute.progress import printable
+from gatecast.notebook import moment_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

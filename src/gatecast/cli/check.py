@@ -11,7 +11,8 @@ from gatecast.cli.options import (
     with_bars_options,
     with_options,
 )
-from gatecast.cli.show import counted, make_console, make_table, moment_text, print_json, value_text
+from gatecast.cli.show import counted, make_console, make_table, print_json, value_text
+from gatecast.notebook import moment_text
 
 
 @with_bars_options()

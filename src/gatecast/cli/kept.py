@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, Jobs, as_moment, machine_of, with_bars_options
-from gatecast.cli.show import counted, interval_text, make_console, moment_text, print_json, say, show_rows
+from gatecast.cli.show import counted, make_console, print_json, say, show_rows
 from gatecast.cli.store import IndexAddress, Now, StoreFolder
 from gatecast.errors import InterruptedRunError
-from gatecast.notebook import share_text
+from gatecast.notebook import moment_text, share_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,15 +76,8 @@ def update(
         raise typer.Exit(1)
 
 
-DECIDED = (
-    "symbol", "close", "held", "target", "trade", "tilt", "of risk", "limited by", "expected", "s.d.", "80% interval",
-    "P(rise)", "signal", "strategy", "strategies' gate",
-)  # fmt: skip
-"""What is shown of a decision."""
 NARROW = ("symbol", "held", "target", "trade", "of risk", "limited by", "expected", "strategies' gate")
-"""What of it where there is no room for all."""
-SELDOM = ("tilt", "of risk")
-"""Columns that are left out where they say nothing of any symbol."""
+"""What of a decision is shown where there is no room for all."""
 EXPLAINED = {
     "held": "share of the book's equity once the trade (in units) is filled",
     "tilt": "what strategies add to the target, the rest is the core",
@@ -97,36 +90,16 @@ EXPLAINED = {
 
 def _show_decisions(folder: Path, rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """The table of decisions, of `update` and `today` alike."""
+    from gatecast.live.shown import decided
     from gatecast.store.store import Store
 
     experiment = Store.open(folder).experiment
-    cells = [_decision(row, experiment.strategy_titles) for row in rows]
-    said = {name: any(one[place] not in ("-", "0.0%") for one in cells) for place, name in enumerate(DECIDED)}
-    known = [place for place, name in enumerate(DECIDED) if said[name] or name not in SELDOM]
-    columns = [DECIDED[place] for place in known]
-    kept = ([one[place] for place in known] for one in cells)
-    shown = show_rows(columns, kept, console, narrow=[name for name in NARROW if name in columns])
+    table = decided(rows, experiment.strategy_titles)
+    columns = list(table[0]) if table else []
+    cells = (tuple(one.values()) for one in table)
+    shown = show_rows(columns, cells, console, narrow=[name for name in NARROW if name in columns])
     words = " ".join(f"{name.capitalize()}: {said}." for name, said in EXPLAINED.items() if name in shown)
     say(f"Forecasts are of the next {counted(experiment.horizon, 'bar')}, as log returns. {words}")
-
-
-def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> tuple[object, ...]:
-    """The cells of a decision, in the words of the pages."""
-    from gatecast.report.words import MISSING, trade
-
-    strategy, units = row.get("strategy"), trade(row.get("trade"))
-    return (
-        row["symbol"], moment_text(row.get("class_newest_bar") or row.get("time")), share_text(row.get("held"), "+.1%"),
-        share_text(row.get("target"), "+.1%"), "-" if units == MISSING else units, share_text(row.get("tilt"), "+.1%"),
-        share_text(row.get("risk_share"), ".1%"), row.get("limited_by") or None,
-        share_text(row.get("expected_return_log"), "+.2%"), share_text(row.get("standard_deviation"), ".2%"),
-        interval_text(row.get("low_80"), row.get("high_80")), share_text(row.get("probability_up"), ".1%"),
-        _signal(row.get("signal")), titles.get(str(strategy), strategy), row.get("gate"),
-    )  # fmt: skip
-
-
-def _signal(value: int | None) -> str:
-    return "-" if value is None else {1: "bullish", -1: "bearish"}.get(value, "none")
 
 
 def retrain(
@@ -237,11 +210,8 @@ def today(folder: StoreFolder, now: Now = None, as_json: AsJson = False) -> None
     for text in found.morning.risk.sentences if found.morning else ():
         console.print(text, markup=False, soft_wrap=True)
     _show_decisions(folder, found.rows, console)
-    for row in found.rows:
-        held, why = row.get("held_why") or "", row["why"]
-        told = held if why == "unchanged." else f"{held} {why[:1].upper()}{why[1:]}" if held else why
-        told = told or why
-        console.print(f"{row['symbol']}: {told}", markup=False, soft_wrap=True)
+    for text in found.reasons:
+        console.print(text, markup=False, soft_wrap=True)
     for text in found.morning.sentences if found.morning else ():
         console.print(text, markup=False)
     _show_halts(found)

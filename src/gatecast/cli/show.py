@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatecast.compute.progress import printable
-from gatecast.notebook import share_text
+from gatecast.notebook import interval_text, moment_text, share_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,10 +105,6 @@ def show_rows(
             console.print(Text(f"{'  ' * (place > 0)}{name}: {printable(cell)}"), soft_wrap=True)
         console.print()
     return columns
-
-
-def moment_text(moment: datetime | str | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if isinstance(moment, datetime) else moment or ""
 
 
 def counted(number: int, what: str) -> str:
@@ -262,14 +257,3 @@ def _ends(intervals: list[dict[str, Any]]) -> str:
     if not intervals:
         return "-"
     return f"{intervals[0]['level']:.0%}: {interval_text(intervals[0]['low'][-1], intervals[0]['high'][-1])}"
-
-
-def interval_text(low: float | None, high: float | None) -> str:
-    """The ends of an interval of a log return.
-
-    >>> interval_text(-0.0429, 0.0552), interval_text(None, None)
-    ('-4.29% to +5.52%', '-')
-    """
-    if low is None or high is None:
-        return "-"
-    return f"{share_text(low, '+.2%')} to {share_text(high, '+.2%')}"

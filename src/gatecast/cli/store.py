@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from gatecast.cli.options import AsJson, as_moment
-from gatecast.cli.show import counted, make_console, make_table, moment_text, print_json
+from gatecast.cli.show import counted, make_console, make_table, print_json
 from gatecast.errors import SettingsError
+from gatecast.notebook import moment_text
 
 StoreFolder = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a store.")]
 IndexAddress = Annotated[

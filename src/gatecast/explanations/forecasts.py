@@ -14,6 +14,7 @@ from gatecast.compute.parallel import side_by_side
 from gatecast.forecasting.attribution import UNITS, Attributable
 from gatecast.forecasting.panel import CORRECTION, ENSEMBLE, PLAIN, STARTS, forecaster_of
 from gatecast.forecasting.walkforward import at_rows
+from gatecast.notebook import share_text
 from gatecast.samples.targets import HEADS, as_probability
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class HeadSays:
     `base_rate_up`: of the direction the share of rises so far, beside which votes are for a rise or a fall; else None.
     `standard_deviation`: of the volatility that of the return over the horizon, from close to close, as everywhere
     else; the root of the variance itself is in the unit of its proxy, of the range of each bar mostly; else None.
+    `simple`: of the return the expected simple return, half the variance included, whose side is traded; else None.
     """
 
     head: str
@@ -124,12 +126,24 @@ class HeadSays:
     models: tuple[ModelSays, ...] = field(repr=False)
     base_rate_up: float | None = None
     standard_deviation: float | None = None
+    simple: float | None = None
+
+    @property
+    def simple_words(self) -> str:
+        """The expected simple return beside the log return; "" of another head."""
+        if self.simple is None or self.simple != self.simple:
+            return ""
+        return (
+            f"The expected simple return is {share_text(self.simple, '+.2%')}, above the log return of "
+            f'{share_text(self.value, "+.2%")} by half the variance: its side is that of the step "ensemble".'
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "head": self.head, "unit": self.unit, "value": self.value, "starts_from": self.starts_from,
             "base_rate_up": self.base_rate_up, "standard_deviation": self.standard_deviation,
+            "simple": self.simple, "simple_words": self.simple_words,
             "models": [one.to_dict() for one in self.models],
         }  # fmt: skip
 
@@ -201,6 +215,7 @@ def _head(
     issued = {name: _values(forecasts, name, head, rows) for name in own.models}
     told = {name: [InputPart.each(one) for one in parts[name]] for name in own.models}
     plain = _values(forecasts, PLAIN[head], head, rows) if head == "direction" else None
+    simple = _values(forecasts, ENSEMBLE, "return_simple", rows) if head == "return" else None
     samples, spread = forecasts.samples, None
     if head == "volatility":
         spread = np.exp(whole / 2) * np.sqrt(samples.facts.ratio[samples.ends[rows]])  # close to close
@@ -212,6 +227,7 @@ def _head(
             ),
             None if plain is None else float(plain[place]),
             None if spread is None else float(spread[place]),
+            None if simple is None else float(simple[place]),
         )
         for place in range(len(rows))
     ]  # fmt: skip

@@ -56,8 +56,9 @@ def brief(one: Explanation, titles: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _cut_by(one: Explanation) -> str:
-    """What cut it most: of the book, else of the strategies."""
-    step = one.decision.gate
+    """What cut it most: of the book, else the strategies' gate, also where nothing was left for it to cut."""
+    gates = (each for each in one.decision.steps if each.name in OF_STRATEGIES and each.gate)
+    step = one.decision.gate or next(gates, None)
     return "" if step is None else f"{'strategies: ' if step.name in OF_STRATEGIES else ''}{step.gate}"
 
 
@@ -85,6 +86,7 @@ def told(one: Explanation, titles: Mapping[str, str], *, whole: bool = False) ->
                 f"The s.d. is of the return over the horizon, from close to close. The variance itself is that of the "
                 f"proxy, of each bar's range mostly: its root is {math.exp(head.value / 2):.2%}."
             )
+        yield from filter(None, [head.simple_words])
     if made := [line for head in one.heads for line in _sum(head, titles)]:
         yield Table("From the models to the forecast", ("head", "model", "says", "adds", "forecast after it"), made)
     if one.heads and not whole:

@@ -509,7 +509,25 @@ def change_in_words(now: HeldNow, symbol: str) -> str:
         return f"still {after:+.1%}{ordered}{aimed}." if after or aimed else nothing
     parts = {name: part for name, part in why_changed(now, symbol).items() if abs(part) >= LEAST_SAID}
     said = ", ".join(f"{now.cause(name, symbol)} {part:+.1%}" for name, part in parts.items())
-    return f"held from {before:+.1%} to {after:+.1%}: {said}." if said else f"held from {before:+.1%} to {after:+.1%}."
+    moved = _moved(row, now.before.get(symbol, {}))
+    return f"held from {before:+.1%} to {after:+.1%}{f': {said}' if said else ''}.{moved}"
+
+
+def _moved(row: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """What prices had made of a holding before its order; "" where that is nothing, or not told.
+
+    >>> _moved({"units": 100.0, "trade": -20.0, "held": 0.4}, {"units": 90.0, "trade": 10.0, "held": 0.45})
+    ' Prices had moved it to +50.0% before, so that the order is -10.0% of equity.'
+    """
+    units, order = (float(row.get(name) or 0.0) for name in ("units", "trade"))
+    unfilled = before.get("trade") and before.get("units") == row.get("units")
+    if unfilled or not order or not units or not units + order:
+        return ""
+    part = float(row["held"]) * order / (units + order)
+    moved = float(row["held"]) - part
+    if abs(moved - float(before.get("held") or 0.0)) < LEAST_SAID:
+        return ""
+    return f" Prices had moved it to {moved:+.1%} before, so that the order is {part:+.1%} of equity."
 
 
 LEAST_SAID = 5e-4

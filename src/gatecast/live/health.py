@@ -144,11 +144,11 @@ def _bars(behind: Mapping[str, int]) -> Check:
         return Check("bars", "ok", "every symbol has its newest bar.")
     level: Level = "failure" if min(behind.values()) >= DEAD_SESSIONS else "warning"
     said = [
-        f"{names_of([symbol for symbol, own in late.items() if own == count])} for {count:,}"
+        f"of {names_of([symbol for symbol, own in late.items() if own == count])} for {count:,} sessions"
         for count in sorted(set(late.values()), reverse=True)
     ]
     more = f"; {counted(len(said) - MOST_AGES, 'further age')}, see the table" if len(said) > MOST_AGES else ""
-    return Check("bars", level, f"no bar for so many sessions: {'; '.join(said[:MOST_AGES])}{more}. Is the feed alive?")
+    return Check("bars", level, f"no bar {'; '.join(said[:MOST_AGES])}{more}. Is the feed alive?")
 
 
 def _of_newest(check: Check, newest: datetime, behind: int) -> Check:

@@ -88,7 +88,7 @@ class Morning:
         """What stands in place of findings."""
         if self.closes >= LEAST_CLOSES:
             return "No findings."
-        return f"No findings yet: most take {LEAST_CLOSES} closes of the book, {self.closes} on record with the first."
+        return f"No findings yet: most need {LEAST_CLOSES} closes of the book; it has {self.closes} so far."
 
 
 def dated_in_words(finding: Mapping[str, Any]) -> str:

@@ -39,9 +39,9 @@ class Orders(Shown):
     """Orders of a session.
 
     `orders_id`: of all together. `content`: what they were made of and what they are, see `store.schema.OrdersFile`.
-    `status`: proposed, approved, exported, or computed for those of an earlier session. `wrote`: the file, if one was
-    written. `message`: where they stand and what comes next, `next` the same as what each command `does` and the
-    `command`, see `stages.Stage`. `exported`: the id of the orders of this account and session whose exported file is
+    `status`: how far they have come, see `stages.Stage`, or computed for those of an earlier session. `wrote`: the
+    file, if one was written. `message`: where they stand and what comes next, `next` the same as what each command
+    `does` and the `command`. `exported`: the id of the orders of this account and session whose exported file is
     still good, "" without one; it may be another.
     """
 
@@ -116,6 +116,11 @@ class Orders(Shown):
             "next": [dict(one) for one in self.next], "wrote": str(self.wrote) if self.wrote else None,
             "exported": self.exported or None, **self.content,
         }  # fmt: skip
+
+
+def releasing(store: Path, record: int) -> str:
+    """The command that releases the halt of a record."""
+    return command("halt", store, "--by", "WHO", "--reason", "TEXT", "--release", "--record", str(record))
 
 
 def reconciling(blotter: Blotter, account: str) -> str:

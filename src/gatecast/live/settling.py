@@ -11,6 +11,7 @@ from typing import Any
 from gatecast.arguments import MOST_REASON, checked, refuse_odd_text
 from gatecast.errors import SettingsError, StoreError, cut, did_you_mean
 from gatecast.live.blotter import ROUNDING, Blotter, Break, Halt, rest_of
+from gatecast.live.ordered import releasing
 from gatecast.live.positions import Fill, read_fills, read_positions, refuse_other_account
 from gatecast.live.proposing import UNNAMED, account_of, refuse_to_come, step_of
 from gatecast.machine import ONE_CORE, Machine
@@ -226,7 +227,7 @@ def halt(
             ended = _released(opened, halts, record)
             opened.append("released", {"by": by, "reason": reason, "halt": ended.record}, moment)
             left = " ".join(str(one["sentence"]) for one in Blotter(opened).halted)
-            return f"released: {left or f'orders of {opened.folder} are exported again.'}"
+            return f"released: {left or f'orders of {opened.folder} may be exported again.'}"
         for one in halts:
             if (one.by, one.reason, one.flatten) == (by, reason, flatten):
                 return f"{one} already: nothing has changed."
@@ -236,9 +237,10 @@ def halt(
                 "Release that one first, where orders that close what is held may pass."
             )
         opened.append("halted", {"by": by, "reason": reason, "flatten": flatten}, moment)
-        others = [str(one["sentence"]) for one in Blotter(opened).halted[:-1]]
+        *others, own = Blotter(opened).halted
     but = " but orders that close what is held" if flatten else ""
-    return " ".join([f"halted: nothing{but} is exported until it is released.", *others])
+    said = f"halted: nothing{but} is exported until it is released: `{releasing(opened.folder, own['record'])}`."
+    return " ".join([said, *(str(one["sentence"]) for one in others)])
 
 
 def _is_released(blotter: Blotter, by: str, reason: str, record: int | None) -> bool:

@@ -213,8 +213,7 @@ class Stage:
             return "nothing to trade", "Nothing is to be traded, so that nothing needs to be exported.", []
         if made.status == "exported":
             return self._exported(blotter, now)
-        withdrawn = next((one for one in reversed(self.steps) if one["kind"] == "withdrawn"), None)
-        status = "replaced" if self.instead else "withdrawn" if withdrawn else made.status
+        status = "replaced" if self.instead else made.status
         try:
             refuse_over(blotter, made, now)
         except GatecastError as error:
@@ -229,8 +228,11 @@ class Stage:
             why = f"The override of {late[0]} has expired: they have to be approved again." if late else ""
             said = why or "Nobody has approved them yet."
             return status, said + before, [*first, does("approves them", made.approval)]
-        said = f"{withdrawn['by']} withdrew their export: they are approved as before." if withdrawn else ""
-        said = (said or "They are approved, and not exported.") + before
+        said = "They are approved, and not exported."
+        if made.status == "withdrawn":
+            by = next(one["by"] for one in reversed(self.steps) if one["kind"] == "withdrawn")
+            said = f"{by} withdrew their export: their approval stands, so that they may be exported again."
+        said += before
         return status, said, [*first, does("exports them, once", made.exporting)]
 
     def _exported(self, blotter: Blotter, now: datetime) -> tuple[str, str, list[Row]]:
@@ -305,10 +307,11 @@ def _notes(event: Event) -> Iterator[str]:
 
 
 def status_of(blotter: Blotter, orders_id: str) -> str:
-    """exported, approved, proposed, or computed for orders that were not proposed."""
+    """exported, withdrawn, approved, proposed, or computed for orders that were not proposed."""
     if blotter.exports(id=orders_id):
         return "exported"
-    return next((kind for kind in ("approved", "proposed") if blotter.of(kind, id=orders_id)), "computed")
+    kinds = ("withdrawn", "approved", "proposed")
+    return next((kind for kind in kinds if blotter.of(kind, id=orders_id)), "computed")
 
 
 def with_stage(blotter: Blotter, made: Orders, now: datetime, first: str = "") -> Orders:
@@ -320,7 +323,7 @@ def with_stage(blotter: Blotter, made: Orders, now: datetime, first: str = "") -
     ahead = traded_by(blotter, made.account, made.session)
     good = ahead.made.orders_id if ahead and ahead.is_good(blotter) else ""
     event = blotter.proposed(made.orders_id)
-    _, sentence, after = Stage.of(blotter, event, fills_since(blotter, event["record"])).what_next(blotter, now)
+    status, sentence, after = Stage.of(blotter, event, fills_since(blotter, event["record"])).what_next(blotter, now)
     commands = "; ".join(f"`{one['command']}` {one['does']}" for one in after)
     said = " ".join(filter(None, [first, sentence, f"Next: {commands}." if commands else ""]))
     return replace(made, status=status, message=said, next=tuple(after), exported=good)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatecast.files import jsonable
 from gatecast.live.blotter import Blotter
-from gatecast.live.ordered import command
+from gatecast.live.ordered import command, releasing
 from gatecast.live.stages import Row, Stage, account_row, does, fills_since, foremost
 from gatecast.notebook import Shown
 from gatecast.store.about import about_body
@@ -79,6 +79,9 @@ def standing(store: Store, now: datetime) -> Standing:
         *(datetime.fromisoformat(row["send_before"]) for one in found for row in one.made.rows),
         *(until for one in found for until in one.overrides.values()),
     }  # fmt: skip
+    halts = [
+        {**one, "next": [does("releases this halt", releasing(store.folder, one["record"]))]} for one in blotter.halted
+    ]
     propose = command("orders", store.folder, "--positions", "FILE", "--capital", "N")
     accounts = [account_row(blotter, one) for one in blotter.accounts]
     first = [each for one in accounts if one["unexplained"] for each in one["next"]]
@@ -86,7 +89,7 @@ def standing(store: Store, now: datetime) -> Standing:
         session,
         [{**one.to_dict(blotter, now), "current": one.made.session == session and not one.instead} for one in found],
         accounts,
-        [{**one, "next": [_release(store, one["record"])]} for one in blotter.halted],
+        halts,
         blotter.restricted,
         [
             {"about": about_body(one["kind"], one), **{name: one[name] for name in ("record", "now", "kind")}}
@@ -95,8 +98,3 @@ def standing(store: Store, now: datetime) -> Standing:
         [*first, does("proposes orders of the newest session", propose)] if session else [],
         sorted(moments),
     )  # fmt: skip
-
-
-def _release(store: Store, record: int) -> Row:
-    words = ("--by", "WHO", "--reason", "TEXT", "--release", "--record", str(record))
-    return does("releases this halt", command("halt", store.folder, *words))

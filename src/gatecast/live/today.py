@@ -9,7 +9,7 @@ due to its age. Where a gate closes before there is a forecast, the change is th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -27,13 +27,14 @@ from gatecast.live.kept import alarms_said, first_decision, serve
 from gatecast.live.morning import Morning, morning
 from gatecast.live.newest import OLD_MODEL
 from gatecast.live.retrain import due_in_words, newest_of
+from gatecast.live.shown import decided
 from gatecast.live.spans import AWAITED
 from gatecast.live.stages import superseded
 from gatecast.market.calendar import OLDEST_SESSIONS
 from gatecast.market.merging import names_of
 from gatecast.market.reading import as_utc
 from gatecast.market.sessions import feed_age
-from gatecast.notebook import Shown
+from gatecast.notebook import Shown, html
 from gatecast.store.store import Store
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     Rows = Mapping[str, Mapping[str, Any]]
     Parts = Mapping[str, float]
 
+UNCHANGED = "the strategies' weight is unchanged."
+"""Why a position is what it was."""
 WAITS = (DOUBTFUL_BAR, "no bar", "no trade", "late")
 """Gates of a symbol that has no price of the newest session to trade at: what is held of it stays."""
 SHOWN = 5e-4
@@ -68,8 +71,8 @@ class Today(Shown):
 
     `book`: what the book holds, `morning`: what it may lose and what is to be looked at; None without one. `halts`,
     `restricted`: what orders are not made of, see `blotter.Blotter.halted` and `restricted`. `superseded`: a sentence
-    on each exported file that is out of date, see `stages.superseded`. `lost`: that records of the journal were lost,
-    see `Store.lost`.
+    on each exported file that is out of date, see `stages.superseded`. `titles`: strategy -> title. `lost`: that
+    records of the journal were lost, see `Store.lost`.
 
     `rows`: the columns of the newest decision, and what the book holds
     of the symbol (see `book.of_symbol`), `held_before`, `held_because` (see `book.why_changed`), `held_by`: cause ->
@@ -97,6 +100,27 @@ class Today(Shown):
     restricted: Sequence[Mapping[str, Any]] = ()
     lost: str = ""
     superseded: Sequence[str] = ()
+    titles: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def reasons(self) -> list[str]:
+        """A line a symbol: why the book and the strategies hold what they do."""
+        found = []
+        for row in self.rows:
+            held, why = row.get("held_why") or "", row["why"]
+            told = held if why == UNCHANGED else f"{held} {why[:1].upper()}{why[1:]}" if held else why
+            found.append(f"{row['symbol']}: {told or why}")
+        return found
+
+    def _repr_html_(self) -> str:
+        """As `gatecast today` shows it."""
+        told, stopped = self.morning, [*self.halts, *self.restricted]
+        said = [
+            self.lost, self.behind, *(told.risk.sentences if told else ()), *self.reasons,
+            *(told.sentences if told else ()), *(f"halt: {one['sentence']}" for one in stopped), *self.superseded,
+            self.due, *(f"alarm since {one['time'][:10]}: {one['sentence']}" for one in self.alarms),
+        ]  # fmt: skip
+        return html(type(self).__name__, "\n".join(filter(None, said)), {"": decided(self.rows, self.titles)})
 
     def __str__(self) -> str:
         told = [f"{row['symbol']}: {row['why']}" for row in self.rows] or [first_decision(self.store, self.model)]
@@ -164,7 +188,7 @@ def today_of(opened: Store, moment: datetime) -> Today:
     return Today(
         opened.folder, moment, serving, rows, alarms_said(opened), undecided,
         *_behind(opened, said.newest, moment), due, book, told, blotter.halted, blotter.restricted, opened.lost,
-        superseded(opened, moment),
+        superseded(opened, moment), opened.experiment.strategy_titles,
     )  # fmt: skip
 
 
@@ -435,7 +459,7 @@ def _in_words(row: Mapping[str, Any], before: Mapping[str, Any] | None, causes: 
     if abs(weight - _weight(before)) < SHOWN:
         if row["gate"] != before["gate"]:
             return f"the strategies still have no position: {gate}."
-        return f"unchanged in weight.{switch}" if switch else "unchanged."
+        return f"unchanged in weight.{switch}" if switch else UNCHANGED
     parts = ", ".join(f"{CAUSES[name]} {part:+.3f}" for name, part in causes.items() if abs(part) >= SHOWN)
     closed = "" if weight or row["gate"] == "signal" else f" Now {gate}."
     return f"the strategies' weight goes from {_weight(before):+.3f} to {weight:+.3f}: {parts}.{closed}{switch}"

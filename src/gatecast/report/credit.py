@@ -195,18 +195,27 @@ def others(rows: Iterable[Row], names: Names | None = None) -> str:
     ...         (("forest", 0.01, "helps"), ("constant", -0.005, "hurts"), ("har", 0.001, "unclear"))]
     >>> others(rows)
     'Lowers the loss: random forest (1.00 %). Raises the loss: constant variance (0.50 %).'
-    >>> others(rows[2:])
-    'No model beside the networks has a significant effect.'
+    >>> others([{"models": ["ridge"], "more": -1e-6, "worth": "hurts"}, {"models": ["lstm"]}])
+    'Raises the loss: ridge regression (less than 0.01 %).'
+    >>> others(rows[2:]), others([*rows[2:], {"models": ["lstm"]}])
+    ('No model has a significant effect.', 'No model beside the networks has a significant effect.')
     """
+    rows = list(rows)
     rest = [row for row in rows if tuple(row["models"]) not in NETWORKS]
     parts = []
     for worth, start in (("helps", "Lowers the loss"), ("hurts", "Raises the loss")):
-        models = [f"{label(row, names)} ({percent(abs(row['more']), 2)})" for row in rest if row.get("worth") == worth]
+        models = [f"{label(row, names)} ({_size(row['more'])})" for row in rest if row.get("worth") == worth]
         if models:
             parts.append(f"{start}: {', '.join(models)}.")
     if not rest:
         return ""
-    return " ".join(parts) or "No model beside the networks has a significant effect."
+    beside = " beside the networks" if len(rest) < len(rows) else ""
+    return " ".join(parts) or f"No model{beside} has a significant effect."
+
+
+def _size(more: float) -> str:
+    """A change of the loss without its side."""
+    return percent(abs(more), 2) if abs(more) >= 5e-5 else "less than 0.01 %"
 
 
 def label(row: Row, names: Names | None = None) -> str:

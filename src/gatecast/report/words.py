@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from gatecast.evaluation.paired import LEVEL
 from gatecast.forecasting.panel import model_phrase, model_title
+from gatecast.notebook import trade_text
 from gatecast.trading.strategies import strategy_titles
 
 MISSING = "–"
@@ -154,9 +155,7 @@ def trade(value: Any) -> str:
     >>> trade(2253.0), trade(-0.5), trade(0.0), trade(None)
     ('buy 2,253', 'sell 0.500', '–', '–')
     """
-    if not is_number(value) or value == 0:
-        return MISSING
-    return f"{'buy' if value > 0 else 'sell'} {units(abs(value))}"
+    return trade_text(value if is_number(value) else None, MISSING)
 
 
 def between(low: Any, high: Any, digits: int = 1) -> str:

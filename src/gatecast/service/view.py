@@ -281,12 +281,16 @@ class View:
         own = self.decided if symbol is None else self.decided.filter(pl.col("symbol") == self.known(symbol))
         rows = _within(own, since, until).sort("time", "symbol", descending=[True, False])
         kept = rows.head(limit)
-        came = self._origin.came(kept["symbol"].unique().to_list())
+        came, titles = self._origin.came(kept["symbol"].unique().to_list()), self.store.experiment.strategy_titles
         kept = kept.join(came, on=["symbol", "time"], how="left", maintain_order="left")
         found = [(row, row.pop("not_come") or NO_BAR) for row in plain_rows(kept)]
         return {
             "horizon": self.horizon, "more": len(rows) > len(kept),
-            "decisions": [{**row, "missing": missing_of(row, why_not_come)} for row, why_not_come in found],
+            "decisions": [
+                {**row, "strategy_title": titles.get(row["strategy"], row["strategy"]),
+                 "missing": missing_of(row, why_not_come)}
+                for row, why_not_come in found
+            ],
         }  # fmt: skip
 
     def candles(self, symbol: str) -> Answer | None:

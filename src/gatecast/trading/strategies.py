@@ -276,7 +276,9 @@ class ConsensusSignal(_OfOneModel):
 
     def title(self, model: str = "", confirmed_by: str = "") -> str:
         """Named after both models."""
-        return f"{ModelSignal().title(model)}, larger with {confirmed_by or 'another model'}"
+        own = ModelSignal().title(model)
+        one = model and model == confirmed_by
+        return f"{own}, without a second model" if one else f"{own}, larger with {confirmed_by or 'another model'}"
 
     def relative_size(self, view: View) -> FloatArray:
         """`boost` while both models agree, over the mean of all that was held before."""
@@ -376,8 +378,8 @@ def strategy_titles(
     >>> titles = strategy_titles("ridge", "forest")
     >>> titles["held_long"], titles["model_signal"], titles["consensus_signal"]
     ('held long, sized by volatility', 'ridge regression signal', 'ridge regression signal, larger with random forest')
-    >>> strategy_titles()["model_signal"]
-    'signal of one model'
+    >>> strategy_titles()["model_signal"], strategy_titles("ridge", "ridge")["consensus_signal"]
+    ('signal of one model', 'ridge regression signal, without a second model')
     """
     every = load_strategies(NAMES) | dict(strategies or {})
     of_models = [(names or {}).get(name) or model_title(name) if name else "" for name in (model, confirmed_by)]

@@ -53,6 +53,7 @@
   }
   const clicked = by("clicked"), chart = by("candles");
   const signed = (value, text) => (Number(text) ? `${value < 0 ? "−" : "+"}${text}` : text);  // what rounds to nothing has no sign
+  const begun = (text) => text.charAt(0).toUpperCase() + text.slice(1);
   const plain = (value) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
   const percent = (value) => (value == null ? "–" : signed(value, (100 * Math.abs(value)).toFixed(2)) + " %");
   const newest = () => { let asked = 0; return () => { const own = ++asked; return () => own === asked; }; };
@@ -67,7 +68,7 @@
     if (!own) { clicked.textContent = `${label}: no decision of this close is among the newest of the store.`; return; }
     const came = own.came_return_log == null ? own.missing.came_return_log : `${percent(own.came_return_log)} came`;
     const range = own.low_80 == null ? "" : `, log return, 80 % between ${percent(own.low_80)} and ${percent(own.high_80)}`;
-    clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. ${own.strategy}, strategies’ gate “${own.gate}”. ${own.reason || ""}`;
+    clicked.textContent = `${label}: expected over ${horizon} bars ${percent(own.expected_return_log)}${range}; ${came}. Strategy in force: ${own.strategy_title}${own.gate ? `, its gate “${own.gate}”` : ""}.${own.reason ? ` ${begun(own.reason.replace(/\.$/, ""))}.` : ""}`;
   };
   if (clicked && chart)
     chart.addEventListener("drawn", ({ detail: { time, closes } }) => chart.on("plotly_click", (event) => {
@@ -139,7 +140,7 @@
     const order = decision.order == null ? "" : ` Held at this close ${percent(decision.before)}, order ${percent(decision.order)}, held after it ${percent(decision.held)}.`;
     const gate = decision.gate ? ` Cut most by: ${decision.gate_sentence || decision.gate}.` : "";
     const known = Object.entries(one.known).map(([name, value]) => `${one.known_words[name]} ${String(Number(value.toPrecision(4))).replace(/^-/, "−")}`).join("; ");
-    by("explained-said").textContent = `${one.caution ? `${one.caution} ` : ""}Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${gate}`;
+    by("explained-said").textContent = `${one.caution ? `${one.caution} ` : ""}Close of ${one.time.slice(0, 16)} UTC, the next ${horizon} bars, refitted ${one.refit.slice(0, 10)}.${one.since ? ` ${one.since}` : ""}${known ? ` Known: ${known}.` : ""}${came}${order}${one.heads.map((head) => head.simple_words).filter(Boolean).map((words) => ` ${words}`).join("")}${gate}`;
     fill(by("explained-steps"), decision.steps.filter(shown).map((step) => [
       step.of ? `${step.name}: ${named(step.of)}` : step.name, step.words, percent(step.change), percent(step.after),
       step.gate ? `${step.gate}: ${step.sentence}` : "",
