@@ -529,8 +529,8 @@ def test_what_came_after_its_fill_and_is_dated_before_it_is_named(
         assert checked.status == 0
         if late:
             assert "was not there then" not in said
-            rows = Store.open(place).bars.as_of(honest).filter(pl.col("symbol") == FIRST)
-            assert rows["known_at"][-2] == honest
+            rows = Store.open(place).bars.as_of(datetime.fromisoformat(honest)).filter(pl.col("symbol") == FIRST)
+            assert rows["known_at"][-2] == datetime.fromisoformat(honest)
         else:
             assert ("the high of B1_0 at 2024-07-02 20:00 is a correction dated back" in said) == named
 
