@@ -94,7 +94,8 @@ def late_in_words(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     found = dict[str, list[str]]()
     for row in rows:
         if row["gate"] == "late":
-            found.setdefault(decided_soon_after(row["time"]), []).append(row["symbol"])
+            close = row["time"] or row["class_newest_bar"]  # a symbol that was never forecast has no time
+            found.setdefault(decided_soon_after(close), []).append(row["symbol"])
     return [
         f"{names_of(sorted(symbols))}: no decision, the newest bar came after its fill. {when}"
         for when, symbols in sorted(found.items())

@@ -368,7 +368,7 @@ class History:
 
     def _late(self, before: pl.DataFrame, new: pl.DataFrame, now: datetime) -> pl.Series:
         """(rows of `new`,) whether the row comes after the fill of its close, of a symbol that was in the store or of a
-        close since something was issued.
+        close since something was issued; of a new symbol the newest row is in time.
 
         Rows before the symbol's first are its history, and not late. A newest bar may come until its exchange opens
         again, where the store has no later close of its class: decisions there were made without it.
@@ -380,7 +380,8 @@ class History:
         fill = new.join(fills, on=KEYS, how="left", maintain_order="left")["fill"]
         counts = new["symbol"].is_in([*self._state().symbols])
         if issued := self._issued():
-            counts |= new["time"] > issued
+            is_newest = new.select(pl.col("time") == pl.col("time").max().over("symbol")).to_series()
+            counts |= (new["time"] > issued) & ~is_newest  # how long one bar is nobody knows
         late = ((fill < now) & counts).alias("late")
         if not late.any():
             return late
