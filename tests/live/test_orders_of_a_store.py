@@ -225,7 +225,7 @@ def test_sessions_whose_bars_came_after_their_opens_have_a_file_without_orders(
         day = desk._replace(close=closes[number])
         made = day.orders(day.held({"B1_0": 100}), "--as-of", day.day, "--json", after=timedelta(days=30)).json
         assert (made["session"], made["status"], made["orders"]) == (day.day, "computed", [])
-        assert "no bar of this close that it trades at was known by the next open" in made["notes"][0]
+        assert "no bar of this close was known by the next open" in made["notes"][0]
     last = desk._replace(close=closes[month - 1])
     assert last.orders(last.held({"B1_0": 100}), "--json").json["orders"]
 

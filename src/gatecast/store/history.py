@@ -326,8 +326,10 @@ class History:
         known = before.join(came.select(KEYS), on=KEYS, how="semi")
         new = came.join(known, on=KEYS, how="anti")
         late = self._late(before, new, now)
+        if stated:  # row by row: one that says nothing is late in such a file, too
+            late &= new["known_at"] == new["time"]
         if late.any():
-            in_hand = pl.max_horizontal(self._in_hand(before, new, late, now), "known_at" if stated else None)
+            in_hand = self._in_hand(before, new, late, now)
             new = new.with_columns(known_at=pl.when(late).then(in_hand).otherwise("known_at"))
         other, repeated = self._other(came.join(known, on=KEYS, how="semi"), known, now, stated)
         counts |= {"new": len(new), "late": int(late.sum()), "corrected": len(other), "repeated": repeated}
