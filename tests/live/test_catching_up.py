@@ -172,8 +172,8 @@ def test_nothing_is_ordered_in_sessions_that_are_caught_up_with_whatever_the_fil
         store = Lived(tmp_path / made.__name__, coin_and_share)
         thursday = store.friday + timedelta(days=6)
         bars = made(coin_and_share, store.friday)
-        done = update(store.folder, bars.filter(pl.col("time") <= thursday, (pl.col("time") > store.friday - timedelta(days=3)) | (
-            pl.col("symbol") == "NEW")), now=thursday)  # fmt: skip
+        news = (pl.col("time") > store.friday - timedelta(days=3)) | (pl.col("symbol") == "NEW")
+        done = update(store.folder, bars.filter(news, pl.col("time") <= thursday), now=thursday)
         new = 3 * (made is with_a_new_symbol)
         assert done.counts["late"] == 3 + 5 + new
         bodies = [one.body for one in Store.open(store.folder).journal.records() if one.body.get("book")]
