@@ -247,14 +247,19 @@ def test_newer_orders_stand_in_place_of_those_that_nobody_approved(clerk: Clerk)
     assert "A2 proposed, A1 proposed" in clerk.page()
 
 
+def with_one_bar(clerk: Clerk, bars: pl.DataFrame, closes: list[datetime]) -> tuple[Clerk, pl.DataFrame]:
+    """The clerk after an update with the next bar of one symbol, and the bars of all of them up to that close."""
+    close = closes[FIRST + 1]
+    there = bars.filter(pl.col("time") <= close)
+    update(clerk.store, there.filter((pl.col("time") < close) | (pl.col("symbol") == SYMBOLS[0])), now=close + HOUR)
+    return clerk._replace(close=close), there
+
+
 def test_an_exported_file_that_is_out_of_date_is_said_until_its_open(
     clerk: Clerk, bars: pl.DataFrame, closes: list[datetime]
 ) -> None:
     """The bar of one symbol came after the export: the session was decided again."""
-    close = closes[FIRST + 1]
-    there = bars.filter(pl.col("time") <= close)
-    update(clerk.store, there.filter((pl.col("time") < close) | (pl.col("symbol") == SYMBOLS[0])), now=close + HOUR)
-    clerk = clerk._replace(close=close)
+    clerk, there = with_one_bar(clerk, bars, closes)
     made = clerk.exported()
     said = f"The exported file is out of date: orders {made.orders_id} of the account 'A1'"
     assert all(said not in one for one in everywhere(clerk, HOUR))
@@ -269,10 +274,7 @@ def test_an_exported_file_that_is_still_good_comes_before_later_proposals(
     clerk: Clerk, bars: pl.DataFrame, closes: list[datetime], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On the page, in the API, in the command and in Python; until the bar of one symbol comes and the book decides."""
-    close = closes[FIRST + 1]
-    there = bars.filter(pl.col("time") <= close)
-    update(clerk.store, there.filter((pl.col("time") < close) | (pl.col("symbol") == SYMBOLS[0])), now=close + HOUR)
-    clerk = clerk._replace(close=close)
+    clerk, there = with_one_bar(clerk, bars, closes)
     made = clerk.exported()
     open_now, held = clerk.still_open([{**row, "units": 1} for row in made.rows]), clerk.folder / "held A1.csv"
     capsys.readouterr()

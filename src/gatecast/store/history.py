@@ -3,10 +3,11 @@
 A row is never changed. Another reading of it is a new version with its own `known_at`; `as_of` gives the rows as they
 were known at a moment. Of what comes, a row is
 
-- new: the store has no row of this symbol and close. Its `known_at` is as read; where the source does not say when rows
-  became known, the symbol was in the store and the row comes after the close's fill (late), it is the moment it came
-  or the fill of a newer close that comes in time with it, where that is earlier and nothing was issued since: what is
-  decided at that close is decided with it;
+- new: the store has no row of this symbol and close. Its `known_at` is as read. A row that does not say when it became
+  known, and comes after the fill of its close, is late; of a symbol that the store did not have, only where something
+  was issued before the close, and never its newest row. A late row's `known_at` is the moment it came, or the fill of a
+  newer close that comes in time with it, where that is earlier and nothing was issued since: what is decided at that
+  close is decided with it;
 - repeated: it says the same as the version in force, to 1e-9 of each number. It is dropped;
 - corrected: it says something else. Its `known_at` is as read where the source says it, else the moment it came;
 - unfinished: it closes after the moment it came. It is left out.
