@@ -613,21 +613,31 @@ def test_the_help_of_a_command_breaks_no_line_within_a_paragraph() -> None:
         assert "\n" not in command.help.replace("\n\n", " "), command.help
 
 
+ROW = {
+    "symbol": "A1", "current": True, "newest_bar": "2020-01-03", "today": "", "base_rate_up": 0.55,
+    "probability_beyond_base_rate": True, "probability_up": 0.6, "expected_return_log": 0.01,
+    "beyond_base_rate": True, "standard_deviation": 0.02, "intervals": [], "regime_probability": 0.1, "signal": 1,
+    "consensus": False, "z": 1.5, "strategy_title": "held long, sized by volatility", "weight": 0.5, "book": 0.25,
+    "signal_title": "LSTM", "notes": [], "reason": "", "end": "",
+}  # fmt: skip
+
+
 def test_forecasts_on_a_narrow_terminal_are_lines_of_name_and_value() -> None:
-    row = {
-        "symbol": "A1", "current": True, "newest_bar": "2020-01-03", "today": "", "base_rate_up": 0.55,
-        "probability_beyond_base_rate": True, "probability_up": 0.6, "expected_return_log": 0.01,
-        "beyond_base_rate": True, "standard_deviation": 0.02, "intervals": [], "regime_probability": 0.1, "signal": 1,
-        "consensus": False, "z": 1.5, "strategy_title": "held long, sized by volatility", "weight": 0.5, "book": 0.25,
-        "signal_title": "LSTM", "notes": [], "reason": "", "end": "",
-    }  # fmt: skip
     for width in (60, 200):
         text = io.StringIO()
-        show_forecasts([row, row | {"symbol": "B1"}], [], 5, Console(file=text, width=width))
+        show_forecasts([ROW, ROW | {"symbol": "B1"}], [], Experiment(), Console(file=text, width=width))
         lines = text.getvalue().splitlines()
         assert ("  strategy: held long, sized by volatility" in lines) == (width == 60)
         assert ("  P(rise): 60.0% (base rate 55.0%)" in lines) == (width == 60)
         assert ("symbol: B1" in lines) == (width == 60)
+
+
+@pytest.mark.parametrize(("confirmed_by", "said"), [("forest", "bullish, consensus"), ("ridge", "bullish")])
+def test_a_consensus_takes_a_second_model(confirmed_by: str, said: str) -> None:
+    few = {"models": ("ridge", "forest"), "signals": {"model": "ridge", "confirmed_by": confirmed_by}}
+    text = io.StringIO()
+    show_forecasts([ROW | {"consensus": True}], [], Experiment().replace(**few), Console(file=text, width=60))
+    assert f"  LSTM signal: {said}" in text.getvalue().splitlines()
 
 
 def test_audit_says_what_it_checked(gatecast: Command, data: Path, here: Path) -> None:

@@ -44,16 +44,21 @@ def test_factors_are_what_the_universe_has() -> None:
     returns = np.arange(360.0).reshape(60, 6)
     found = find_factors(symbols, classes, returns)
     assert set(found) == {"equity", "duration", "dollar", "commodity", "oil", "coins"}
-    assert found["equity"][:2].tolist() == [0, 6]
-    assert found["duration"][:2].tolist() == [1 / 16.5, 7 / 16.5]
-    assert found["dollar"][:2].tolist() == [0.5, 0.5]
+    assert found["equity"].returns[:2].tolist() == [0, 6]
+    assert found["duration"].returns[:2].tolist() == [1 / 16.5, 7 / 16.5]
+    assert found["dollar"].returns[:2].tolist() == [0.5, 0.5]
+    assert {name: one.stands_for_it for name, one in found.items()} == {
+        "equity": "SPY", "duration": "TLT", "dollar": "the mean of 2 pairs with the dollar", "commodity": "CL=F alone",
+        "oil": "CL=F", "coins": "BTC-USD alone",
+    }  # fmt: skip
     assert find_factors(["A"], ["equity"], np.ones((60, 1))).keys() == {"equity"}
     named = find_factors(["A", "SPY", "DBC"], ["index", "etf", "etf"], np.arange(180.0).reshape(60, 3))
-    assert {name: values[:2].tolist() for name, values in named.items()} == {"equity": [1, 4], "commodity": [2, 5]}
+    assert {name: one.returns[:2].tolist() for name, one in named.items()} == {"equity": [1, 4], "commodity": [2, 5]}
     returns[10:, 0] = np.nan  # a symbol that has ended stands for nothing
     assert find_factors(symbols, classes, returns).keys() == {"duration", "dollar", "commodity", "oil", "coins"}
     funds = find_factors(["SPY", "XLE", "GLD"], ["etf"] * 3, np.where(np.arange(3) > 0, returns[:, 1:4], np.nan))
-    assert funds["equity"].tolist() == returns[:, 2].tolist()  # the mean of funds that are none of gold, oil or bonds
+    # the mean of funds that are none of gold, oil or bonds
+    assert funds["equity"].returns.tolist() == returns[:, 2].tolist()
 
 
 def test_a_book_has_the_betas_of_what_it_holds() -> None:

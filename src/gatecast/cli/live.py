@@ -47,7 +47,7 @@ def forecast(
     if as_json:
         print_json({"path": str(folder), "strict": strict, "doubtful": known.doubtful, **found.to_dict()})
     else:
-        show_forecasts(found.rows, found.warnings, known.experiment.horizon, make_console())
+        show_forecasts(found.rows, found.warnings, known.experiment, make_console())
     if known.doubtful:
         raise typer.Exit(3)
     if found.broken or (strict and not found.sound):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gatecast.compute.estimate import Cost
+    from gatecast.experiment import Experiment
     from gatecast.runs import Run
 
 
@@ -202,7 +203,9 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
         console.print(Text(printable(line)), soft_wrap=True)
 
 
-def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon: int, console: Console) -> None:
+def show_forecasts(
+    rows: list[dict[str, Any]], warnings: Iterable[str], experiment: Experiment, console: Console
+) -> None:  # fmt: skip
     """A table with a line for each symbol, or on a narrow terminal a line for each number; then notes and warnings."""
     from rich.text import Text
 
@@ -211,10 +214,11 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
     for first in overridden:
         console.print(Text(printable(first), style="yellow"), soft_wrap=True)
     columns = (
-        "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {horizon} bars, close to close",
+        "symbol", "bar", "P(rise)", "expected return, log", f"s.d. over {experiment.horizon} bars, close to close",
         "interval, log", "P(turbulent)", f"{signals} signal", f"{signals} z", "strategy", "position alone", "position",
     )  # fmt: skip
-    show_rows(columns, map(_forecast_cells, rows), console)
+    can_agree = experiment.signals.can_agree
+    show_rows(columns, [_forecast_cells(row, can_agree) for row in rows], console)
     console.print(
         Text(
             "P(rise) to P(turbulent): forecasts of the ensemble. Position alone: before the symbols share the capital."
@@ -232,7 +236,7 @@ def show_forecasts(rows: list[dict[str, Any]], warnings: Iterable[str], horizon:
         console.print(Text(f"warning: {printable(warning)}", style="yellow"), soft_wrap=True)
 
 
-def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _forecast_cells(row: dict[str, Any], can_agree: bool) -> tuple[str, ...]:
     """One line of the table of forecasts; dashes where there is none of today's bar."""
     words = {1: "bullish", 0: "none", -1: "bearish"}
     states = {"no bar": "no bar today", "no trade": "no trade today", "ended": row["end"]}
@@ -247,7 +251,8 @@ def _forecast_cells(row: dict[str, Any]) -> tuple[str, ...]:
         expected if row["beyond_base_rate"] else f"{expected} (not beyond the base rate)",
         share_text(row["standard_deviation"], ".2%"), _ends(row["intervals"]),
         share_text(row["regime_probability"], ".1%"),
-        words[int(row["signal"])] + (", consensus" if row["consensus"] else ""), share_text(row["z"], "+.2f"),
+        words[int(row["signal"])] + (", consensus" if row["consensus"] and can_agree else ""),
+        share_text(row["z"], "+.2f"),
         row["strategy_title"], share_text(row["weight"], "+.1%"), share_text(row["book"], "+.2%"),
     )  # fmt: skip
 

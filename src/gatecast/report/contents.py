@@ -183,11 +183,12 @@ def _settings(settings: Mapping[str, Any]) -> Data:
     return rest | {f"model.{name}": one for name, one in tables.items() if models is None or name in models}
 
 
-def _signalling(signals: SignalSettings, names: words.Names) -> dict[str, str]:
-    """The titles of the models whose forecasts make signals and whose agreement confirms them."""
+def _signalling(signals: SignalSettings, names: words.Names) -> dict[str, Any]:
+    """The titles of the models whose forecasts make signals and whose agreement confirms them, if they are two."""
     return {
         "model": words.named(signals.model, names),
         "confirmed_by": words.named(signals.confirmed_by, names),
+        "can_agree": signals.can_agree,
     }
 
 

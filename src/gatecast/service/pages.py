@@ -156,6 +156,7 @@ def symbol_page(view: View, symbol: str) -> Answer:
         "previous": names[place - 1] if place else None,
         "next": names[place + 1] if place + 1 < len(names) else None, "horizon": view.horizon, "past": past,
         "not_come": NOT_COME, "since": view.since, "titles": view.titles(),
+        "can_agree": view.store.experiment.signals.can_agree,
         "waits": view.store.state.waiting.get(symbol),
         "figures": drawn({"candles": {symbol: data}}) if data else {},
         "candles": {symbol: data} if data else {}, "fanned": bool(data and data["fan"]), "charted": charted_of(data),

@@ -211,7 +211,7 @@ def market_of(
     nothing = np.zeros(grid.close.shape)
     ordinary = np.full(count, plain)
     ordinary[1:] &= (sessions.split[1:] == sessions.split[:-1]).all(axis=1)
-    ordinary &= (sessions.spans == 1).all(axis=1)
+    ordinary &= (sessions.spans == 1).all(axis=1) & sessions.known.any(axis=1)
     ordinary[[day in sessions.events for day in sessions.days]] = False
     ordinary[:1] = ordinary[-1:] = False  # of the newest more is told
     days = np.array(sessions.days, "datetime64[D]")

@@ -427,7 +427,7 @@ class LineState:
             expected = book_variance(worth / self.equity, self.covariance_over(close.spans), np.isfinite(close.returns))
             level = sizing.level
             sizing = sizing.after_return(earned, expected)
-        sizing = sizing.after_equity(equity, size)
+        sizing = sizing.after_equity(equity, size, bool(close.known.any()))
         seen = replace(self.watched(close), account=account)
         known = close.learned or seen.learned
         all_forecast = not (np.isnan(seen.ahead) & (account.units != 0)).any()

@@ -32,6 +32,11 @@ class SignalSettings(Settings):
     confirmed_by: str = SECOND
     """whose agreement makes a consensus"""
 
+    @property
+    def can_agree(self) -> bool:
+        """Whether a consensus says more than the signal: it takes two models."""
+        return self.confirmed_by != self.model
+
 
 @dataclass(frozen=True)
 class Signals:

@@ -85,14 +85,22 @@ def book_betas(
     newest = returns[-(2 * BETA_SESSIONS) - 1 :]
     found = find_factors(symbols, classes, newest)
     momentum = momentum_of(newest[:, np.array(classes) == "equity"])
-    found |= {} if momentum is None else {"momentum": momentum}
-    slopes = {name: betas(newest, factor) for name, factor in found.items()}
+    found |= {} if momentum is None else {"momentum": Factor(momentum, "equities")}
+    slopes = {name: betas(newest, factor.returns) for name, factor in found.items()}
     held = weights != 0
     return {name: float(weights @ np.nan_to_num(one)) for name, one in slopes.items() if not np.isnan(one[held]).all()}
 
 
-def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatArray) -> dict[str, FloatArray]:
-    """Factor -> its returns (sessions,), of those that the universe has; all are made of its symbols.
+@dataclass(frozen=True)
+class Factor:
+    """Returns (sessions,) of a factor, and what of the universe stands for it: "SPY", "the mean of 12 equities"."""
+
+    returns: FloatArray
+    stands_for_it: str
+
+
+def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatArray) -> dict[str, Factor]:
+    """Factor -> what it is of those that the universe has; all are made of its symbols.
 
     A symbol of `NAMED` where there is one, else a mean: equity of indices, else of equities, else of funds that are no
     others; dollar of pairs with the dollar, turned so that it rises with it; commodity of commodities; coins of coins.
@@ -100,30 +108,38 @@ def find_factors(symbols: Sequence[str], classes: Sequence[str], returns: FloatA
     a symbol or nothing. Of symbols that have enough bars among the newest sessions for a beta.
     """
     alive = (~np.isnan(returns[-BETA_SESSIONS:])).sum(axis=0) >= LEAST_BETA_SESSIONS
-    names, found = np.array(classes), dict[str, FloatArray]()
+    names, found = np.array(classes), dict[str, Factor]()
     funds = (names == "etf") & ~np.isin(symbols, sorted(NO_EQUITIES))
     groups = {
-        "equity": (names == "index", names == "equity", funds),
-        "commodity": (names == "commodity",),
-        "coins": (names == "crypto",),
+        "equity": {"indices": names == "index", "equities": names == "equity", "funds": funds},
+        "commodity": {"commodities": names == "commodity"},
+        "coins": {"coins": names == "crypto"},
     }
     for factor, choices in groups.items():
-        group = next((one & alive for one in choices if (one & alive).any()), None)
-        if group is not None:
-            found[factor] = mean_of(returns[:, group])
+        for kind, one in choices.items():
+            if (group := one & alive).any():
+                found[factor] = _mean_factor(symbols, group, kind, returns)
+                break
     pairs = zip(symbols, classes, strict=True)
     turned = np.array([dollar_side(symbol) if name == "fx" else 0 for symbol, name in pairs]) * alive
     if turned.any():
-        found["dollar"] = mean_of((returns * turned)[:, turned != 0])
+        found["dollar"] = _mean_factor(symbols, turned != 0, "pairs with the dollar", returns * turned)
     place = {symbol: number for number, symbol in enumerate(symbols) if alive[number]}
     for factor, known in NAMED.items():
         column = next((place[one] for one in known if one in place), None)
         if column is not None:
-            found[factor] = returns[:, column]
+            found[factor] = Factor(returns[:, column], symbols[column])
     bond = next((symbol for symbol in place if symbol in DURATIONS), None)
     if bond is not None:
-        found["duration"] = returns[:, place[bond]] / DURATIONS[bond]
+        found["duration"] = Factor(returns[:, place[bond]] / DURATIONS[bond], bond)
     return found
+
+
+def _mean_factor(symbols: Sequence[str], group: NDArray[np.bool_], kind: str, returns: FloatArray) -> Factor:
+    """The mean of a group of symbols, which is said to be one symbol where it is."""
+    places = np.flatnonzero(group)
+    of = f"the mean of {len(places)} {kind}" if len(places) > 1 else f"{symbols[places[0]]} alone"
+    return Factor(mean_of(returns[:, group]), of)
 
 
 def dollar_side(symbol: str) -> int:
@@ -205,12 +221,12 @@ def stress(
         if factor not in factors:
             made.append(Stress(name, math.nan, "no data: no symbol stands for it"))
             continue
-        beta = betas(returns, factors[factor])
+        beta = betas(returns, factors[factor].returns)
         unknown = tuple(symbol for symbol, odd in zip(symbols, held & np.isnan(beta), strict=True) if odd)
         if held.any() and len(unknown) == held.sum():
             made.append(Stress(name, math.nan, "no data: nothing that is held has a beta to it"))
             continue
-        words = f"by betas to {factor} over {BETA_SESSIONS} sessions"
+        words = f"by betas to {factor} over {BETA_SESSIONS} sessions; {factors[factor].stands_for_it} stands for it"
         made.append(Stress(name, float(weights @ np.nan_to_num(beta)) * move, words, left_out=unknown))
     tail = filtered(returns, with_proxies(residuals, classes), deviation, weights, level)
     now, tight = (volatility_of(weights, one) for one in (covariance, one_within_classes(covariance, classes)))
@@ -225,7 +241,7 @@ def stress(
         side = "falls" if weights[largest] > 0 else "rises"
         words = f"{symbols[largest]} {side} by 30 %"
         made.append(Stress("the largest name 30 % against the book", -0.3 * abs(float(weights[largest])), words))
-    equity = factors.get("equity", np.full(len(returns), np.nan))
+    equity = factors["equity"].returns if "equity" in factors else np.full(len(returns), np.nan)
     begun = [name for name, (first, _) in CRISES.items() if first <= days[-1]]
     return made + [replay(name, symbols, classes, weights, returns, days, equity) for name in begun]
 
