@@ -194,7 +194,8 @@ def show_run(run: Run, page: Path | None, cost: Cost, console: Console) -> None:
     console.print(Text(f"Refits ({every}): {told}. Time: {int(cost.seconds // 60)} min {cost.seconds % 60:.0f} s."))
     if refused := len(scores.get("refused") or []):
         console.print(Text(f"{counted(refused, 'refit')} refused by the guard, with reasons in the report."))
-    memory = f"{cost.peak_memory_bytes / 1e9:.2f} GB of memory at most in the main process, " if cost.peak_memory_bytes else ""
+    peak = cost.peak_memory_bytes
+    memory = f"{peak / 1e9:.2f} GB of memory at most in the main process, " if peak else ""
     symbols = counted(run.bars["symbol"].n_unique(), "symbol")
     console.print(
         Text(f"{len(run.bars):,} bars of {symbols}: {memory}{cost.bars_per_second:,.1f} bars a second, all included.")
