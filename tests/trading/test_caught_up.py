@@ -149,3 +149,14 @@ def test_a_symbol_whose_bars_are_always_late_has_none_on_the_days_that_it_has_al
     bars = timely.filter(coin | ~alone)
     bars = bars.with_columns(known_at=pl.when(coin).then(pl.col("time") + timedelta(hours=40)).otherwise("known_at"))
     assert np.isnan(sessions_by(facts_of(bars), Book()).grid.close[:, 0]).all()
+
+
+def test_a_session_with_late_bars_alone_waits_though_none_of_them_counts_yet(timely: pl.DataFrame) -> None:
+    """One symbol's bars come late for a second session, the others have none in it: they may still come in time."""
+    closes, one = timely["time"].unique().sort(), timely["symbol"].min()
+    late = (pl.col("symbol") == one) & pl.col("time").is_in(closes[-2:].implode())
+    bars = timely.filter((pl.col("symbol") == one) | (pl.col("time") < closes[-1]))
+    bars = bars.with_columns(known_at=pl.when(late).then(pl.col("time") + timedelta(days=3)).otherwise("known_at"))
+    sessions = sessions_by(facts_of(bars), Book())
+    assert len(sessions.days) == len(closes)
+    assert sessions.decided == len(closes) - 1

@@ -35,6 +35,7 @@ from gatecast.market.actions import (
     with_terms,
 )
 from gatecast.market.bars import UTC_TIME, session_date
+from gatecast.market.calendar import LONGEST_HALT
 from gatecast.market.given import refuse_above_price, with_ends
 from gatecast.market.merging import DataProblem
 from gatecast.market.reading import as_utc
@@ -480,11 +481,11 @@ def _before_bars(store: Store, row: pl.DataFrame, now: datetime) -> str:
 
 
 def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: pl.DataFrame) -> pl.DataFrame:
-    """Actions as a store takes them: what they give up to the newest session of its book is known after the newest
-    close that was seen there at the earliest, and where nobody said when, now.
+    """Actions as a store takes them: what they give or end up to the newest session of its book is known after the
+    newest close that was seen there at the earliest, and where nobody said when, now.
 
-    That session was decided without it and stays; the next one pays who held before the date. `said`: the rows that
-    say when they became known.
+    That session was decided without it and stays; the next one pays who held before the date. An end from which the
+    symbol has returned stays in the past. `said`: the rows that say when they became known.
     """
     decided = max(store.state.issued, key=lambda one: (one.session, one.record), default=None)
     if decided is None or not decided.session:
@@ -495,9 +496,20 @@ def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: p
     )
     since = datetime.fromisoformat(decided.until) + timedelta(microseconds=1) if decided.until else now
     earliest = pl.when("_said").then(pl.lit(since, UTC_TIME)).otherwise(pl.lit(max(now, since), UTC_TIME))
-    late = pl.col("kind").is_in([*PAYS, *GIVES]) & (pl.col("date") <= date.fromisoformat(decided.session[:10]))
+    late = pl.col("kind").is_in([*PAYS, *GIVES]) | _is_still_gone(store, actions, now)
+    late &= pl.col("date") <= date.fromisoformat(decided.session[:10])
     told = pl.when(late).then(pl.max_horizontal("known_at", earliest)).otherwise("known_at")
     return dated.with_columns(known_at=told).select(actions.columns)
+
+
+def _is_still_gone(store: Store, actions: pl.DataFrame, now: datetime) -> pl.Expr:
+    """Whether a row is a delisting of a symbol of the store that has not returned."""
+    ends = actions.filter(kind="delisting")
+    if ends.is_empty():
+        return pl.lit(False)
+    last = store.bars.as_of(now).group_by("symbol").agg(last=session_date(pl.col("time")).max())
+    gone = ends.join(last, on="symbol").filter(pl.col("last") <= pl.col("date") + timedelta(days=LONGEST_HALT))
+    return (pl.col("kind") == "delisting") & pl.col("symbol").is_in(gone["symbol"].implode())
 
 
 def _moment(now: datetime | None) -> datetime:

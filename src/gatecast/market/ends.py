@@ -29,7 +29,7 @@ ENDS: dict[str, type[pl.DataType] | pl.DataType] = {
     "kind": pl.String,
     "value": pl.Float64,
 }
-ENDS_AND_RETURNS: dict[str, type[pl.DataType] | pl.DataType] = {**ENDS, "back": pl.Date}
+ENDS_AND_RETURNS: dict[str, type[pl.DataType] | pl.DataType] = {**ENDS, "back": pl.Date, "known_at": UTC_TIME}
 VENDOR_SYMBOLS, VENDOR_SHARE = 3, 0.2  # so many symbols, and of the class, that stop together stop with their vendor
 
 
@@ -68,7 +68,8 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
 
 
 def find_ends_and_returns(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The ends of `find_ends`, and `back`: the session of the symbol's return, null where it has not come.
+    """The ends of `find_ends`; `back`: the session of the symbol's return, null where it has not come; and `known_at`:
+    the moment at which the end is known, which may lie between the close of `time` and its fill.
 
     A bar that clears last trades after known terms is no return.
     """
@@ -267,13 +268,14 @@ def table_wanted(symbol: str, day: date) -> str:
     )
 
 
-_End = tuple[str, datetime, str, float, date | None]
-"""Symbol, time of booking, kind, return, session of the symbol's return."""
+_End = tuple[str, datetime, str, float, date | None, datetime]
+"""Symbol, time of booking, kind, return, session of the symbol's return, moment at which it is known."""
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """A delisting: its date, when it is booked, its return (None: unknown), and the session of the symbol's return.
+    """A delisting: its date, when it is booked, its return (None: unknown), the session of the symbol's return, and the
+    moment at which it is known.
 
     Bars of the first five weekdays after the date clear its last trades: they are no return.
     """
@@ -283,6 +285,7 @@ class _Terms:
     time: datetime
     value: float | None
     back: date | None
+    known_at: datetime
 
 
 @dataclass
@@ -342,7 +345,7 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
             cleared = cleared_by(row["date"], length_of(own))
             later = own.filter(pl.col("time") > time, session_date(pl.col("time")) > cleared)["time"]
             back = session_of(later[0]) if len(later) else None
-            found.append(_Terms(row["symbol"], row["date"], time, row["value"], back))
+            found.append(_Terms(row["symbol"], row["date"], time, row["value"], back, known))
     return found
 
 
@@ -413,13 +416,15 @@ def _ends_of_class(
     quiet = 0  # sessions in which the others traded since the class's last bar
     before = before_own = None
 
-    def end(symbol: str, time: datetime, kind: str, value: float, back: date | None) -> None:
-        found.append((symbol, time, kind, value, back))
+    def end(
+        symbol: str, time: datetime, kind: str, value: float, back: date | None, known_at: datetime | None = None
+    ) -> None:
+        found.append((symbol, time, kind, value, back, known_at or time))
         gone[symbol] = back
 
     def end_on_terms(row: _Terms) -> None:
         kind, value = ("default", known_class.end_return) if row.value is None else ("known", row.value)
-        end(row.symbol, row.time, kind, value, row.back)
+        end(row.symbol, row.time, kind, value, row.back, row.known_at)
 
     for session, opening in days.iter_rows():
         gone = {symbol: back for symbol, back in gone.items() if back is None or back > session}

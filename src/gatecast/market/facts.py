@@ -59,7 +59,7 @@ class Facts:
 
     @cached_property
     def ends(self) -> pl.DataFrame:
-        """The ends of symbols: symbol, time, kind, value, back; see `market.ends.find_ends_and_returns`."""
+        """The ends of symbols: see `market.ends.find_ends_and_returns`."""
         return find_ends_and_returns(self.bars, self.actions)
 
     @cached_property

@@ -125,11 +125,9 @@ class Sessions:
 
     @property
     def decided(self) -> int:
-        """How many there are up to the last that could be decided in time: those after it that are booked by bars that
-        came too late wait for the next, with which they are caught up."""
-        in_time = int(np.flatnonzero(self.known.any(axis=1)).max(initial=-1)) + 1
-        waiting = np.flatnonzero(np.isfinite(self.grid.close[in_time:]).any(axis=1))
-        return in_time + int(waiting[0]) if len(waiting) else len(self.days)
+        """How many there are up to the last that could be decided in time. Those after it, of which all bars came too
+        late, wait for the next that is decided: whether a bar of theirs counts shows there, see `_caught_up`."""
+        return int(np.flatnonzero(self.known.any(axis=1)).max(initial=-1)) + 1
 
     def until(self, count: int) -> Sessions:
         """The first `count` sessions alone."""

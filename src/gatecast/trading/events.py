@@ -137,9 +137,9 @@ def events_of(
     UTC. No action but a split is booked before the session by whose first close it is known, so that it is the same
     session after whichever of its closes a store decides; where that is later, who held before its date is paid.
     Splits come first, ends last. A `unit` is no event: prices are in one unit. `ends`: those that
-    `market.facts.Facts.ends` finds, booked in the session by whose last close each is known, in place of the
-    delistings of the table. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of
-    `ROLLS`.
+    `market.facts.Facts.ends` finds, in place of the delistings of the table, booked in the session by whose last close
+    each is known: one that is told between a close and its fill, in the next, as who decided at the close has booked
+    the session already. An end that is that of a merger or of a change of symbol is none. `rolls`: columns of `ROLLS`.
 
     >>> table = pl.DataFrame({"symbol": ["A"], "kind": ["split"], "date": [date(2024, 1, 6)], "value": [2.0]})
     >>> table = table.with_columns(known_at=None)
@@ -162,7 +162,7 @@ def events_of(
             booked.append((row["date"], 1, _event_of(row), row["known_at"]))
     if ends is not None:
         told = ends.select(
-            "symbol", "kind", "value", day=session_date(pl.col("time")), at=pl.col("time").cast(UTC_TIME)
+            "symbol", "kind", "value", day=session_date(pl.col("time")), at=pl.col("known_at").cast(UTC_TIME)
         )
         for symbol, kind, value, day, at in told.sort("day", "symbol").iter_rows():
             booked.append((day, 2, End(symbol, value if kind == "known" else None, kind == "vendor"), at))
