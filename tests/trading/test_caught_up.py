@@ -160,3 +160,27 @@ def test_a_session_with_late_bars_alone_waits_though_none_of_them_counts_yet(tim
     sessions = sessions_by(facts_of(bars), Book())
     assert len(sessions.days) == len(closes)
     assert sessions.decided == len(closes) - 1
+
+
+def test_of_an_order_that_waited_for_late_bars_one_variance_is_expected(timely: pl.DataFrame) -> None:
+    """What is bought is held from its fill on; what is sold there was held in the sessions before it."""
+    names = sorted(timely["symbol"].unique())
+    sessions = sessions_by(facts_of(in_weeks(timely, [(150, 5)], names[:1])), Book())
+    core = np.zeros(sessions.returns.shape)
+    core[149:154, 0] = 1  # bought on the bar that comes with four late ones
+    deviations = np.full(core.shape, 0.01)
+    line = run_line(sessions, core, deviations, Book(), begin=149)
+    assert sessions.spans[154, 0] == 5
+    held = line.holdings.filter(pl.col("symbol") == names[0]).select("session", "units")
+    bought = dict(held.iter_rows())
+    assert bought[sessions.days[153]] == 0
+    after = bought[sessions.days[154]] * sessions.grid.close[149, 0] / line.frame["equity"][4]
+    assert after > 0.1
+    assert line.expected[5] == pytest.approx((0.01 * after) ** 2, rel=1e-9)
+
+    core = np.zeros(sessions.returns.shape)
+    core[:149, 0] = 1  # sold on that bar
+    line = run_line(sessions, core, deviations, Book(), begin=140)
+    before = 1 - line.frame["cash"][13] / line.frame["equity"][13]
+    assert before > 0.1
+    assert line.expected[14] == pytest.approx(4 * (0.01 * before) ** 2, rel=1e-9)

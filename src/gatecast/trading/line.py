@@ -259,7 +259,7 @@ class Step:
     `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
     `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
-    that was forecast of what was held after the fill, without `level`, the multiplier of a volatility that was known
+    that was forecast of what was held after the fill, and of a return over several sessions before it, without `level`, the multiplier of a volatility that was known
     the close before. `view`, `sizing`: what the trades were made of, see `sizing.trades_of`, where `Close.told`
     asks for it, else None.
     """
@@ -390,6 +390,13 @@ class LineState:
         assert self.covariance is not None
         return self.covariance if spans is None else self.covariance * np.minimum.outer(spans, spans)
 
+    def variance_before(self, instruments: Instruments, close: Close) -> float:
+        """What is expected of the sessions before the last of those that returns are over: nothing was filled there."""
+        held = self.account.units != 0
+        worth = np.where(held, self.account.units * self.account.price * self.account.rate * instruments.multiplier, 0.0)
+        earlier = self.covariance_over(close.spans) - self.covariance_over(None)
+        return book_variance(worth / self.equity, earlier, np.isfinite(close.returns))
+
     def knowing(self, known: Learned, core: FloatArray, bars: IntArray, split: FloatArray) -> Self:
         """After a session of which nothing but what is learned of returns is new."""
         return replace(
@@ -424,7 +431,9 @@ class LineState:
             price = self.account.price * self.account.rate / grown
             worth = np.where(account.units == 0, 0.0, account.units * price * instruments.multiplier)
             earned = (equity - booked.late) / self.equity - 1 - booked.interest / self.equity
-            expected = book_variance(worth / self.equity, self.covariance_over(close.spans), np.isfinite(close.returns))
+            expected = book_variance(worth / self.equity, self.covariance, np.isfinite(close.returns))
+            if close.spans is not None:
+                expected += self.variance_before(instruments, close)
             level = sizing.level
             sizing = sizing.after_return(earned, expected)
         sizing = sizing.after_equity(equity, size, bool(close.known.any()))
