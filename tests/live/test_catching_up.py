@@ -195,3 +195,24 @@ def test_a_coin_that_comes_in_a_second_file_is_not_called_dated_back(
     checked = gatecast("store", "check", store.folder)
     assert checked.status == 0
     assert "claims to have been known" not in checked.out + checked.err
+
+
+def test_parity_follows_a_session_that_is_decided_again_without_a_new_forecast(
+    coin_and_share: pl.DataFrame, gatecast: Command, tmp_path: Path
+) -> None:
+    """The share's file comes first; the coin's newest bar follows one that came too late: nothing is forecast of it."""
+    bars, coin = coin_and_share.with_columns(volume=pl.lit(1e9)), pl.col("symbol") == "B1_1"
+    store = Lived(tmp_path / "store", bars)
+    tuesday = store.friday + timedelta(days=3)
+    thursday = tuesday + timedelta(days=2, hours=8)
+    store.brought(bars, store.friday, tuesday)
+    first = bars.filter(~coin | (pl.col("time") < thursday - timedelta(days=1)))
+    held = {row["symbol"]: row["held"] for row in store.brought(first, tuesday, thursday).decisions}
+    done = store.brought(bars, tuesday, thursday + 4 * MINUTES)
+    again = {row["symbol"]: row["held"] for row in done.decisions}
+    assert again["B1_0"] != held["B1_0"]
+    assert next(row["gate"] for row in done.decisions if row["symbol"] == "B1_1") == "no forecast"
+    for now in (thursday + 4 * MINUTES, tuesday + timedelta(days=3)):
+        store.brought(bars, thursday, now)
+        found = gatecast("parity", store.folder, "--now", now.isoformat())
+        assert found.status == 0, found.out + found.err

@@ -1,8 +1,9 @@
 """What a store's newest records have issued, in spans that a chain can follow, as the journal tells what happened.
 
-A span is a run of records that issued something by one model, with the refit that made it. Another span begins where
-what is known of earlier closes has changed: a bar came that is no newer than what was decided, an action, a row that
-may still come. What was there then, when each refit was made and by which model each record decided says the journal.
+A span is a run of records that issued something, or decided the book again, by one model, with the refit that made it.
+Another span begins where what is known of earlier closes has changed: a bar came that is no newer than what was
+decided, an action, a row that may still come. What was there then, when each refit was made and by which model each
+record decided says the journal.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ AWAITED = "awaited"
 
 @dataclass(frozen=True)
 class Span:
-    """Records that issued something one after the other, and what a chain needs to say it again.
+    """Records that issued or decided something one after the other, and what a chain needs to say it again.
 
-    `said`: symbol and time of what they issued that counts; `others`: of all else that the store has issued, and of
-    what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued before, with
-    the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`: asset class
-    -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was too old.
-    `before`: the number of the record at which the next span begins; `first`: of its first.
+    `said`: symbol and time of what they issued that counts, or decided again; `others`: of all else that the store has
+    issued, and of what is not issued as a row may still come. `run`: of the model that decided, `past`: what was issued
+    before, with the fits before its refit. `bars`: as known now, of what was there then; `actions`: as then. `refits`:
+    asset class -> closes of the refits that were made. `old`: symbol and time of what was said with a model that was
+    too old. `before`: the number of the record at which the next span begins; `first`: of its first.
     """
 
     said: pl.DataFrame
@@ -125,6 +126,8 @@ def spans_of(store: Store, since: datetime, now: datetime, pieces: Pieces) -> li
     by_model = {number: models[number] for number in pieces if number in models}
     by_model |= {one.record: models[one.model] for one in store.state.issued if one.model in models}
     wanted = again.filter(pl.col("time") >= since)["record"].unique().sort().to_list()
+    alone = [one.record for one in store.state.issued if one.book and one.pieces is None and one.model in models]
+    wanted = sorted({*wanted, *(one for one in alone if one > min(wanted, default=one))})
     told = _Told(store, counts)
     groups: list[list[int]] = []
     for before, number in pairwise([0, *wanted]):
@@ -157,7 +160,9 @@ def _span(
     own = again.filter(pl.col("record").is_in(list(records)))
     earlier = _without(pieces, first + is_first, own)
     run, past = serve(store, model, pieces=pieces).run, serve(store, base, pieces=earlier).past
-    anew = book_begins(store, session_of(cast(datetime, own["time"].min())))
+    decided = told.decided_again(records)
+    said = pl.concat([own.select(KEYS), decided]).unique(maintain_order=True)
+    anew = book_begins(store, session_of(cast(datetime, said["time"].min() or told.now[first])))
     past = replace(past, carried=partial(carried_before, store, first), begins=anew, settled=True)
     then = {"actions": told.actions_at(last), "waits": told.waits_at(last, store.state.waits)}
     history = store.bars.of_state(store.state.model_copy(update=then))
@@ -169,8 +174,8 @@ def _span(
         awaited = bars.join(begins, on="symbol").filter(pl.col("time") > pl.col("_begins")).select(KEYS)
     else:
         bars = full
-    others = pl.concat([told.counts.join(own, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
-    said = own.filter(pl.col("time") >= since).select(KEYS)
+    others = pl.concat([told.counts.join(said, on=KEYS, how="anti").select(KEYS), awaited.select(KEYS)])
+    said = said.filter(pl.col("time") >= since)
     return Span(
         said,
         others,
@@ -196,7 +201,7 @@ def _without(pieces: Pieces, first: int, own: pl.DataFrame) -> dict[int, dict[st
         found[number] = {}
         for name, piece in each.items():
             keys = issued_keys(piece.issued)
-            if len(keys) and cast(datetime, keys["time"].max()) >= cast(datetime, begins):
+            if len(replaced) and len(keys) and cast(datetime, keys["time"].max()) >= cast(datetime, begins):
                 stays = keys.with_row_index("_at").join(replaced, on=KEYS, how="anti", maintain_order="left")["_at"]
                 if len(stays) < len(keys):
                     piece = piece.of_rows(np.isin(np.arange(len(keys)), stays.to_numpy()))
@@ -226,6 +231,18 @@ class _Told:
         self.awaited = set(flagged.filter(pl.col("flags").list.contains(AWAITED))["record"])
         old = flagged.filter(pl.col("flags").list.contains(OLD_MODEL))["record"].unique()
         self.old = counts.filter(pl.col("record").is_in(old.to_list())).select(KEYS)
+        self.store = store
+
+    def decided_again(self, records: Sequence[int]) -> pl.DataFrame:
+        """Symbol and time of what was issued by then of sessions of the book that these records decided, which issued
+        nothing themselves."""
+        found = [self.counts.clear().select(KEYS)]
+        for one in self.store.state.issued:
+            if one.book and one.pieces is None and one.record in records:
+                held = self.store.holdings_of(one.book).filter(pl.col("time").is_not_null())
+                issued = self.counts.filter(pl.col("record") < one.record)
+                found.append(issued.join(held, on=KEYS, how="semi").select(KEYS))
+        return pl.concat(found)
 
     def changed(self, before: int, number: int) -> bool:
         """Whether what is known of closes up to a record is another at a later one."""

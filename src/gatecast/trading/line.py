@@ -259,9 +259,9 @@ class Step:
     `reached`: whether what is held has the volatility that is aimed at.
     `variance`: of the core's next session; `core_return`: of the core that was decided the close before. `bars`: see
     `Close`. `earned`: the return without interest and without what became known late, `expected` the variance of it
-    that was forecast of what was held after the fill, and of a return over several sessions before it, without `level`, the multiplier of a volatility that was known
-    the close before. `view`, `sizing`: what the trades were made of, see `sizing.trades_of`, where `Close.told`
-    asks for it, else None.
+    that was forecast of what was held after the fill, of a return over several sessions also of what was held before,
+    without `level`, the multiplier of a volatility that was known the close before. `view`, `sizing`: what the trades
+    were made of, see `sizing.trades_of`, where `Close.told` asks for it, else None.
     """
 
     booked: Booked
@@ -393,7 +393,9 @@ class LineState:
     def variance_before(self, instruments: Instruments, close: Close) -> float:
         """What is expected of the sessions before the last of those that returns are over: nothing was filled there."""
         held = self.account.units != 0
-        worth = np.where(held, self.account.units * self.account.price * self.account.rate * instruments.multiplier, 0.0)
+        worth = np.where(
+            held, self.account.units * self.account.price * self.account.rate * instruments.multiplier, 0.0
+        )
         earlier = self.covariance_over(close.spans) - self.covariance_over(None)
         return book_variance(worth / self.equity, earlier, np.isfinite(close.returns))
 
