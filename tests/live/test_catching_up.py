@@ -212,6 +212,7 @@ def test_parity_follows_a_session_that_is_decided_again_without_a_new_forecast(
     again = {row["symbol"]: row["held"] for row in done.decisions}
     assert again["B1_0"] != held["B1_0"]
     assert next(row["gate"] for row in done.decisions if row["symbol"] == "B1_1") == "no forecast"
+    assert [text for text in done.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
     for now in (thursday + 4 * MINUTES, tuesday + timedelta(days=3)):
         store.brought(bars, thursday, now)
         found = gatecast("parity", store.folder, "--now", now.isoformat())

@@ -304,6 +304,16 @@ def _missed(store: Store, newest: str) -> list[str]:
     )  # fmt: skip
 
 
+def newly_ordered(store: Store, course: Course) -> set[str]:
+    """Symbols with a bar in the newest session of a course of which it orders other units than the store does."""
+    if not course.steps:
+        return set()
+    newest = course.holdings.filter(pl.col("session") == course.steps[-1].booked.day, pl.col("time").is_not_null())
+    before = {(row["session"], row["symbol"]): row["trade"] for row in next(_newest_sessions(store), [])}
+    rows = newest.select("session", "symbol", "trade").rows()
+    return {symbol for session, symbol, trade in rows if trade != before.get((session, symbol), 0.0)}
+
+
 def _newest_sessions(store: Store) -> Iterator[list[dict[str, Any]]]:
     """What the book held at each session, the newest first: of one that was decided again the newest."""
     said = [one for one in reversed(store.state.issued) if one.book]

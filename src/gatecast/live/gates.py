@@ -186,7 +186,7 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
 
 
 def opens_passed(bars: pl.DataFrame, symbols: Collection[str], now: datetime) -> list[str]:
-    """A sentence on those of the symbols, decided now, whose orders are booked at an open an hour or more ago.
+    """A sentence on those of the symbols, decided or ordered now, whose orders are booked at an open an hour ago.
 
     So it is where trading goes on at the close: coins and pairs.
     """

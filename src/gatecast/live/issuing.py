@@ -16,7 +16,7 @@ from gatecast.errors import StoreError
 from gatecast.experiment import Experiment
 from gatecast.forecasting.drift import Drift, alarms_on
 from gatecast.live.actions import say_waiting, without_waiting
-from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, of_symbol
+from gatecast.live.book import HeldNow, book_now, course_of, desk_bytes, figures_of, newly_ordered, of_symbol
 from gatecast.live.gates import (
     late_symbols,
     old_models,
@@ -193,8 +193,8 @@ def issue_chain(
         table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
         table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
     decided = {*table["symbol"]} & {row["symbol"] for row in rows if row["current"]}
-    said = (*newest.warnings, *opens_passed(chain.bars, decided, now))
     course = course_of(served.past.carried(), chain, again=again) if course is None else course
+    said = (*newest.warnings, *opens_passed(chain.bars, decided | newly_ordered(store, course), now))
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
         more = _alarms_at(chain, experiment.drift)
