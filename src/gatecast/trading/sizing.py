@@ -192,18 +192,15 @@ class BookState:
     def after_equity(self, equity: float, settings: BookSettings, decided: bool = True) -> Self:
         """After a session: whether the drawdown stop fires, or ends. At its end the peak is the equity there.
 
-        `decided`: whether anybody decided at its close; else nothing is sold there, and the stop does not count it.
+        `decided`: whether anybody decided at its close; else the stop does not fire there.
         """
-        if self.flat_left and not decided:
-            return self
         if self.flat_left > 1:
             return replace(self, flat_left=self.flat_left - 1)
         if self.flat_left == 1:
             return replace(self, flat_left=0, peak=equity)
         peak = max(self.peak, equity)
-        if settings.drawdown_stop is not None and equity <= peak * (1 - settings.drawdown_stop):
-            return replace(self, peak=peak, flat_left=settings.stop_sessions + (not decided))
-        return replace(self, peak=peak)
+        fires = settings.drawdown_stop is not None and equity <= peak * (1 - settings.drawdown_stop)
+        return replace(self, peak=peak, flat_left=settings.stop_sessions if fires and decided else 0)
 
     def after_target(self, target: FloatArray) -> Self:
         """With the targets of one more close."""
