@@ -15,6 +15,7 @@ GatecastError
 │   ├── NotKeptError           what is asked for is not kept in a store that is whole
 │   └── StudiesError           studies of a search that cannot be read or written
 ├── TrainingError          a fit that exploded or had nothing to learn from
+├── ProcessKilledError     a process of several that a run uses was ended from outside
 └── ClusterError           machines that do not answer, or would not give the same results
 """
 
@@ -148,6 +149,10 @@ class InfiniteError(StoreError):
 
 class TrainingError(GatecastError, RuntimeError):
     """A fit that exploded or had nothing to learn from."""
+
+
+class ProcessKilledError(GatecastError, RuntimeError):
+    """A process of several that a run uses was ended from outside."""
 
 
 class ClusterError(GatecastError, RuntimeError):

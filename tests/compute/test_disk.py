@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 from numpy.testing import assert_array_equal
 
-from gatecast import live, report, store
+from gatecast import live, report, scores, store
 from gatecast.chain import make_chain
 from gatecast.compute.disk import Disk, StoredArrays, StoredFile
 from gatecast.errors import StoreError
@@ -257,9 +257,25 @@ def test_a_run_is_saved_and_goes_on_after_its_folder_is_gone(
     assert "<html" in report.render(again)
 
 
-def test_a_chain_lets_go_of_its_folder(temporary: Path) -> None:
-    settings = two_classes().replace(models=("logistic", "ridge"), signals={"model": "ridge", "confirmed_by": "ridge"},
+def cheap() -> Experiment:
+    return two_classes().replace(models=("logistic", "ridge"), signals={"model": "ridge", "confirmed_by": "ridge"},
         ensemble={"members": ("logistic",), "volatility_members": ("har",)})  # fmt: skip
+
+
+def test_credit_reads_finished_classes_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[object]()
+
+    def told(*forecasts: object, disk: object, **more: object) -> list[object]:
+        given.append(disk)
+        return []
+
+    monkeypatch.setattr(scores, "credit_of", told)
+    run(cheap())
+    assert [type(one) for one in given] == [Disk]
+
+
+def test_a_chain_lets_go_of_its_folder(temporary: Path) -> None:
+    settings = cheap()
     chain = make_chain(settings, settings.read().bars)
     assert [path.name[:9] for path in temporary.iterdir()] == ["gatecast-"]
     del chain
@@ -281,6 +297,9 @@ def test_what_is_lent_is_read_by_copies_where_it_lies(temporary: Path) -> None:
         for found in (copy_of_one.first, copy_of_arrays["b"], copy_of_blocks["c"][0]):
             assert_array_equal(found, numbers)
         assert copy_of_one.name == "a"
+        with disk.lent():  # to another at the same time
+            pass
+        assert len(pickle.dumps((one, arrays, blocks))) == len(sent)
     for held in map(pickle.dumps, (one, arrays, blocks)):
         assert len(held) > numbers.nbytes
     del copy_of_one, copy_of_arrays, copy_of_blocks

@@ -19,8 +19,9 @@ from joblib.externals.loky import process_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gatecast.compute import parallel
-from gatecast.compute.parallel import fan_out, side_by_side
+from gatecast.compute.parallel import AHEAD, fan_out, side_by_side, stream_out
 from gatecast.compute.threads import one_thread
+from gatecast.errors import ProcessKilledError
 
 
 def test_processes_find_a_package_whose_folder_was_added_after_they_were_made(
@@ -55,6 +56,41 @@ os.kill(os.getpid(), signal.SIGKILL)
             break
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+def die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_process_that_is_killed_is_an_error_that_says_so_and_the_next_work_is_done() -> None:
+    with pytest.raises(ProcessKilledError, match=r"ended from outside.*--jobs 1"):
+        fan_out(die, range(6), jobs=2, processes=True)
+    assert fan_out(die, [1, 2], jobs=2, processes=True) == [1, 2]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_of_threads_few_items_are_begun_that_nobody_has_taken(failing: bool) -> None:
+    begun = list[int]()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if failing and number == 20:
+            raise ValueError("20")
+        return -number
+
+    taken = list[int]()
+    try:
+        for one in stream_out(work, range(100), jobs=2):
+            taken.append(one)
+            assert len(begun) <= len(taken) + 2 * AHEAD
+    except ValueError:
+        assert failing
+        assert taken == [-number for number in range(20)]
+        assert len(begun) <= 20 + 2 * AHEAD
+    else:
+        assert taken == [-number for number in range(100)]
 
 
 def test_without_room_for_locks_jobs_are_done_one_after_the_other() -> None:
@@ -144,6 +180,7 @@ LOADED_INSIDE = """
 import os, numpy
 from threadpoolctl import threadpool_info
 from gatecast.compute.threads import one_thread
+from gatecast.errors import ProcessKilledError
 before = {one["filepath"] for one in threadpool_info()}
 with one_thread():
     import scipy.linalg

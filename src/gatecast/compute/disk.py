@@ -50,7 +50,7 @@ class Disk:
         with _written():
             sweep(Path(tempfile.gettempdir()), LEFT)
             self.folder = Path(tempfile.mkdtemp(prefix=f"gatecast-{mark()}-"))
-        self._number, self.is_lent = count(), False
+        self._number, self._borrowers = count(), 0
         weakref.finalize(self, _remove, self.folder, os.getpid())
 
     @classmethod
@@ -64,11 +64,16 @@ class Disk:
 
         For processes of this machine, which end or let go of the copy before it is over.
         """
-        self.is_lent = True
+        self._borrowers += 1
         try:
             yield
         finally:
-            self.is_lent = False
+            self._borrowers -= 1
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether anybody has it on loan."""
+        return self._borrowers > 0
 
     def file(self, ending: str) -> StoredFile:
         """A new file, not yet there."""
@@ -88,7 +93,8 @@ class Disk:
     def store(self, one: Kind, *names: str) -> Kind:
         """The same dataclass, the arrays of these fields (of all, if none is named) on disk.
 
-        A copy of it, by `copy.deepcopy` or in another process, is in memory; so is what `dataclasses.replace` makes.
+        A copy of it, by `copy.deepcopy` or in another process, is in memory, unless the disk is lent; so is what
+        `dataclasses.replace` makes.
         """
         held = {field.name: getattr(one, field.name) for field in fields(cast("Any", one))}
         away = {name: held.pop(name) for name in names or tuple(held) if isinstance(held[name], np.ndarray)}
@@ -121,9 +127,10 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 class StoredFile:
-    """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes.
+    """A file on a disk, which stays for as long as anyone has this. A copy in another process is its bytes; of a disk
+    that is lent it is the file itself, which does not stay for the copy.
 
-    `disk`: None where it is lent, see `Disk.lent`.
+    `disk`: None of such a copy, see `Disk.lent`.
     """
 
     def __init__(self, disk: Disk | None, path: Path) -> None:
@@ -154,7 +161,7 @@ class StoredFile:
 
 
 class StoredArrays(Mapping[str, Any]):
-    """Name -> array, read from disk each time. A copy in another process is a dict."""
+    """Name -> array, read from disk each time. A copy in another process is a dict, unless the disk is lent."""
 
     def __init__(self, files: Mapping[str, StoredFile]) -> None:
         self._files = files

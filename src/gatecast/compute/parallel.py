@@ -7,19 +7,24 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 from gatecast.compute.cluster import active
+from gatecast.compute.memory import give_back
 from gatecast.compute.threads import one_thread
+from gatecast.errors import ProcessKilledError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], None]
 """Called with how many more are done."""
+AHEAD = 4
+"""Items for each thread that are begun and not taken: one that takes long holds up no other, and few results wait."""
 
 
 def fan_out(
@@ -54,7 +59,11 @@ def stream_out(
     processes: bool = False,
     light: bool = False,
 ) -> Generator[Result]:
-    """The results of `fan_out` one by one, each as soon as it and all before it are there; items are made as needed."""
+    """The results of `fan_out` one by one, each as soon as it and all before it are there.
+
+    Of threads at most `AHEAD` items for each are begun whose results nobody has taken. Raises `ProcessKilledError`
+    where one of the processes is killed.
+    """
     cluster = None if light else active()
     with one_thread(), _one_pool() if processes and jobs > 1 and not cluster else nullcontext():
         stream = cluster.stream(work, items) if cluster else _stream(work, items, jobs, processes)
@@ -147,16 +156,49 @@ def _abandon(stream: object) -> None:
 def _stream(work: Callable[[Item], Result], items: Iterable[Item], jobs: int, processes: bool) -> Iterable[Result]:
     if jobs == 1 or not _has_locks():
         return map(work, items)
+    return _of_processes(work, items, jobs) if processes else _of_threads(work, items, jobs)
+
+
+def _of_threads(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
+    waiting = deque[Future[Result]]()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) == AHEAD * jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _of_processes(work: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # processes made earlier, which would be used again, look for packages where this one did at that time
-    begun = {"initializer": _begin, "initargs": (tuple(sys.path), os.getpid())}
-    given: dict[str, Any] = begun if processes else {}
-    backend = "loky" if processes else "threading"
-    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend=backend, return_as="generator", **given)(
-        delayed(work)(item) for item in items
+    begun: dict[str, Any] = {"initializer": _begin, "initargs": (tuple(sys.path), os.getpid())}
+    stream: Iterable[Result] = Parallel(n_jobs=jobs, backend="loky", return_as="generator", **begun)(
+        delayed(_and_give_back)(work, item) for item in items
     )
-    return stream
+    try:
+        yield from stream
+    except TerminatedWorkerError:
+        raise ProcessKilledError(
+            "a process of this run was ended from outside, as the system does where memory is short. Run it in fewer "
+            "processes (--jobs 1, in Python machine=Machine(jobs=1)), or where more memory is free."
+        ) from None
+    finally:
+        _abandon(stream)
+
+
+def _and_give_back(work: Callable[[Item], Result], item: Item) -> Result:
+    """Work in a process that then waits for more, for how long nobody knows."""
+    try:
+        return work(item)
+    finally:
+        give_back()
 
 
 def _has_locks() -> bool:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TAILS = 4.0  # degrees of freedom of Student's t: a residual of two standard deviations counts half as much as one of 0
 WEIGHT_DECAY = 1e-2  # of Adam: a few passes with a small step need little
-LESSONS_AT_ONCE = 2  # each has answers of its own for the whole class, while it is learned
+LESSONS_AT_ONCE = 2  # at least, and one for each core: each has answers of its own for the whole class
 LONG = 5  # sessions of a horizon, beyond which the correction keeps the level
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday")
 """What the network knows of the calendar: the weekday of each bar's session."""
@@ -159,8 +159,9 @@ class ResidualLSTM(Forecaster):
         linear = dict(enumerate(fan_out(_linear, folds[task.since :], jobs=task.jobs, light=True), task.since))
         due = [number for number in linear if number % self.every == 0]
         networks: dict[int, FittedLSTM] = {}
-        for first in range(0, len(due), LESSONS_AT_ONCE):
-            part = due[first : first + LESSONS_AT_ONCE]
+        some = max(LESSONS_AT_ONCE, task.jobs)
+        for first in range(0, len(due), some):
+            part = due[first : first + some]
             lessons = [_lesson(folds[number], linear[number]) for number in part]
             trained = self.lstm.fit_many(lessons, replace(task, since=0, past=None))
             levelled = map(_levelled, trained, lessons)
