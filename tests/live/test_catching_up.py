@@ -217,3 +217,23 @@ def test_parity_follows_a_session_that_is_decided_again_without_a_new_forecast(
         store.brought(bars, thursday, now)
         found = gatecast("parity", store.folder, "--now", now.isoformat())
         assert found.status == 0, found.out + found.err
+
+
+def test_parity_names_a_bar_of_a_later_close_of_the_session_that_was_corrected(
+    coin_and_share: pl.DataFrame, gatecast: Command, tmp_path: Path
+) -> None:
+    """The coin closes three hours after the share, whose holding is the first that differs."""
+    bars = coin_and_share.with_columns(volume=pl.lit(1e9))
+    store, now = Lived(tmp_path / "store", bars), None
+    for day in range(3, 6):
+        now, before = store.friday + timedelta(days=day), now or store.friday
+        store.brought(bars, before, now)
+    assert now is not None
+    coin = (pl.col("symbol") == "B1_1") & (pl.col("time") == now - MINUTES)
+    other = bars.with_columns(close=pl.when(coin).then(pl.col("close") * 0.97).otherwise("close"))
+    other = other.with_columns(low=pl.min_horizontal("low", "close"))
+    store.brought(other, now - timedelta(days=1), now + MINUTES)
+    found = gatecast("parity", store.folder, "--now", (now + 2 * MINUTES).isoformat())
+    assert found.status == 1
+    assert "'B1_1'" in found.out + found.err
+    assert "the bar is the first to differ" in found.out + found.err

@@ -15,6 +15,7 @@ import polars as pl
 
 from gatecast.forecasting.combining.intervals import HIGH, LOW
 from gatecast.forecasting.panel import ENSEMBLE, MADE_OF_OTHERS
+from gatecast.market.bars import session_date, session_of
 from gatecast.store.issued import issued_keys
 from gatecast.trading.decisions import CHOICE, KEYS, SIGNAL, keys_of
 
@@ -156,13 +157,15 @@ def newest_difference(pieces: Mapping[str, Piece], chain: Chain) -> Difference |
 
 
 def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) -> Difference | None:
-    """A difference of what was issued at a close -> that of the newest bar up to it which was corrected since.
+    """A difference of what was issued at a close -> that of the newest bar up to its session, in which another class may
+    close later, which was corrected since.
 
     `then`, `now`: the bars as they were when it was issued, and as they are. None where none was corrected: then the
     difference has another cause.
     """
     values = [name for name in now.columns if name not in (*KEYS, "asset_class", "known_at", "segment")]
-    both = now.join(then, on=KEYS, suffix=":then").filter(pl.col("time") <= found.time)
+    both = now.join(then, on=KEYS, suffix=":then")
+    both = both.filter(session_date(pl.col("time")) <= session_of(found.time))
     other = both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}:then")) for name in values))
     if other.is_empty():
         return None
