@@ -157,8 +157,8 @@ def newest_difference(pieces: Mapping[str, Piece], chain: Chain) -> Difference |
 
 
 def corrected_since(found: Difference, then: pl.DataFrame, now: pl.DataFrame) -> Difference | None:
-    """A difference of what was issued at a close -> that of the newest bar up to its session, in which another class may
-    close later, which was corrected since.
+    """A difference of what was issued at a close -> that of the newest bar up to the end of its session, in which
+    another class may close later, which was corrected since.
 
     `then`, `now`: the bars as they were when it was issued, and as they are. None where none was corrected: then the
     difference has another cause.
