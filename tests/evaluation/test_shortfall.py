@@ -181,6 +181,10 @@ def test_nothing_is_said_of_runs_where_nothing_lay_beyond_and_fewer_neighbours_a
     assert "They follow each other less often than luck would make" in apart["sentence"]
     pairs = np.where(np.arange(N) % 40 < 2, -1.0, 0.0)
     assert "They come in runs" in judge_shortfall(pairs, said, DAYS)[1]["sentence"]
+    one_pair = np.where(np.isin(np.arange(N), (1000, 1001)), -1.0, 0.0)
+    told = judge_shortfall(one_pair, said, DAYS)[1]
+    assert (told["beyond"], told["independence"] < 0.05) == (2, True)
+    assert "They are too few to tell whether they come in runs." in told["sentence"]
 
 
 def test_worse_than_one_plain_method_is_not_called_worse_than_each(

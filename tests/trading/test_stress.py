@@ -132,6 +132,9 @@ def test_volatilities_correlations_and_the_largest_name() -> None:
     tail = found["correlations 1 within classes"].result  # three classes of one symbol: as today
     assert found["volatilities doubled"].result == pytest.approx(2 * tail)
     assert tail < 0
+    plain = "the expected shortfall of one session at 97.5 %"
+    alone = f"{plain}, as it is: no two symbols that are held are of one class"
+    assert found["correlations 1 within classes"].words == alone
     assert found["volatilities doubled"].words == "the expected shortfall of one session at 97.5 %"
     largest = by_name([0.1, -0.4, 0.1])["the largest name 30 % against the book"]
     assert (largest.result, largest.words) == (pytest.approx(-0.12), "TLT rises by 30 %")

@@ -378,12 +378,6 @@ def live(
     It places no orders: it says what it would hold. Ctrl-C or SIGTERM ends it, with exit status 0: a step that it was
     at has not happened, and is done at the next start.
     """
-    from gatecast.experiment import Experiment
-    from gatecast.live import watch
-    from gatecast.live.alerts import each_of, mail, webhook
-
-    alerts = [webhook(hook)] if hook else []
-    alerts += [mail(to, os.environ.get("GATECAST_SMTP"))] if to else []
 
     def tell(done: Any) -> None:
         at = f"{done.now:%Y-%m-%d %H:%M:%S}"
@@ -396,8 +390,15 @@ def live(
         for text in done.alerted:
             say(f"{at} alert: {text}")
 
-    say(f"watching {source}; it places no orders. Ctrl-C ends it.")
     try:
+        from gatecast.experiment import Experiment
+        from gatecast.live import watch
+        from gatecast.live.alerts import each_of, mail, webhook
+
+        alerts = [webhook(hook)] if hook else []
+        alerts += [mail(to, os.environ.get("GATECAST_SMTP"))] if to else []
+
+        say(f"watching {source}; it places no orders. Ctrl-C ends it.")
         watch(
             folder, source, seconds=every, rounds=rounds, experiment=Experiment.from_toml(config) if config else None,
             alert=each_of(alerts), on_round=tell, machine=machine_of(jobs, index=index),

@@ -88,7 +88,7 @@ def judge_shortfall(
             for year in np.unique(years)
         ],
     }  # fmt: skip
-    return answer, {**table, "sentence": _in_words(table)}
+    return answer, {**table, "sentence": _in_words(table, runs_told=independence.enough)}
 
 
 def _coverage(earned: FloatArray, tail: FloatArray) -> dict[str, Any]:
@@ -113,7 +113,8 @@ def _method(name: str, earned: FloatArray, tail: FloatArray, losses: Mapping[str
     }  # fmt: skip
 
 
-def _in_words(table: dict[str, Any]) -> str:
+def _in_words(table: dict[str, Any], *, runs_told: bool) -> str:
+    """`runs_told`: whether enough sessions lay beyond to tell whether they come in runs."""
     z2, methods, most = table["z2"], {row["method"]: row for row in table["methods"]}, table["beyond"]
     luck = (
         "luck may be all of the difference" if table["pvalue"] >= SURE
@@ -123,7 +124,8 @@ def _in_words(table: dict[str, Any]) -> str:
     if most:
         p = f"(p {table['independence']:.2g})"
         runs = (
-            f" Nothing shows that they come in runs {p}." if not table["independence"] < SURE
+            " They are too few to tell whether they come in runs." if not runs_told
+            else f" Nothing shows that they come in runs {p}." if not table["independence"] < SURE
             else f" They come in runs {p}." if table["clustering"] > 0
             else f" They follow each other less often than luck would make {p}."
         )  # fmt: skip

@@ -232,9 +232,11 @@ def stress(
     now, tight = (volatility_of(weights, one) for one in (covariance, one_within_classes(covariance, classes)))
     of_one = f"the expected shortfall of one session at {100 * (1 - level):g} %"
     shortfall = tail.shortfall if held.any() else 0.0
+    kinds = [kind for kind, some in zip(classes, held, strict=True) if some]
+    alone = "" if len(kinds) > len(set(kinds)) else ", as it is: no two symbols that are held are of one class"
     made += [
         Stress("volatilities doubled", 2 * shortfall, of_one),
-        Stress("correlations 1 within classes", shortfall * tight / now if now > 0 else shortfall, of_one),
+        Stress("correlations 1 within classes", shortfall * tight / now if now > 0 else shortfall, of_one + alone),
     ]
     if held.any():
         largest = int(np.argmax(np.abs(weights)))
