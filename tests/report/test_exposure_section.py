@@ -66,7 +66,7 @@ def text_of(found: dict[str, Any] | None) -> str:
 def test_what_a_bad_session_costs_is_said_and_stands_in_the_table() -> None:
     text = text_of(today())
     held = "gatecast's line holds 80 % of its equity, long plus short, with a volatility of 10.0 % a year"
-    assert f"{held} before the book's level." in text
+    assert f"{held}, not scaled by the book's past errors." in text
     worst = "In one session of 40 it loses 2.0 % or more (value at risk), and 3.0 % in the mean of those (expected "
     assert f"{worst}shortfall)." in text
     for count, method, words in (

@@ -202,7 +202,7 @@ def test_risk_has_the_numbers_of_the_first_page(client: TestClient) -> None:
     first, risk = (dict(facts.findall(client.get(path).text)) for path in ("/", "/risk"))
     assert first
     assert risk == first
-    assert "before the book's level" not in client.get("/risk").text
+    assert "not scaled by the book" not in client.get("/risk").text
 
 
 def test_what_is_held_at_a_close_is_what_is_held_after_the_order_without_it() -> None:

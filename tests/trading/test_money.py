@@ -386,7 +386,7 @@ def test_ends_that_the_bars_show_take_the_place_of_the_tables() -> None:
     known = [datetime(2024, 1, day, 21, tzinfo=UTC) for day in (5, 5, 8, 9)]
     ends = pl.DataFrame({
         "symbol": ["B", "C", "D", "E"], "time": known, "kind": ["known", "known", "default", "vendor"],
-        "value": [0.05, -0.5, -0.3, 0.0],
+        "value": [0.05, -0.5, -0.3, 0.0], "known_at": known,
     })  # fmt: skip
     assert events_of(read_actions(table), days, ends) == {
         days[1]: (End("C", -0.5),),

@@ -359,7 +359,8 @@ def _failures(told: Told) -> Section:
 def _limits(told: Told) -> Section:
     verdicts = told.scores.get("verdicts") or {}
     seen = [
-        f"In {head} a gain of {one['detectable']:.2%} could have been seen in {one['n']:,} days (80 % power)."
+        f"In {head} a true gain of {one['detectable']:.2%} shows in {one['n']:,} days in 80 of 100 cases: one that is "
+        "smaller may be there unseen."
         for head, one in verdicts.items() if is_number(one.get("detectable")) and one.get("n")
     ]  # fmt: skip
     return Section(
