@@ -63,7 +63,8 @@ def _said(found: Scores) -> list[str]:
     tail = _tail(found)
     held = (
         f"After the close of {found.get('day')} gatecast's line holds {percent(found['gross'], 0)} of its equity, long "
-        f"plus short, with a volatility of {percent(found.get('volatility'))} a year, not scaled by the book's past errors."
+        f"plus short, with a volatility of {percent(found.get('volatility'))} a year, not scaled by the book's past "
+        "errors."
     )
     worst = [tail.get(name) for name in ("value_at_risk", "shortfall")]
     if all(is_number(one) for one in worst):
