@@ -116,6 +116,13 @@ def test_all_newest_forecasts_of_a_run_add_up_and_are_what_was_issued(done: Run,
             assert one.decision.units == pytest.approx(row["trade"].item())
 
 
+def test_progress_goes_class_by_class(done: Run) -> None:
+    told = list[tuple[str, int, int]]()
+    explain(done, heads=["return"], progress=lambda *step: told.append(step))
+    assert {stage for stage, _, _ in told} == {"explaining"}
+    assert [(count, of) for _, count, of in told[1:]] in ([(0, 3), (2, 3), (3, 3)], [(0, 3), (1, 3), (3, 3)])
+
+
 def test_networks_and_linear_models_stand_apart(newest: Explained) -> None:
     parts = {
         (model.model, part.part) for one in newest.explanations for head in one.heads for model in head.models

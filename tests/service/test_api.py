@@ -311,7 +311,7 @@ def test_a_store_without_a_model_is_served(bars: pl.DataFrame, closes: list[date
     assert get(client, "/api/today")["decisions"] == []
     assert "none yet" in get(client, "/api/book")["reason"]
     assert get(client, "/api/risk")["today"] is None
-    assert get(client, f"/api/symbols/{FIRST_SYMBOL}/forecast")["reason"] == "nothing was decided of it yet."
+    assert get(client, f"/api/symbols/{FIRST_SYMBOL}/forecast")["reason"].startswith("no update has decided of")
     assert get(client, "/api/verdicts")["reason"].startswith("there is no model yet")
     for path in ("/", "/orders", "/risk", "/models", "/health", f"/symbols/{FIRST_SYMBOL}"):
         page = client.get(path)

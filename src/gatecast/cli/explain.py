@@ -50,12 +50,10 @@ def explain(
     from gatecast.machine import Machine
 
     with TerminalBars() as progress:
-        progress("explaining", 0, 1)
         found = explained(
             folder, symbol, as_close(time, "--time"), heads=head or None, refits=refits, importance=importance,
-            now=as_moment(now), machine=Machine(jobs=AT_A_TIME),
+            now=as_moment(now), progress=progress, machine=Machine(jobs=AT_A_TIME),
         )  # fmt: skip
-        progress("explaining", 1, 1)
     if as_json:
         print_json(found.to_dict())
         return

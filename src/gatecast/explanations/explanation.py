@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatecast.arguments import checked
+from gatecast.compute.progress import Progress, shown
 from gatecast.errors import SettingsError, StoreError, did_you_mean
 from gatecast.explanations.changes import Change, changes_of, importances_of
 from gatecast.explanations.decisions import decision_of
@@ -25,6 +26,8 @@ from gatecast.notebook import Shown, draw_steps, html
 from gatecast.runs import Run
 from gatecast.samples.targets import HEADS
 
+EXPLAINING = "explaining"
+"""The stage as which progress is told."""
 MOST_REFITS = 120
 SAME = 1e-9
 """Shares of equity that differ by no more are the same."""
@@ -111,6 +114,7 @@ def explain(
     refits: int | None = None,
     importance: bool = False,
     now: datetime | None = None,
+    progress: Progress | bool | None = None,
     machine: Machine = ONE_CORE,
 ) -> Explained:
     """Why a symbol is forecast and held as it is: what each model and each input adds, and each step to the order.
@@ -124,6 +128,7 @@ def explain(
         one, which is compared with none. A run keeps its last fits alone: earlier ones are fitted again.
     importance: also what forecasts out of sample lose without each input, over the blocks of these refits.
     now: up to which bars of a store count (default: the clock).
+    progress: called with "explaining", symbols done and symbols there are; True shows bars, as in `run`.
     machine: where it is made; without effect on the result.
 
     Raises `SettingsError` for a symbol, close or head that is not there, saying what is; `StoreError` for a folder that
@@ -140,22 +145,26 @@ def explain(
     """
     if isinstance(time, datetime):
         time = as_utc(time, "time")
-    return explained(
-        origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance,
-        machine.jobs,
-    )  # fmt: skip
+    with shown(progress) as told:
+        if told:
+            told(EXPLAINING, 0, 1)
+        return explained(
+            origin_of(of, None if now is None else as_utc(now, "now")), symbol, time, heads, refits, importance,
+            machine.jobs, told,
+        )  # fmt: skip
 
 
 def explained(
     origin: Origin, symbol: str | None = None, time: datetime | date | None = None, heads: Sequence[str] | None = None,
-    refits: int | None = None, importance: bool = False, jobs: int = 1,
+    refits: int | None = None, importance: bool = False, jobs: int = 1, report: Progress | None = None,
 ) -> Explained:  # fmt: skip
-    """As `explain`, of an origin, which may be asked again. `jobs`: cores."""
+    """As `explain`, of an origin, which may be asked again. `jobs`: cores; `report`: see `progress` there."""
     asked = _heads(heads)
     count = (2 if symbol else 1) if refits is None else refits
     if not 1 <= count <= MOST_REFITS:
         raise SettingsError(f"refits = {count}: expected a number from 1 to {MOST_REFITS}.")
-    moments, left_out = list[Moment](), dict[str, str]()
+    moments, left_out, report = list[Moment](), dict[str, str](), report or (lambda stage, done, of: None)
+    report(EXPLAINING, 0, 1 if symbol is not None else len(origin.newest()))
     for name in (symbol,) if symbol is not None else origin.newest():
         try:
             moments += origin.moments([(name, origin.close(name, time))])
@@ -184,6 +193,7 @@ def explained(
             unchanged.setdefault(first.asset_class, NO_PART)
         changes += new
         told += importances_of(first, earlier, asked) if importance else []
+        report(EXPLAINING, len(found), len(moments))
     each = tuple(found[one.symbol, one.time] for one in moments)
     return Explained(origin.path, origin.kind, each, tuple(changes), tuple(told), titles, left_out, unchanged)
 

@@ -58,6 +58,10 @@ OF_BOOK = (
     "held", "target", "trade", "core", "tilt", "held_before", "cut_by", "kept_by", "limited_by", "risk_share",
 )  # fmt: skip
 NOTHING_KNOWN = "not known"
+NOTHING_DECIDED = (
+    "no update has decided of this symbol yet: it needs a model (gatecast retrain STORE) and a whole window of bars, "
+    "then the next gatecast update decides."
+)
 
 
 class UnknownSymbolError(GatecastError):
@@ -130,7 +134,7 @@ class View:
                 {
                     **{name: rows.get(symbol, {}).get(name) for name in SUMMARY}, "symbol": symbol,
                     "asset_class": kind, "waits": symbol in waiting,
-                    "missing": rows.get(symbol, {}).get("missing") or {"time": "nothing was decided of it yet"},
+                    "missing": rows.get(symbol, {}).get("missing") or {"time": NOTHING_DECIDED},
                 }
                 for symbol, kind in sorted(self.store.state.symbols.items())
             ]
@@ -241,7 +245,7 @@ class View:
                 "decision": None,
                 "path": [],
                 "path_time": None,
-                "reason": "nothing was decided of it yet.",
+                "reason": NOTHING_DECIDED,
             }
         own = self.recent.scan_forecasts().filter(pl.col("symbol") == symbol, pl.col("model") == ENSEMBLE).collect()
         made_at = pl.lit(row["forecast_time"]).str.to_datetime(time_zone="UTC", time_unit="us")
@@ -415,7 +419,7 @@ class View:
         nothing: Answer = {"symbol": known, "explanation": None, "changes": [], "titles": {}}
         with self._explaining:
             if known not in self._origin.newest():
-                return {**nothing, "reason": "nothing was decided of it yet."}
+                return {**nothing, "reason": NOTHING_DECIDED}
             try:
                 found = explained(self._origin, known, time, refits=1).to_dict()
             except (NotDecidedError, NotKeptError) as error:
