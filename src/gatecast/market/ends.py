@@ -69,7 +69,7 @@ def find_ends(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.Dat
 
 def find_ends_and_returns(bars: pl.DataFrame, actions: pl.DataFrame | None = None) -> pl.DataFrame:
     """The ends of `find_ends`; `back`: the session of the symbol's return, null where it has not come; and `known_at`:
-    the moment at which the end is known, which may lie between the close of `time` and its fill.
+    the moment at which the end is known, where that is after the close of its date, else `time`.
 
     A bar that clears last trades after known terms is no return.
     """
@@ -274,8 +274,8 @@ _End = tuple[str, datetime, str, float, date | None, datetime]
 
 @dataclass(frozen=True)
 class _Terms:
-    """A delisting: its date, when it is booked, its return (None: unknown), the session of the symbol's return, and the
-    moment at which it is known.
+    """A delisting: its date, when it is booked, its return (None: unknown), the session of the symbol's return, and
+    `known_at`, see `find_ends_and_returns`.
 
     Bars of the first five weekdays after the date clear its last trades: they are no return.
     """
@@ -337,7 +337,8 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
     found = []
     for row in rows.sort("symbol", "known_at", "date").iter_rows(named=True):
         own = bars.filter(pl.col("symbol") == row["symbol"])
-        close = pl.select(asset_class(own["asset_class"][0]).close_of(pl.lit(row["date"]))).item()
+        close = own.filter(session_date(pl.col("time")) == row["date"])["time"].max()
+        close = close or pl.select(asset_class(own["asset_class"][0]).close_of(pl.lit(row["date"]))).item()
         known = close if row["known_at"] is None else max(close, row["known_at"])
         place = int(fills[own["asset_class"][0]].search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known
@@ -345,7 +346,7 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
             cleared = cleared_by(row["date"], length_of(own))
             later = own.filter(pl.col("time") > time, session_date(pl.col("time")) > cleared)["time"]
             back = session_of(later[0]) if len(later) else None
-            found.append(_Terms(row["symbol"], row["date"], time, row["value"], back, known))
+            found.append(_Terms(row["symbol"], row["date"], time, row["value"], back, known if known > close else time))
     return found
 
 
