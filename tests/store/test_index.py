@@ -400,3 +400,20 @@ def test_a_pipe_beside_the_index_is_said_and_nobody_waits_for_it(tmp_path: Path,
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "is no regular file" in " ".join((done.stdout + done.stderr).split())
+
+
+def test_an_index_that_may_not_be_read_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have records that the journal lost."""
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    file = store.folder / "index.sqlite"
+    there, real = file.read_bytes(), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != file and real(path, mode, **more))
+    with pytest.warns(UserWarning, match="the index, may not be read: allow yourself to read it"):
+        store.append("alarm", {"name": "b"}, NOW)
+    with pytest.raises(StoreError, match="may not be read"):
+        store.rebuild_index()
+    assert file.read_bytes() == there
+    monkeypatch.undo()
+    store.append("alarm", {"name": "c"}, NOW)
+    assert file.read_bytes() != there

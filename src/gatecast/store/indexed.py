@@ -7,6 +7,7 @@ sqlite3: rows of new records into tables that are there. All else is the work of
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from collections import Counter
@@ -279,6 +280,8 @@ def irregular(file: Path) -> str:
     """Why a file of an index is neither read nor removed; "" for one that may be."""
     if file.is_symlink() or not is_regular(file):
         return f"{file} is no regular file: it is where the index lies. Move it away."
+    if not os.access(file, os.R_OK):  # it may have records that the journal lost
+        return f"{file}, the index, may not be read: allow yourself to read it, or move it away."
     size = file.stat().st_size
     return f"{file} has {size:,} bytes, expected at most {FILE_BYTES:,}." if size > FILE_BYTES else ""
 
