@@ -249,6 +249,30 @@ def test_a_place_that_is_taken_is_told_before_any_work(
     assert "no gatecast run" in answer.err
 
 
+def test_an_interruption_while_an_error_is_said_is_no_fault(gatecast: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gatecast.cli.app.complain", interrupted)
+    answer = gatecast("run", "--no-such-option")
+    assert (answer.status, answer.err) == (130, "")
+
+
+def test_an_interruption_before_the_command_is_imported_ends_it_without_a_word() -> None:
+    code = """
+import signal, sys
+class Asked:
+    def find_spec(self, name, *_):
+        if name == "gatecast.cli.app":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Asked())
+from gatecast.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_an_interruption_is_one_line(gatecast: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -322,6 +322,9 @@ def test_a_merger_ends_a_symbol_at_its_last_bar_and_is_taken_back_with_it(plain:
     assert [(one["kind"], one["value"]) for one in told] == [
         ("delisting", pytest.approx(0.2)), ("merger", pytest.approx(1.2 * close)),
     ]  # fmt: skip
+    wrong = plain.actions(day, "remove")  # of a split, where no kind is named
+    assert (wrong.status, len(wrong.json["actions"])) == (0, 2)
+    assert "nothing has changed. Of that day it has a delisting (--kind delisting)." in wrong.out + wrong.err
     assert plain.actions(day, "remove", "--kind", "merger").json["actions"] == []
     told = plain.actions(day, "add", "--kind", "symbol_change", "--into", "NEW").json["actions"]
     assert [(one["kind"], one["value"]) for one in told] == [("delisting", 0.0), ("symbol_change", 1.0)]

@@ -23,6 +23,7 @@ from gatecast.experiment import Experiment
 from gatecast.machine import Machine
 from gatecast.market import synthetic
 from gatecast.store import Store, indexed
+from gatecast.store.index import Index
 from gatecast.store.indexed import OtherJournalError, append_to_file, other_journal
 
 BARS = synthetic.b1(60, seed=3, r2=0.05, symbols=2)
@@ -409,7 +410,7 @@ def test_an_index_that_may_not_be_read_is_not_made_again(tmp_path: Path, monkeyp
     file = store.folder / "index.sqlite"
     there, real = file.read_bytes(), os.access
     monkeypatch.setattr(os, "access", lambda path, mode, **more: Path(path) != file and real(path, mode, **more))
-    with pytest.warns(UserWarning, match="the index, may not be read: allow yourself to read it"):
+    with pytest.raises(StoreError, match="the index, may not be read: allow yourself to read it"):
         store.append("alarm", {"name": "b"}, NOW)
     with pytest.raises(StoreError, match="may not be read"):
         store.rebuild_index()
@@ -417,3 +418,38 @@ def test_an_index_that_may_not_be_read_is_not_made_again(tmp_path: Path, monkeyp
     monkeypatch.undo()
     store.append("alarm", {"name": "c"}, NOW)
     assert file.read_bytes() != there
+
+
+def test_a_reader_says_that_a_locked_index_cannot_be_asked(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    with closing(sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.warns(UserWarning, match="lost is not known now: the index at .* is locked by another process"):
+            opened = Store.open(store.folder)
+        assert opened.lost == ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Store.open(store.folder).lost == ""
+
+
+def test_an_index_that_cannot_be_made_again_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: it may be the one place that shows what the journal loses."""
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    store.append("alarm", {"name": "b"}, NOW)
+    there = (store.folder / "index.sqlite").read_bytes()
+
+    def full(*given: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Index, "_add_record", full)
+    monkeypatch.setattr("gatecast.store.store.append_to_file", lambda *given: False)
+    with pytest.warns(UserWarning, match=r"index\.sqlite cannot be read or written: database or disk is full"):
+        store.append("alarm", {"name": "c"}, NOW)
+    with pytest.raises(StoreError, match="disk is full"):
+        store.rebuild_index()
+    assert (store.folder / "index.sqlite").read_bytes() == there
+    assert sorted(path.name for path in store.folder.iterdir() if ".part" in path.name) == []
+    monkeypatch.undo()
+    assert store.rebuild_index() == store.state.number

@@ -6,6 +6,15 @@ for a wrong setting, file or option; 3 when `run` found a leak or an outcome too
 from such a run; 130 when interrupted, 143 by SIGTERM.
 """
 
-from gatecast.cli.app import main
+import signal
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point, see `app.main`. Until its packages are imported, Ctrl-C ends the process without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from gatecast.cli.app import main as command
+
+    command()

@@ -1,5 +1,5 @@
 """`python -m gatecast.cli`: the command."""
 
-from gatecast.cli.app import main
+from gatecast.cli import main
 
 main()

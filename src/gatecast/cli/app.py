@@ -130,6 +130,8 @@ def execute(words: Sequence[str]) -> int:
         return _execute(words)
     except SystemExit:
         raise
+    except KeyboardInterrupt:  # while an error was being said
+        return 130
     except BaseException as error:  # a panic of a compiled package is no Exception
         return status_of(error)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 Kind = TypeVar("Kind")
+NO_ROOM = "it took a part of a file alone"
+"""What NumPy's error says, whose kind is none, where a disk takes less than it was given."""
 LEFT = rf"gatecast-({MARK})-\w+"
 """The name of a disk's folder, with the mark of its process."""
 
@@ -117,7 +119,7 @@ def _written() -> Iterator[None]:
             raise
         raise StoreError(
             "what a finished class leaves cannot be put into the folder of temporary files: "
-            f"{error.strerror or error}. Make room there, or set TMPDIR to a folder on a disk with room."
+            f"{error.strerror or NO_ROOM}. Make room there, or set TMPDIR to a folder on a disk with room."
         ) from None
 
 

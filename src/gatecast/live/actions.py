@@ -381,7 +381,9 @@ def remove_action(
         kept = [table.filter(*own, pl.col("date") == day) for table in kept_actions(opened).values()]
         told = pl.concat([there.clear(), *kept]).unique(["symbol", "kind", "date"])
         if there.is_empty() and not waited and told.is_empty():
-            return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.")
+            others = every.filter(pl.col("symbol") == symbol, pl.col("date") == day)["kind"].unique().sort().to_list()
+            hint = f" Of that day it has a {others[0]} (--kind {others[0]})." if others else ""
+            return _told(opened, moment, f"there is no {kind} of {symbol!r} on {day}: nothing has changed.{hint}")
         if len(told):
             forget(opened, told, moment)  # else the next update would take it from its table again
         if there.is_empty() and not waited:

@@ -337,8 +337,9 @@ def _delistings(bars: pl.DataFrame, actions: pl.DataFrame | None) -> list[_Terms
     found = []
     for row in rows.sort("symbol", "known_at", "date").iter_rows(named=True):
         own = bars.filter(pl.col("symbol") == row["symbol"])
-        close = own.filter(session_date(pl.col("time")) == row["date"])["time"].max()
-        close = close or pl.select(asset_class(own["asset_class"][0]).close_of(pl.lit(row["date"]))).item()
+        usual = pl.select(asset_class(own["asset_class"][0]).close_of(pl.lit(row["date"]))).item()
+        of_date = cast(datetime | None, own.filter(session_date(pl.col("time")) == row["date"])["time"].max())
+        close = of_date or usual
         known = close if row["known_at"] is None else max(close, row["known_at"])
         place = int(fills[own["asset_class"][0]].search_sorted(known, side="left"))
         time = moments[place] if place < len(moments) else known

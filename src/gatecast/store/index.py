@@ -9,6 +9,8 @@ fails a store. A file of another schema than gatecast writes is a damaged one, s
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +44,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
 from gatecast.errors import StoreError, cut, hidden
-from gatecast.files import remove
+from gatecast.files import free_name, remove
 from gatecast.store import indexed
 from gatecast.store.indexed import (
     FILE,
@@ -223,20 +225,36 @@ class Index:
                 warnings.warn(f"{again} The store itself is whole.", stacklevel=3)
 
     def rebuild(self, journal: Journal, decisions: ReadDecisions | None = None) -> int:
-        """Makes the index again from the whole journal; how many records it has then."""
+        """Makes the index again from the whole journal; how many records it has then.
+
+        A file takes the place of the one that is there once it is whole: what that shows of lost records is not lost
+        where the disk is full.
+        """
         if self.file is not None:
-            files = self._files()
-            try:
-                for file in files:
-                    remove(file)
-            except OSError as error:
-                raise StoreError(f"{self.file} cannot be removed: {error.strerror or error}.") from None
-        else:
-            with self._connected() as connection:
-                _META.create_all(connection)
-                for table in _META.sorted_tables:
-                    connection.execute(delete(table).where(table.c.store == self.store))
+            return self._replace(self.file, journal, decisions)
+        with self._connected() as connection:
+            _META.create_all(connection)
+            for table in _META.sorted_tables:
+                connection.execute(delete(table).where(table.c.store == self.store))
         return self._add(journal.records(), decisions)
+
+    def _replace(self, file: Path, journal: Journal, decisions: ReadDecisions | None) -> int:
+        files, aside = self._files(), free_name(file)
+        try:
+            aside.mkdir()
+            fresh = Index(aside, self.store)
+            count = fresh._add(journal.records(), decisions)
+            for old in files:
+                if old != file:  # SQLite would bring it into the new file
+                    remove(old)
+            os.replace(aside / FILE, file)
+        except StoreError as error:
+            raise StoreError(str(error).replace(str(aside), str(self.folder))) from None
+        except OSError as error:
+            raise StoreError(f"{file} cannot be made again: {error.strerror or error}.") from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return count
 
     def _add(self, records: Iterable[Record], decisions: ReadDecisions | None) -> int:
         count = 0

@@ -73,7 +73,7 @@ OF_REFITS = ("refit", "accepted", "refused")
 
 NEWEST = f"SELECT record, hash FROM {RECORDS} WHERE store = ? ORDER BY record DESC LIMIT 1"
 
-READ_SECONDS, WRITE_SECONDS = 5.0, 60.0
+GLANCE_SECONDS, READ_SECONDS, WRITE_SECONDS = 1.0, 5.0, 60.0
 """How long a file that somebody else may have written is read and written; a new one is made without an end."""
 STEPS = 100_000
 """Steps of SQLite between two looks at the clock."""
@@ -168,14 +168,17 @@ def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = 
     """The error where the index beside a store has records that its journal has not: then they were lost.
 
     None where it has not, or where there is no index that can be read. `writes`: the caller has the store's lock: what
-    a killed process left half-written in the index is undone first; raises `BusyIndexError` for one that is locked.
+    a killed process left half-written in the index is undone first. Raises `BusyIndexError` for one that is locked, and
+    for who `writes` `StoreError` for one that this user may not read: it may be all that shows what was lost.
     """
     file = folder / FILE
     if file not in files_of(folder) or any(map(_is_odd, files_of(folder))):
+        if writes and unreadable(file):
+            raise StoreError(unreadable(file))
         return None
-    mode = "rw" if writes else "ro"
+    mode, seconds = ("rw", READ_SECONDS) if writes else ("ro", GLANCE_SECONDS)
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode={mode}", READ_SECONDS, uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode={mode}", seconds, uri=True)) as connection:
             guard(connection, READ_SECONDS)
             last = connection.execute(NEWEST, (store,)).fetchone()
             if last is None or (same := not_in(journal, *last)) is None:
@@ -183,7 +186,7 @@ def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = 
             rows = connection.execute(f"SELECT record, hash, kind FROM {RECORDS} WHERE store = ?", (store,))
             return OtherJournalError.of(same, rows.fetchall())
     except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
-        if writes and is_busy(error):
+        if is_busy(error):
             raise BusyIndexError(file) from None
         return None
 
@@ -280,10 +283,16 @@ def irregular(file: Path) -> str:
     """Why a file of an index is neither read nor removed; "" for one that may be."""
     if file.is_symlink() or not is_regular(file):
         return f"{file} is no regular file: it is where the index lies. Move it away."
-    if not os.access(file, os.R_OK):  # it may have records that the journal lost
-        return f"{file}, the index, may not be read: allow yourself to read it, or move it away."
+    if why := unreadable(file):
+        return why
     size = file.stat().st_size
     return f"{file} has {size:,} bytes, expected at most {FILE_BYTES:,}." if size > FILE_BYTES else ""
+
+
+def unreadable(file: Path) -> str:
+    """That a file which is there may not be read; "" for one that may."""
+    there = file.exists() and not os.access(file, os.R_OK)
+    return f"{file}, the index, may not be read: allow yourself to read it, or move it away." if there else ""
 
 
 def foreign(file: Path) -> str:

@@ -52,7 +52,7 @@ from gatecast.store.contents import SYMBOLS_FILE, UNIVERSE_FILE, Contents
 from gatecast.store.folders import discard, written_beside
 from gatecast.store.history import History, parquet, refuse_naive
 from gatecast.store.identity import ABOUT, ABOUT_BYTES, FORMAT, VERSION, about_of, indented, refuse_taken, upgrade
-from gatecast.store.indexed import OtherJournalError, append_to_file, files_of, other_journal
+from gatecast.store.indexed import BusyIndexError, OtherJournalError, append_to_file, files_of, other_journal
 from gatecast.store.journal import FOLDER as JOURNAL
 from gatecast.store.journal import SNAPSHOT, Journal, Record, canonical, moment_of, parts_named, text_of
 from gatecast.store.lock import locked
@@ -150,7 +150,11 @@ class Store(Contents):
                 )
             about = upgrade(place)
         found = cls(place, about, machine)
-        if lost := other_journal(place, found.id, found.journal):
+        try:
+            lost = str(other_journal(place, found.id, found.journal) or "")
+        except BusyIndexError as error:
+            lost = f"whether records of the journal were lost is not known now: {error}"
+        if lost:
             warnings.warn(f"{place}: {lost}", stacklevel=2)
         return found
 
@@ -162,7 +166,9 @@ class Store(Contents):
         Until they are restored from a copy, or `rebuild_index` accepts the loss, nothing is written.
         """
         of_files = self._lost.sentence if self._lost and self._lost.must_be_accepted else ""
-        return str(other_journal(self.folder, self.id, self.journal) or of_files)
+        with contextlib.suppress(BusyIndexError):  # which `open` says
+            return str(other_journal(self.folder, self.id, self.journal) or of_files)
+        return of_files
 
     def records(self) -> Iterator[Record]:
         """The records that the store has read, in order."""
