@@ -283,6 +283,16 @@ def test_a_chain_lets_go_of_its_folder(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def test_a_disk_that_takes_a_part_of_an_array_is_said(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise OSError("6500 requested and 1520 written")  # NumPy's, without a kind
+
+    disk = Disk()
+    monkeypatch.setattr(np, "save", short)
+    with pytest.raises(StoreError, match="it took a part of a file alone"):
+        disk.arrays({"a": np.arange(3)})
+
+
 def test_what_is_lent_is_read_by_copies_where_it_lies(temporary: Path) -> None:
     disk = Disk()
     numbers = np.arange(1e5)

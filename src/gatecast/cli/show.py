@@ -57,10 +57,13 @@ def page_line(page: Path | None) -> list[str]:
 
 
 def complain(text: str) -> None:
-    from rich.text import Text
+    try:
+        from rich.text import Text
 
-    message = Text.assemble(("error: ", "bold red"), printable(text))
-    make_console(stderr=True).print(message, soft_wrap=True)
+        message = Text.assemble(("error: ", "bold red"), printable(text))
+        make_console(stderr=True).print(message, soft_wrap=True)
+    except (ImportError, MemoryError):  # where memory is short, the last thing that is said
+        print(f"error: {printable(text)}", file=sys.stderr)
 
 
 def print_json(value: dict[str, Any]) -> None:
