@@ -63,7 +63,8 @@ READ: dict[str, pl.DataFrame | pa.Table] = {
     "an asset class without a value": PLAIN.with_columns(asset_class=None),
 }  # fmt: skip
 REFUSED: dict[str, tuple[pl.DataFrame | pa.Table | str | bytes, str]] = {
-    "prices of Int128": (typed(pl.Int128, "close"), r"more than 64 bits .*Write it anew, with columns"),
+    "prices of Int128": (typed(pl.Int128, "close"), r"'close': not a .* than 64 bits .*Write it anew, with"),
+    "prices of UInt128": (typed(pl.UInt128, "low"), r"'low': not a readable Parquet file .* more than 64 bits"),
     "prices of Decimal256": (
         arrow("close", pa.array([decimal.Decimal(50)] * ROWS, pa.decimal256(50, 2))),
         r"'close', value 'decimal256.*only plain text",

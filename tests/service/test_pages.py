@@ -374,7 +374,8 @@ def test_a_symbol_that_has_ended_says_so(
     update(store, bars.filter((pl.col("time") <= later) & (pl.col("symbol") == SYMBOLS[0])), now=later + HOUR)
     told = page(later + HOUR)
     assert {*came.findall(told)} == {"never"}
-    assert f"<dt>Closing price</dt><dd>{number_of(bars.filter(symbol=SYMBOLS[1], time=closes[FIRST])['close'][0], 5)}" in told
+    price = bars.filter(symbol=SYMBOLS[1], time=closes[FIRST])["close"][0]
+    assert f"<dt>Closing price</dt><dd>{number_of(price, 5)}" in told
     assert last in told
 
 

@@ -226,7 +226,8 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
     except BarsFileError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path, advice=_ANEW) from None
+        wide = _wide_column(path) if isinstance(error, pa.ArrowNotImplementedError) else None
+        raise BarsFileError(f"not a readable Parquet file ({error}).", file=path, column=wide, advice=_ANEW) from None
     refuse_twice(schema.names, path)
     _within(path, "uncompressed bytes", max(sum(sizes), rows * columns), most_bytes())
     _within(path, "rows", rows, MAX_ROWS)
@@ -274,6 +275,15 @@ def _read_parquet(path: Path, folders: Mapping[str, str], choose: Choose | None)
 
 
 _ANEW = "Write it anew, with columns of text, of dates and times, and of numbers of at most 64 bits."
+
+
+def _wide_column(path: Path) -> str | None:
+    """The first column of a Parquet file whose integers have more than 64 bits, which Arrow opens no file with."""
+    try:
+        kinds = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return None
+    return next((name for name, kind in kinds.items() if kind in (pl.Int128, pl.UInt128)), None)
 
 
 def _most_cells(path: Path) -> int:
