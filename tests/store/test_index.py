@@ -433,6 +433,20 @@ def test_a_reader_says_that_a_locked_index_cannot_be_asked(tmp_path: Path) -> No
         assert Store.open(store.folder).lost == ""
 
 
+def test_a_reader_says_that_a_half_written_index_cannot_be_asked(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store", Experiment(), now=NOW)
+    store.append("alarm", {"name": "a"}, NOW)
+    left = half_written(store).read_bytes()
+    with pytest.warns(UserWarning, match="lost is not known now: the index at .* the next command that writes undoes"):
+        opened = Store.open(store.folder)
+    assert opened.lost == ""
+    assert (store.folder / "index.sqlite-journal").read_bytes() == left
+    opened.append("alarm", {"name": "b"}, NOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Store.open(store.folder).lost == ""
+
+
 def test_an_index_that_cannot_be_made_again_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a full disk: it may be the one place that shows what the journal loses."""
     store = Store.create(tmp_path / "store", Experiment(), now=NOW)

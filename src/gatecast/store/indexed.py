@@ -92,14 +92,15 @@ OF_BROKER = ("approved", "exported", "fills")
 """Records of what may have gone to a broker."""
 
 
-class BusyIndexError(StoreError):
-    """Another process has locked the index, so that nobody sees what is in it."""
+LOCKED = "is locked by another process: it was waited for in vain. Try again, or end that process."
+HALF_WRITTEN = "was left half-written by a process that was killed: the next command that writes undoes it."
 
-    def __init__(self, place: object) -> None:
-        super().__init__(
-            f"the index at {place} is locked by another process: it was waited for in vain. Try again, or end that "
-            "process."
-        )
+
+class BusyIndexError(StoreError):
+    """Another process has locked the index, or left it half-written, so that a reader does not see what is in it."""
+
+    def __init__(self, place: object, why: str = LOCKED) -> None:
+        super().__init__(f"the index at {place} {why}")
 
 
 def is_busy(error: BaseException) -> bool:
@@ -168,8 +169,9 @@ def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = 
     """The error where the index beside a store has records that its journal has not: then they were lost.
 
     None where it has not, or where there is no index that can be read. `writes`: the caller has the store's lock: what
-    a killed process left half-written in the index is undone first. Raises `BusyIndexError` for one that is locked, and
-    for who `writes` `StoreError` for one that this user may not read: it may be all that shows what was lost.
+    a killed process left half-written in the index is undone first. Raises `BusyIndexError` for one that is locked or,
+    for a reader, half-written, and for who `writes` `StoreError` for one that this user may not read: it may be all
+    that shows what was lost.
     """
     file = folder / FILE
     if file not in files_of(folder) or any(map(_is_odd, files_of(folder))):
@@ -188,6 +190,8 @@ def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = 
     except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
         if is_busy(error):
             raise BusyIndexError(file) from None
+        if not writes and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+            raise BusyIndexError(file, HALF_WRITTEN) from None
         return None
 
 
