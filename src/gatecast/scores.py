@@ -372,7 +372,7 @@ def stops_in_words(facts: Facts, most: int = 10) -> list[str]:
     Symbols that ended with their source are named together.
     """
     ended = facts.symbols_ended
-    found = say_ends(facts.bars, ended)
+    found = say_ends(facts.bars, ended, facts.actions)
     alone = [one for one in found if one.symbol not in ended or ended[one.symbol].kind != "vendor"]
     said = [f"{one.symbol}: {one.advice}" for one in alone[:most]]
     if alone[most:]:

@@ -262,3 +262,17 @@ def test_a_silent_symbol_says_what_its_end_waits_for_and_counts_as_stale_does() 
     (waits,) = say_ends(coins, Facts(coins).symbols_ended)
     assert "40 sessions of the other classes" in waits.advice
     assert "after 60 sessions in which at least half of them trade: 40 so far." in waits.advice
+
+
+def test_a_silent_symbol_counts_the_sessions_after_which_its_end_is_booked() -> None:
+    """Where one of three was gone by its terms for a while, the one that traded was half of the class."""
+    all_days = days(300)[:260]
+    returns = [*all_days[:125], *all_days[180:]]
+    bars = market({"A": all_days, "B": all_days[:150], "C": returns})
+    told = delisting(("C", all_days[124].date(), -0.5, None))
+    (end,) = (row for row in rows(bars, told) if row[0] == "B")
+    booked = all_days.index(end[1])
+    for place in (booked - 20, booked - 1):
+        shown = bars.filter(pl.col("time") <= all_days[place])
+        (waits,) = (one for one in say_ends(shown, Facts(shown, told).symbols_ended, told) if one.symbol == "B")
+        assert f"{60 - (booked - place)} so far." in waits.advice

@@ -42,7 +42,7 @@ def check(
     known = {str(param.name) for param in context.command.params}
     rank = {"error": 0, "warning": 1, "info": 2}
     noticed = {(one.rule, one.symbol) for one in reading.findings}  # such as late, which is a warning there
-    stopped = say_ends(reading.bars, Facts(reading.bars, reading.actions).symbols_ended)
+    stopped = say_ends(reading.bars, Facts(reading.bars, reading.actions).symbols_ended, reading.actions)
     noted = (*findings(reading.bars), *stale_prices(reading.bars.sort("symbol", "time")), *stopped)
     odd = [one for one in noted if (one.rule, one.symbol) not in noticed]
     found = [

@@ -77,16 +77,9 @@ def find_ends_and_returns(bars: pl.DataFrame, actions: pl.DataFrame | None = Non
     silences = _silences(bars)
     if len(silences) == 0 and not told:
         return pl.DataFrame(schema=ENDS_AND_RETURNS)
-    days = bars.group_by(session_date(pl.col("time")).alias("day")).agg(pl.col("time").min()).sort("day")
-    found: list[_End] = []
+    days, found = _days(bars), list[_End]()
     for name in bars["asset_class"].unique().sort().to_list():
-        own = bars.filter(pl.col("asset_class") == name)
-        symbols = set(own["symbol"].unique())
-        terms = sorted((row for row in told if row.symbol in symbols), key=lambda row: (row.time, row.symbol))
-        gaps = silences.filter(pl.col("symbol").is_in(list(symbols)))
-        if len(gaps) or terms:
-            others = bars.filter(pl.col("asset_class") != name) if _falls_silent(own, days) else own.clear()
-            found += _ends_of_class(name, own, days, gaps, terms, others)
+        found += _class_walked(name, bars, days, silences, told)[0]
     return pl.DataFrame(found, schema=ENDS_AND_RETURNS, orient="row").sort("symbol", "time", maintain_order=True)
 
 
@@ -151,50 +144,49 @@ class Silent(NamedTuple):
         )
 
 
-def silent_symbols(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> dict[str, Silent]:
+def silent_symbols(
+    bars: pl.DataFrame, ended: Mapping[str, Ended], actions: pl.DataFrame | None = None
+) -> dict[str, Silent]:
     """The symbols that stopped and whose end is not known.
 
-    They have stopped where the last bar is further back than a gap of the class may be.
+    They have stopped where the last bar is further back than a gap of the class may be. `actions`: see `find_ends`.
     """
-    newest, found = cast(datetime, bars["time"].max()), {}
+    newest, found = cast(datetime, bars["time"].max()), dict[str, tuple[str, datetime]]()
     last = bars.group_by("symbol", "asset_class").agg(pl.col("time").max()).sort("symbol")
     for symbol, name, time in last.iter_rows():
         silence = newest - time
         if symbol in ended or silence <= asset_class(name).gap_limit:
             continue
         if silence > 5 * (usual_spacing(bars.filter(symbol=symbol)) or timedelta()):
-            found[symbol] = _silent(bars, name, time, ended)
-    return found
+            found[symbol] = name, time
+    if not found:
+        return {}
+    silences, days, told = _silences(bars), _days(bars), _delistings(bars, actions)
+    rows = [(symbol, time, None) for symbol, (_, time) in found.items()]
+    silences = pl.concat([silences, pl.DataFrame(rows, schema=silences.schema, orient="row")]).unique()
+    counted: dict[str, int] = {}
+    for name in {name for name, _ in found.values()}:
+        counted |= _class_walked(name, bars, days, silences, told, always=True)[1]
+    return {symbol: _silent(bars, name, time, counted.get(symbol, 0)) for symbol, (name, time) in found.items()}
 
 
-def _silent(bars: pl.DataFrame, name: str, time: datetime, ended: Mapping[str, Ended]) -> Silent:
+def _silent(bars: pl.DataFrame, name: str, time: datetime, counted: int) -> Silent:
     """A symbol of a class whose last bar is of a time."""
     own, others = bars.filter(asset_class=name), bars.filter(pl.col("asset_class") != name)
     every_day = asset_class(name).periods_per_year == 365
     coarse = (usual_spacing(own) or timedelta()) > timedelta(days=4)
-    day = session_date(pl.col("time")).alias("day")
     class_silent = session_of(own["time"].max()) <= session_of(time)  # type: ignore[arg-type]
-    if class_silent:
-        days = others.select(day.unique().sort())
-        days = days if every_day else days.filter(pl.col("day").dt.weekday() <= 5)
-        counts = {*_trading_elsewhere(others, days)}
-    else:
-        days = shown = own.group_by(day).agg(pl.col("symbol").n_unique()).sort("day")
-        begun = own.group_by("symbol").agg(day.min())["day"].sort()
-        gone = [session_of(one.time) for one in ended.values() if one.asset_class == name]
-        alive = {one: int(begun.search_sorted(one, "right")) - sum(end < one for end in gone) for one in shown["day"]}
-        counts = {session for session, count in shown.iter_rows() if 2 * count >= alive[session]}
-    since = days.filter(pl.col("day") > session_of(time))["day"].to_list()
-    stands = {
-        session: _sessions(before, session, coarse, every_day)
-        for before, session in pairwise([session_of(time), *since])
-    }  # fmt: skip
-    counted = sum(stands[session] for session in since if session in counts)
-    return Silent(name, time, sum(stands.values()), counted, class_silent)
+    since = [day for day in _days(others if class_silent else own)["day"] if day > session_of(time)]
+    if class_silent and not every_day:
+        since = [day for day in since if day.weekday() < 5]
+    stands = [_sessions(*pair, coarse, every_day) for pair in pairwise([session_of(time), *since])]
+    return Silent(name, time, sum(stands), counted, class_silent)
 
 
-def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
-    """Findings on symbols that stop before the others, one a symbol, none of known terms. `ended`: see `symbols_ended`.
+def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended], actions: pl.DataFrame | None = None) -> list[Finding]:
+    """Findings on symbols that stop before the others, one a symbol, none of known terms.
+
+    `ended`: see `symbols_ended`; `actions`: see `find_ends`.
 
     >>> from gatecast.market import synthetic
     >>> bars = synthetic.a1(300, seed=1, symbols=2)
@@ -207,7 +199,7 @@ def say_ends(bars: pl.DataFrame, ended: Mapping[str, Ended]) -> list[Finding]:
         Finding("warning", one.symbol, one.last, "ended", one.value, f"{one.sentence} {one.table_wanted}")
         for one in ended.values() if one.kind != "known"
     ]  # fmt: skip
-    for symbol, one in silent_symbols(bars, ended).items():
+    for symbol, one in silent_symbols(bars, ended, actions).items():
         advice = f"{one.sentence} {table_wanted(symbol, session_of(one.last))}"
         found.append(Finding("warning", symbol, one.last, "silent", one.sessions, advice))
     return found
@@ -358,6 +350,26 @@ def _silences(bars: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(length > timedelta(days=LONGEST_HALT - 1))
 
 
+def _days(bars: pl.DataFrame) -> pl.DataFrame:
+    """day, time: the first close of every session."""
+    return bars.group_by(session_date(pl.col("time")).alias("day")).agg(pl.col("time").min()).sort("day")
+
+
+def _class_walked(
+    name: str, bars: pl.DataFrame, days: pl.DataFrame, silences: pl.DataFrame, told: list[_Terms], *,
+    always: bool = False,
+) -> tuple[list[_End], dict[str, int]]:  # fmt: skip
+    """See `_ends_of_class`, of a class of the bars. `always`: other classes count also where no end can come of it."""
+    own = bars.filter(pl.col("asset_class") == name)
+    symbols = set(own["symbol"].unique())
+    terms = sorted((row for row in told if row.symbol in symbols), key=lambda row: (row.time, row.symbol))
+    gaps = silences.filter(pl.col("symbol").is_in(list(symbols)))
+    if not len(gaps) and not terms:
+        return [], {}
+    others = bars.filter(pl.col("asset_class") != name) if always or _falls_silent(own, days) else own.clear()
+    return _ends_of_class(name, own, days, gaps, terms, others)
+
+
 def _falls_silent(own: pl.DataFrame, days: pl.DataFrame) -> bool:
     """Whether a class is ever without any bar for so long that 60 sessions of others may lie between."""
     sessions = pl.concat([own.select(session_date(pl.col("time")).alias("day")).unique(), days.select("day").tail(1)])
@@ -393,8 +405,9 @@ def _trading_elsewhere(others: pl.DataFrame, days: pl.DataFrame) -> dict[date, d
 
 def _ends_of_class(
     name: str, own: pl.DataFrame, days: pl.DataFrame, gaps: pl.DataFrame, terms: list[_Terms], others: pl.DataFrame
-) -> list[_End]:
-    """The ends of one class, session by session, each in what was known then.
+) -> tuple[list[_End], dict[str, int]]:
+    """The ends of one class, session by session, each in what was known then; and of each symbol that is without bars
+    and has not ended the sessions that count for its end so far.
 
     `days`: day, time, the first close of every session of all classes. `gaps`: see `_silences`. `terms`: by time.
     `others`: the bars of the other classes, none where the class never falls silent.
@@ -469,7 +482,11 @@ def _ends_of_class(
         waiting = [one for one in waiting if one.back is None or one.back > session]
     for row in terms[booked:]:  # after the last session
         end_on_terms(row)
-    return found
+    counted = {
+        one.symbol: quiet if before_own is None or before_own <= one.before else traded - one.traded
+        for one in waiting if one.symbol not in gone and one.passed >= 0
+    }  # fmt: skip
+    return found, counted
 
 
 def _sessions(before: date | None, session: date, coarse: bool, every_day: bool) -> int:
