@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gatecast.experiment import Experiment
 from gatecast.live import Updated, retrain, update
+from gatecast.live.gates import opens_passed
 from gatecast.live.scored import issued_table
 from gatecast.market import synthetic
 from gatecast.market.facts import facts_of
@@ -137,11 +138,11 @@ def test_a_coin_that_is_caught_up_is_forecast_and_its_rows_are_not_dated_back(
     assert done.counts["late"] == 3 + 5  # shares of Monday to Wednesday; coins of Saturday to Wednesday
     rows = {row["symbol"]: row for row in done.decisions}
     assert all(row["current"] and row["weight"] is not None for row in rows.values())
-    assert not [text for text in done.warnings if "decided 1 h" in text]
+    assert not [text for text in done.warnings if "ordered 1 h" in text]
     hours_later = thursday + timedelta(days=1, hours=3)
     done = store.brought(coin_and_share, thursday, hours_later)
-    assert [text for text in done.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
-    assert not [text for text in store.brought(coin_and_share, thursday, hours_later).warnings if "decided 1 h" in text]
+    assert [text for text in done.warnings if text.startswith("'B1_1': ordered 1 h or more after the close")]
+    assert not [text for text in store.brought(coin_and_share, thursday, hours_later).warnings if "ordered 1 h" in text]
     assert gatecast("store", "check", store.folder).status == 0
     for compared in ("parity", "replay"):
         found = gatecast(compared, store.folder, "--now", hours_later.isoformat())
@@ -212,7 +213,7 @@ def test_parity_follows_a_session_that_is_decided_again_without_a_new_forecast(
     again = {row["symbol"]: row["held"] for row in done.decisions}
     assert again["B1_0"] != held["B1_0"]
     assert next(row["gate"] for row in done.decisions if row["symbol"] == "B1_1") == "no forecast"
-    assert [text for text in done.warnings if text.startswith("'B1_1': decided 1 h or more after the close")]
+    assert [text for text in done.warnings if text.startswith("'B1_1': ordered 1 h or more after the close")]
     for now in (thursday + 4 * MINUTES, tuesday + timedelta(days=3)):
         store.brought(bars, thursday, now)
         found = gatecast("parity", store.folder, "--now", now.isoformat())
@@ -237,3 +238,14 @@ def test_parity_names_a_bar_of_a_later_close_of_the_session_that_was_corrected(
     assert found.status == 1
     assert "'B1_1'" in found.out + found.err
     assert "the bar is the first to differ" in found.out + found.err
+
+
+def test_no_open_has_passed_for_a_pair_that_is_filled_at_its_next_close() -> None:
+    """Beside coins, which close two hours later in the session."""
+    bars = bars_of(("fx", "crypto"))
+    now = bars["time"].max() + 2 * timedelta(hours=1)  # type: ignore[operator]
+    both = {"GBPUSD", "BTC-USD"}
+    assert opens_passed(bars, both, now)[0].startswith("'BTC-USD': ordered 1 h or more after the close")
+    alone = opens_passed(bars.filter(asset_class="fx"), both, now)
+    assert alone[0].startswith("'GBPUSD': ordered 1 h or more after the close")
+    assert not opens_passed(bars, both, now - timedelta(minutes=70))

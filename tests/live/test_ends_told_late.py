@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 
 from gatecast.live import Updated, add_action, parity, replay_store, update
+from gatecast.live.actions import known_since_told
 from gatecast.live.book import book_now, holdings_by_record
+from gatecast.market.actions import read_actions, with_known_at
 from gatecast.store import Store
 
 LOSS = -0.3
@@ -86,3 +88,20 @@ def test_an_end_is_booked_whenever_it_is_told(
     loss = -LOSS * price * units_held(folder, closes[month - 2])
     assert lost[0] == pytest.approx(before - loss, rel=0.02)  # the other symbol moves, too
     assert loss > 0.05 * before
+
+
+def test_of_two_delistings_the_one_that_the_symbol_returned_from_stays_in_the_past(
+    feed: Callable[..., Updated], store: Path, closes: list[datetime], month: int
+) -> None:
+    feed(month - 3)
+    opened, now = Store.open(store), closes[month - 3] + timedelta(hours=2)
+    days = [closes[100], closes[month - 3]]
+    rows = {
+        "symbol": [GONE] * 2,
+        "kind": ["delisting"] * 2,
+        "date": [day.date() for day in days],
+        "value": [-0.9, LOSS],
+    }
+    table = with_known_at(read_actions(pl.DataFrame(rows)), opened.bars.as_of(now))
+    told = known_since_told(opened, table, now, table.clear())
+    assert told.sort("date")["known_at"].to_list() == [days[0], now]

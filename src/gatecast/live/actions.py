@@ -498,20 +498,22 @@ def known_since_told(store: Store, actions: pl.DataFrame, now: datetime, said: p
     )
     since = datetime.fromisoformat(decided.until) + timedelta(microseconds=1) if decided.until else now
     earliest = pl.when("_said").then(pl.lit(since, UTC_TIME)).otherwise(pl.lit(max(now, since), UTC_TIME))
-    late = pl.col("kind").is_in([*PAYS, *GIVES]) | _is_still_gone(store, actions, now)
+    ends = _still_gone(store, actions, now).with_columns(_gone=pl.lit(True))
+    dated = dated.join(ends, on=key, how="left", maintain_order="left")
+    late = pl.col("kind").is_in([*PAYS, *GIVES]) | pl.col("_gone").fill_null(False)
     late &= pl.col("date") <= date.fromisoformat(decided.session[:10])
     told = pl.when(late).then(pl.max_horizontal("known_at", earliest)).otherwise("known_at")
     return dated.with_columns(known_at=told).select(actions.columns)
 
 
-def _is_still_gone(store: Store, actions: pl.DataFrame, now: datetime) -> pl.Expr:
-    """Whether a row is a delisting of a symbol of the store that has not returned."""
-    ends = actions.filter(kind="delisting")
+def _still_gone(store: Store, actions: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Symbol, kind and date of delistings of symbols of the store that have not returned since."""
+    ends = actions.filter(kind="delisting").select("symbol", "kind", "date")
     if ends.is_empty():
-        return pl.lit(False)
+        return ends
     last = store.bars.as_of(now).group_by("symbol").agg(last=session_date(pl.col("time")).max())
     gone = ends.join(last, on="symbol").filter(pl.col("last") <= pl.col("date") + timedelta(days=LONGEST_HALT))
-    return (pl.col("kind") == "delisting") & pl.col("symbol").is_in(gone["symbol"].implode())
+    return gone.select(ends.columns).unique()
 
 
 def _moment(now: datetime | None) -> datetime:

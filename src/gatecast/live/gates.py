@@ -186,17 +186,20 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
 
 
 def opens_passed(bars: pl.DataFrame, symbols: Collection[str], now: datetime) -> list[str]:
-    """A sentence on those of the symbols, decided or ordered now, whose orders are booked at an open an hour ago.
+    """A sentence on those of the symbols, ordered now, whose orders are booked at an open an hour ago.
 
-    So it is where trading goes on at the close: coins and pairs.
+    So it is where trading goes on at the close: coins and pairs. Not where others close later in the session, as coins
+    beside a pair: its order is for its next close.
     """
-    newest = bars.with_columns(_fill=fill_times(bars)).group_by("symbol").agg(pl.col("time", "_fill").last())
-    on = newest.filter(pl.col("_fill") == pl.col("time"), pl.col("time") <= pl.lit(now - PASSED))
+    newest = bars.with_columns(_fill=fill_times(bars), _end=pl.col("time").max().over(session_date(pl.col("time"))))
+    newest = newest.group_by("symbol").agg(pl.col("time", "_fill", "_end").last())
+    on = newest.filter(pl.col("_fill") == pl.col("time"), pl.col("_fill") >= pl.col("_end"))
+    on = on.filter(pl.col("time") <= pl.lit(now - PASSED))
     passed = sorted({*on["symbol"]} & {*symbols})
     if not passed:
         return []
     return [
-        f"{names_of(passed)}: decided {PASSED.seconds // 3600} h or more after the close, and booked at the open that "
+        f"{names_of(passed)}: ordered {PASSED.seconds // 3600} h or more after the close, and booked at the open that "
         "followed it, which no account can have any more. Update soon after the close."
     ]
 

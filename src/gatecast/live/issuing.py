@@ -192,9 +192,8 @@ def issue_chain(
         held = issued.filter(pl.col("weight").fill_null(0) != 0)  # what was traded stays, whatever gate closes later
         table = table.join(issued, on=["symbol", "time", "gate"], how="anti", maintain_order="left")
         table = table.join(held, on=["symbol", "time"], how="anti", maintain_order="left")
-    decided = {*table["symbol"]} & {row["symbol"] for row in rows if row["current"]}
     course = course_of(served.past.carried(), chain, again=again) if course is None else course
-    said = (*newest.warnings, *opens_passed(chain.bars, decided | newly_ordered(store, course), now))
+    said = (*newest.warnings, *opens_passed(chain.bars, newly_ordered(store, course), now))
     if len(table) or pieces or course.steps:
         content = bytes_of_pieces(pieces) if pieces else None
         more = _alarms_at(chain, experiment.drift)
