@@ -326,7 +326,7 @@ def test_a_merger_ends_a_symbol_at_its_last_bar_and_is_taken_back_with_it(plain:
     assert (wrong.status, len(wrong.json["actions"])) == (0, 2)
     at = plain.closes[day]
     said = remove_action(plain.store, symbol=A, day=at.date(), kind="split", now=at + HOUR).message
-    assert said.endswith("nothing has changed. Of that day it has a delisting (--kind delisting).")
+    assert said.endswith("nothing has changed. Of that day it has a merger (--kind merger).")
     assert plain.actions(day, "remove", "--kind", "merger").json["actions"] == []
     told = plain.actions(day, "add", "--kind", "symbol_change", "--into", "NEW").json["actions"]
     assert [(one["kind"], one["value"]) for one in told] == [("delisting", 0.0), ("symbol_change", 1.0)]
