@@ -1037,3 +1037,16 @@ def test_a_run_that_a_signal_ends_leaves_no_lock(here: Path, name: str, status: 
     assert (ended.returncode, ended.stdout) == (status, "")
     assert ended.stderr.startswith("error: interrupted. 0 networks kept")
     assert list(here.iterdir()) == []
+
+
+def test_an_error_is_said_where_memory_is_too_short_for_its_looks(
+    gatecast: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(**_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("gatecast.cli.show.make_console", short)
+    answer = gatecast("run", "--no-such-option")
+    assert answer.status == 2
+    assert answer.err.startswith("error: ")
+    assert "--no-such-option" in answer.err

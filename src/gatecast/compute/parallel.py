@@ -189,8 +189,6 @@ def _of_processes(work: Callable[[Item], Result], items: Iterable[Item], jobs: i
             "a process of this run was ended from outside, as the system does where memory is short. Run it in fewer "
             "processes (--jobs 1, in Python machine=Machine(jobs=1)), or where more memory is free."
         ) from None
-    finally:
-        _abandon(stream)
 
 
 def _and_give_back(work: Callable[[Item], Result], item: Item) -> Result:

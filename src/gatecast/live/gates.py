@@ -186,7 +186,7 @@ def late_symbols(bars: pl.DataFrame) -> set[str]:
 
 
 def opens_passed(bars: pl.DataFrame, symbols: Collection[str], now: datetime) -> list[str]:
-    """A sentence on those of the symbols, ordered now, whose orders are booked at an open an hour ago.
+    """A sentence on those of the symbols, ordered now, that are booked at an open of an hour or more ago.
 
     So it is where trading goes on at the close: coins and pairs. Not where others close later in the session, as coins
     beside a pair: its order is for its next close.

@@ -175,8 +175,8 @@ def other_journal(folder: Path, store: str, journal: Journal, *, writes: bool = 
     """
     file = folder / FILE
     if file not in files_of(folder) or any(map(_is_odd, files_of(folder))):
-        if writes and unreadable(file):
-            raise StoreError(unreadable(file))
+        if writes and (why := unreadable(file)):
+            raise StoreError(why)
         return None
     mode, seconds = ("rw", READ_SECONDS) if writes else ("ro", GLANCE_SECONDS)
     try:

@@ -392,10 +392,8 @@ class LineState:
 
     def variance_before(self, instruments: Instruments, close: Close) -> float:
         """What is expected of the sessions before the last of those that returns are over: nothing was filled there."""
-        held = self.account.units != 0
-        worth = np.where(
-            held, self.account.units * self.account.price * self.account.rate * instruments.multiplier, 0.0
-        )
+        own = self.account
+        worth = _worth(own.units, own.price * own.rate, instruments)
         earlier = self.covariance_over(close.spans) - self.covariance_over(None)
         return book_variance(worth / self.equity, earlier, np.isfinite(close.returns))
 
@@ -431,7 +429,7 @@ class LineState:
         earned, expected, level = np.nan, np.nan, np.nan
         if begun and self.covariance is not None and self.equity > 0:
             price = self.account.price * self.account.rate / grown
-            worth = np.where(account.units == 0, 0.0, account.units * price * instruments.multiplier)
+            worth = _worth(account.units, price, instruments)
             earned = (equity - booked.late) / self.equity - 1 - booked.interest / self.equity
             expected = book_variance(worth / self.equity, self.covariance, np.isfinite(close.returns))
             if close.spans is not None:
@@ -483,6 +481,11 @@ class LineState:
             )  # fmt: skip
         step = replace(step, findings=(*_paid_late(self.account, session, self.names), *step.findings))
         return replace(seen, sizing=sizing, orders=step.trades, equity=equity, covariance=covariance), step
+
+
+def _worth(units: FloatArray, price: FloatArray, instruments: Instruments) -> FloatArray:
+    """(names,) money of the book that units are worth, 0 where none is held; `price`: of the book's currency."""
+    return np.where(units == 0, 0.0, units * price * instruments.multiplier)
 
 
 def _paid_late(account: Account, session: Session, names: Sequence[str]) -> list[Finding]:
